@@ -1,0 +1,131 @@
+"""Files and folders that are there whole or not at all, also after a kill -9 or a power cut.
+
+A file or folder is made under a temporary name beside its place, brought to the disk (fsync), and put in its place in
+one step; a folder that is already there is exchanged in that same step (renameat2 with RENAME_EXCHANGE) and then
+removed under the temporary name. A process that was killed leaves at most a temporary sibling; the next one that
+writes to the same place removes it, recognising it by a lock that died with its owner.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write `data` to `path`: readers see the old content or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring one file, or the entries of one folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Bring a folder with all that is in it to the disk, the inner ones first."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        sync(path)
+    sync(folder)
+
+
+@contextmanager
+def staged(final: Path) -> Iterator[Path]:
+    """A temporary folder beside `final` that takes its place, in one step, when the block ends without an error.
+
+    Whatever was at `final` stays untouched until then, and stays altogether when the block raises.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(final)
+    temporary, lock = _locked_sibling(final)
+    try:
+        yield temporary
+        sync_tree(temporary)
+        put_in_place(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # what was made and failed, or what was replaced
+        os.close(lock)
+
+
+def put_in_place(made: Path, final: Path) -> None:
+    """Give the folder `made` the name `final`; an older folder of that name gets the name of `made`."""
+    if final.exists():
+        exchange(made, final)
+    else:
+        made.rename(final)
+    sync(final.parent)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Swap two paths of one file system in a single step.
+
+    Raises:
+        OSError: the file system cannot (EINVAL) or the platform has no renameat2 (ENOSYS).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        raise OSError(errno.ENOSYS, "renameat2 is not available, a folder cannot be replaced in one step", str(other))
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{os.strerror(code)} while exchanging with {one}", str(other))
+
+
+def remove_stale(final: Path) -> list[Path]:
+    """Remove temporary siblings of `final` whose owner is dead; returns what was removed."""
+    removed: list[Path] = []
+    for candidate in final.parent.glob(f".{final.name}.*.tmp"):
+        lock = _try_lock(candidate)
+        if lock is not None:
+            shutil.rmtree(candidate, ignore_errors=True)
+            os.close(lock)
+            removed.append(candidate)
+    return removed
+
+
+def _locked_sibling(final: Path) -> tuple[Path, int]:
+    while True:
+        path = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
+        path.mkdir()
+        lock = _try_lock(path)
+        if lock is not None and path.exists():  # another process may have taken it for stale before it was locked
+            return path, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _try_lock(folder: Path) -> int | None:
+    """An open descriptor that holds the folder's lock, or None when a living process has it."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle

@@ -1,0 +1,101 @@
+"""TOML and JSON into frozen dataclasses, and back.
+
+An unknown key, a wrong type or a contradiction is an error that names the file and the key's path, and for a key
+that is nearly right the right one. Nothing is ever ignored or corrected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from .errors import UsageError
+
+T = TypeVar("T")
+
+
+def near(word: str, choices: typing.Iterable[str]) -> str:
+    """`, did you mean "x"?` for the nearest of the choices, or an empty string."""
+    found = difflib.get_close_matches(word, list(choices), n=1)
+    return f', did you mean "{found[0]}"?' if found else ""
+
+
+def from_mapping(cls: type[T], data: object, where: str) -> T:
+    """Build the (nested, frozen) dataclass `cls` from parsed TOML or JSON.
+
+    Args:
+        cls: a dataclass; its `__post_init__` refuses contradictions with ValueError.
+        data: what the parser gave.
+        where: the file's name, for messages.
+
+    Raises:
+        UsageError: naming `where`, the key's path, and what was wrong with it.
+    """
+    _refuse_unknown_keys(cls, data, where, "")
+    try:
+        return msgspec.convert(data, cls)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def from_toml(cls: type[T], path: Path) -> T:
+    """Read a TOML file into `cls`. Raises UsageError, see `from_mapping`."""
+    return from_mapping(cls, read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file. Raises UsageError that names the file and the line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises UsageError that names the file and the place."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{path}: cannot be read as JSON: {error}") from error
+
+
+def to_mapping(value: Any) -> Any:
+    """A dataclass (or a list, dict, tuple of them) as plain JSON values."""
+    return msgspec.to_builtins(value)
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON of a dataclass or plain values; keys stay in order, NaN and infinity are refused."""
+    return json.dumps(to_mapping(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _refuse_unknown_keys(cls: Any, data: object, where: str, path: str) -> None:
+    if not (dataclasses.is_dataclass(cls) and isinstance(data, dict)):
+        return
+    hints = typing.get_type_hints(cls)
+    for key, value in data.items():
+        here = f"{path}.{key}" if path else str(key)
+        if key not in hints:
+            raise UsageError(f"{where}: unknown key `{here}`{near(str(key), hints)}", fix=f"known: {', '.join(hints)}")
+        for inner in _dataclasses_in(hints[key]):
+            _refuse_unknown_keys(inner, value, where, here)
+
+
+def _dataclasses_in(hint: Any) -> list[Any]:
+    if dataclasses.is_dataclass(hint):
+        return [hint]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [inner for inner in typing.get_args(hint) if dataclasses.is_dataclass(inner)]
+    return []

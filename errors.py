@@ -1,0 +1,84 @@
+"""What can go wrong, and the exit code of each kind.
+
+A message is one line: what happened, with which values, what to do next. The exit codes are a contract
+with scripts and CI; the README lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+DONE, BUG, USAGE, UNAVAILABLE, GATE, INTEGRITY, INCONCLUSIVE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 6, 130, 143
+
+# A command that was given several things does all that can be done and ends with the first of these that applies.
+PRECEDENCE = (BUG, USAGE, INTEGRITY, GATE, UNAVAILABLE, INCONCLUSIVE)
+
+
+class ZooError(Exception):
+    """An error that a user can act on; shown without a traceback.
+
+    Args:
+        what: what happened, with the values it happened with.
+        fix: what to do next, as an instruction or a command.
+    """
+
+    exit_code = BUG
+    kind = "error"
+
+    def __init__(self, what: str, *, fix: str = "") -> None:
+        super().__init__(f"{what}: {fix}" if fix else what)
+        self.what = what
+        self.fix = fix
+
+
+class UsageError(ZooError):
+    """Wrong usage, configuration or input; also a path that is not there."""
+
+    exit_code = USAGE
+    kind = "usage"
+
+
+class UnavailableError(ZooError):
+    """This machine lacks what was asked for: a backend, a device, weights or a named data set."""
+
+    exit_code = UNAVAILABLE
+    kind = "unavailable"
+
+
+class GateError(ZooError):
+    """Something was judged, and failed."""
+
+    exit_code = GATE
+    kind = "gate"
+
+
+class IntegrityError(ZooError):
+    """A hash or a signature does not fit, or a file is corrupt."""
+
+    exit_code = INTEGRITY
+    kind = "integrity"
+
+
+class InconclusiveError(ZooError):
+    """Too few samples, or too noisy a machine, to judge what was asked for."""
+
+    exit_code = INCONCLUSIVE
+    kind = "inconclusive"
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code of a command that did several things.
+
+    >>> worst([0, 3, 4])
+    4
+    >>> worst([])
+    0
+    """
+    seen = set(codes)
+    return next((code for code in PRECEDENCE if code in seen), max(seen, default=DONE))
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error that another library raised, for use inside a message of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

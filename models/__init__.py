@@ -1,0 +1,1 @@
+"""What is deployed: architectures, where models and weights come from, data, training and evaluation."""

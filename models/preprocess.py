@@ -1,0 +1,126 @@
+"""Image file -> the model's input, in numpy and Pillow alone, so that a board without torch does the same.
+
+The pixels equal torchvision's transforms on a PIL image: the same filters (Pillow's), the same rounding of sizes
+and of the crop's corner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import UsageError, one_line
+from .spec import Preprocess
+
+Pixels = npt.NDArray[np.uint8]
+Batch = npt.NDArray[np.float32]
+
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def decode(path: Path) -> Image.Image:
+    """Read an image file into memory.
+
+    Raises:
+        UsageError: naming the file, when it is not there, truncated, or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such image") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{path}: cannot be decoded as an image ({one_line(error)})", fix="replace it") from error
+
+
+def resized_size(height: int, width: int, resize: int | tuple[int, int] | None) -> tuple[int, int]:
+    """The height and width after `resize`; a length keeps the aspect ratio, the longer side truncated.
+
+    >>> resized_size(300, 400, 256)
+    (256, 341)
+    """
+    if resize is None:
+        return height, width
+    if isinstance(resize, tuple):
+        return resize
+    if height <= width:
+        return resize, int(resize * width / height)
+    return int(resize * height / width), resize
+
+
+def centre_crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Crop H x W (x C), or N x H x W (x C) given as such, around the centre; pads with zeros where it is smaller.
+
+    Args:
+        pixels: the last two axes before channels are height and width: shape (..., H, W, C).
+        size: height and width of the result.
+    """
+    height, width = pixels.shape[-3:-1]
+    want_h, want_w = size
+    pad_h, pad_w = max(want_h - height, 0), max(want_w - width, 0)
+    if pad_h or pad_w:
+        around = [(0, 0)] * (pixels.ndim - 3)
+        sides = [(pad_h // 2, (pad_h + 1) // 2), (pad_w // 2, (pad_w + 1) // 2), (0, 0)]
+        pixels = np.pad(pixels, around + sides)
+        height, width = pixels.shape[-3:-1]
+    top, left = round((height - want_h) / 2), round((width - want_w) / 2)
+    return pixels[..., top : top + want_h, left : left + want_w, :]
+
+
+def to_pixels(image: Image.Image, preprocess: Preprocess) -> Pixels:
+    """Everything up to the crop: an image -> uint8, C x H x W in the model's channel order."""
+    mode = "L" if preprocess.channels == "L" else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    height, width = resized_size(image.height, image.width, preprocess.resize)
+    if (height, width) != (image.height, image.width):
+        image = image.resize((width, height), FILTERS[preprocess.interpolation])
+    pixels = np.asarray(image)
+    pixels = centre_crop(pixels[..., None] if pixels.ndim == 2 else pixels, preprocess.crop)
+    return _channels_first(pixels, preprocess)
+
+
+def batch_to_pixels(images: Sequence[Image.Image] | Pixels, preprocess: Preprocess) -> Pixels:
+    """Many images -> uint8 N x C x H x W; an N x H x W x C array that needs no resize is done in one step."""
+    if isinstance(images, np.ndarray):
+        if resized_size(*images.shape[1:3], preprocess.resize) == images.shape[1:3]:
+            if images.shape[-1] == 1 and preprocess.channels != "L":
+                cropped = centre_crop(images, preprocess.crop)
+                return np.broadcast_to(np.moveaxis(cropped, -1, 1), (len(images), 3, *preprocess.crop))
+            if images.shape[-1] == preprocess.depth:
+                return _channels_first(centre_crop(images, preprocess.crop), preprocess)
+        images = [as_image(one) for one in images]
+    return np.stack([to_pixels(image, preprocess) for image in images])
+
+
+def as_image(pixels: Pixels) -> Image.Image:
+    """H x W x 1 or H x W x 3 in uint8 as a Pillow image."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def normalise(pixels: Pixels, preprocess: Preprocess) -> Batch:
+    """uint8 ... x C x H x W -> float32: (pixel * scale - mean) / std, per channel."""
+    mean = np.asarray(preprocess.mean, np.float32)[:, None, None]
+    std = np.asarray(preprocess.std, np.float32)[:, None, None]
+    return (pixels.astype(np.float32) * np.float32(preprocess.scale) - mean) / std
+
+
+def prepare(images: Sequence[Image.Image] | Pixels, preprocess: Preprocess) -> Batch:
+    """Images -> the model's input, float32 N x C x H x W."""
+    return normalise(batch_to_pixels(images, preprocess), preprocess)
+
+
+def _channels_first(pixels: Pixels, preprocess: Preprocess) -> Pixels:
+    if preprocess.channels == "BGR":
+        pixels = pixels[..., ::-1]
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, -3))

@@ -1,0 +1,100 @@
+"""What travels with a model everywhere: its name, its input, its preprocessing and its classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a decoded 8-bit image to the model's input; `preprocess.py` applies it.
+
+    In this order: decode, `resize`, `crop`, to float by `scale`, minus `mean`, over `std`, channels in order.
+
+    Attributes:
+        crop: height and width of the centre crop; an image that is smaller is padded with zeros.
+        resize: an int is the new length of the shorter side, a pair is height and width, None leaves the size.
+        interpolation: Pillow's filter of that name.
+        antialias: Pillow's filters always antialias when they shrink; False is refused, not ignored.
+        scale: what a pixel of 0..255 is multiplied with.
+        mean: one value per channel, subtracted after scaling.
+        std: one value per channel, divided by last.
+        channels: RGB, BGR, or L for one grey channel.
+    """
+
+    crop: tuple[int, int]
+    resize: int | tuple[int, int] | None = None
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    channels: Literal["RGB", "BGR", "L"] = "RGB"
+
+    def __post_init__(self) -> None:
+        sizes = [*self.crop, *(self.resize if isinstance(self.resize, tuple) else [self.resize or 1])]
+        if min(sizes) < 1:
+            raise ValueError(f"crop and resize must be positive, got crop={self.crop} and resize={self.resize}")
+        if not self.antialias:
+            raise ValueError("antialias=false cannot be done: Pillow's filters always antialias")
+        if not len(self.mean) == len(self.std) == self.depth:
+            raise ValueError(
+                f"channels={self.channels} needs {self.depth} values of mean and std, got {len(self.mean)}, {len(self.std)}"
+            )
+        if min(self.std) <= 0 or self.scale <= 0:
+            raise ValueError(f"std and scale must be positive, got std={self.std} and scale={self.scale}")
+
+    @property
+    def depth(self) -> int:
+        """How many channels come out."""
+        return len(self.channels)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model takes and what its outputs mean.
+
+    Attributes:
+        name: what messages and folders call it.
+        input: channels, height and width of one image.
+        preprocess: how an image file becomes that input.
+        labels: one name per output, in order.
+    """
+
+    name: str
+    input: tuple[int, int, int]
+    preprocess: Preprocess
+    labels: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a model needs a name")
+        if not self.labels:
+            raise ValueError("a model needs at least one class label")
+        made = (self.preprocess.depth, *self.preprocess.crop)
+        if made != self.input:
+            raise ValueError(f"preprocess makes {made}, but the model's input is {self.input}")
+
+    def renamed(self, name: str) -> ModelSpec:
+        """The same spec under another name."""
+        return dataclasses.replace(self, name=name)
+
+
+def imagenet_preprocess(size: int = 224, resize: int | None = None) -> Preprocess:
+    """The standard evaluation transform: the shorter side to 256 (or size x 256/224), centre crop, normalise.
+
+    Source: Krizhevsky et al. 2012; torchvision's ImageClassification preset.
+    """
+    return Preprocess(crop=(size, size), resize=resize or round(size * 256 / 224))
+
+
+def numbered_labels(count: int) -> tuple[str, ...]:
+    """Stand-ins where a model brings no class names: "0", "1", ..."""
+    return tuple(str(index) for index in range(count))
