@@ -26,7 +26,8 @@ class ZooError(Exception):
     kind = "error"
 
     def __init__(self, what: str, *, fix: str = "") -> None:
-        super().__init__(f"{what}: {fix}" if fix else what)
+        between = " " if what.endswith("?") else "; "
+        super().__init__(f"{what}{between}{fix}" if fix else what)
         self.what = what
         self.fix = fix
 

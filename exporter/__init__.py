@@ -1,0 +1,1 @@
+"""Out, with proof: artifacts, backends, checks, reports and the command line."""

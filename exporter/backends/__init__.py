@@ -1,0 +1,47 @@
+"""Backends by name: ours are a plain dict, imported on use; others come by the entry point group `zoo.backends`."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+
+from ...config import near
+from ...errors import UsageError
+from .base import Backend
+
+BACKENDS: dict[str, str] = {
+    "eager": ".eager:Eager",
+    "torchscript": ".torchscript:TorchScript",
+    "onnx": ".onnx:Onnx",
+    "trt": ".trt:TensorRT",
+}
+
+
+def backend_names() -> list[str]:
+    """Ours in their order, then those that other packages brought."""
+    return [*BACKENDS, *sorted(entry.name for entry in _foreign() if entry.name not in BACKENDS)]
+
+
+def get_backend(name: str) -> Backend:
+    """A backend by name.
+
+    Raises:
+        UsageError: an unknown name, with the nearest one; or a third party's backend that cannot be imported.
+    """
+    if name in BACKENDS:
+        module, _, attribute = BACKENDS[name].partition(":")
+        return getattr(importlib.import_module(module, __package__), attribute)()
+    for entry in _foreign():
+        if entry.name == name:
+            try:
+                made = entry.load()()
+            except Exception as error:  # a third party's code may raise anything
+                raise UsageError(f"backend {name} ({entry.value}) cannot be loaded: {error}") from error
+            if not isinstance(made, Backend):
+                raise UsageError(f"backend {name} ({entry.value}) is no zoo Backend but {type(made).__name__}")
+            return made
+    raise UsageError(f'unknown backend "{name}"{near(name, backend_names())}', fix=f"one of {', '.join(backend_names())}")
+
+
+def _foreign() -> list:
+    return list(entry_points(group="zoo.backends"))

@@ -1,0 +1,48 @@
+"""eager: the reference itself, rebuilt from its origin and weights, run by torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ...models.spec import ModelSpec
+from ..artifact import WEIGHTS, Artifact, Precision
+from .base import Available, Backend, ExportOptions, Runner, Unavailable, Written
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Eager(Backend):
+    """The model file is the reference's weights; the module is built again from its origin."""
+
+    name = "eager"
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16")
+
+    def available(self) -> Available | Unavailable:
+        """Wherever torch is."""
+        return torch_available()
+
+    def _export(self, module: nn.Module, spec: ModelSpec, options: ExportOptions, folder: Path) -> Written:
+        import torch
+
+        return Written(WEIGHTS, tools={"torch": str(torch.__version__)})
+
+    def _load(self, artifact: Artifact, device: str) -> Runner:
+        from ...models.sources import rebuild
+        from .torch_common import TorchRunner, in_precision
+
+        manifest = artifact.manifest
+        module = in_precision(rebuild(manifest.origin, artifact.weights_path), manifest.precision)
+        return TorchRunner(str(artifact.folder), manifest.spec, module, device)
+
+
+def torch_available() -> Available | Unavailable:
+    """torch's version and devices, or how to get it."""
+    try:
+        import torch
+
+        from .torch_common import devices
+    except ImportError as error:
+        return Unavailable(f"torch cannot be imported ({error})", 'pip install "zoo-export[full]"')
+    return Available(str(torch.__version__), devices())

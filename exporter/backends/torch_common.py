@@ -1,0 +1,93 @@
+"""What the backends that run in torch share: typed copies of a module, a runner, a count of compute layers."""
+
+from __future__ import annotations
+
+import copy
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ...models.spec import ModelSpec
+from ..artifact import Precision, Receipt
+from .base import Logits, Runner
+
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+COMPUTE_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
+
+
+class Typed(nn.Module):
+    """A module in another precision with float32 input and output: the precision is in the graph by construction."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module = module
+        self.dtype = dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float32 N x C x H x W -> float32 logits N x K."""
+        return self.module(images.to(self.dtype)).to(torch.float32)
+
+
+def in_precision(module: nn.Module, precision: Precision) -> nn.Module:
+    """An eval copy of the module in this precision; the module itself for fp32."""
+    if precision == "fp32":
+        return module.eval()
+    dtype = DTYPES[precision]
+    return Typed(copy.deepcopy(module).to(dtype), dtype).eval()
+
+
+def devices() -> tuple[str, ...]:
+    """Where torch runs on this machine."""
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+
+def count_layers(module: nn.Module) -> dict[str, int]:
+    """Compute layers of a module by the type of their weights."""
+    weights = [part.weight for part in module.modules() if isinstance(part, COMPUTE_LAYERS)]
+    return dict(Counter(NAMES.get(weight.dtype, str(weight.dtype)) for weight in weights))
+
+
+class TorchRunner(Runner):
+    """Runs a callable of torch on a device."""
+
+    def __init__(self, name: str, spec: ModelSpec, module: nn.Module, device: str) -> None:
+        super().__init__(name, spec)
+        self._module = module
+        self._device = torch.device(device)
+        self._input: Tensor | None = None
+
+    def _start(self) -> None:
+        self._module = self._module.to(self._device)
+
+    def _stop(self) -> None:
+        self._input = None
+
+    def _run(self, batch: npt.NDArray[np.float32]) -> Logits:
+        with torch.inference_mode():
+            return self._module(torch.from_numpy(batch).to(self._device)).cpu().numpy()
+
+    def _prepare(self, batch: npt.NDArray[np.float32]) -> None:
+        self._input = torch.from_numpy(batch.copy()).to(self._device)
+
+    def _step(self) -> None:
+        with torch.inference_mode():
+            self._module(self._input)
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def _receipt(self) -> Receipt:
+        provider = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "torch CPU kernels"
+        return Receipt(f"torch {torch.__version__}", self._device.type, provider, self._layers())
+
+    def _layers(self) -> dict[str, int]:
+        return count_layers(self._module)
+
+

@@ -1,0 +1,166 @@
+"""Published weights with their own transforms: torchvision's and timm's."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..config import near
+from ..errors import UnavailableError, UsageError, one_line
+from .preprocess import Batch
+from .spec import ModelSpec, Preprocess, numbered_labels
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A published model: how to build it, what it takes, and its own path from image to input."""
+
+    spec: ModelSpec
+    weights: str
+    transform: Callable[[Image.Image], Batch]
+    arguments: dict[str, Any]
+    state: dict[str, Tensor] = field(default_factory=dict)
+    built: nn.Module | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """The module, where the library built it."""
+        assert self.built is not None
+        return self.built
+
+
+def imagenet_weights(name: str) -> Pretrained:
+    """torchvision's best ImageNet weights of one of our models; the state dict fits our module.
+
+    Raises:
+        UnavailableError: torchvision has none for this model, or they cannot be downloaded.
+    """
+    torchvision = _import("torchvision")
+    try:
+        enum = torchvision.models.get_model_weights(name)
+    except ValueError as error:
+        raise UnavailableError(f"torchvision has no ImageNet weights of {name}") from error
+    weights = enum.DEFAULT
+    arguments: dict[str, Any] = {"num_classes": len(weights.meta["categories"])}
+    if name == "googlenet":
+        arguments["transform_input"] = True  # they were ported from weights that want (x - 0.5) / 0.5
+    spec = ModelSpec(name, *_input_of(weights.transforms()), tuple(weights.meta["categories"]))
+    return Pretrained(spec, _enum_name(weights), _torch_transform(weights.transforms()), arguments, _download(weights))
+
+
+def from_torchvision(name: str, which: str, arguments: dict[str, Any], seed: int = 0) -> Pretrained:
+    """A torchvision model, with its own best weights (`which` "own") or freshly initialised ("random")."""
+    torchvision = _import("torchvision")
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise UsageError(f'torchvision has no classifier "{name}"{near(name, known)}', fix="see torchvision.models")
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    if name == "googlenet":
+        arguments = {"aux_logits": False, "init_weights": True, "transform_input": True, **arguments}
+    if name == "inception_v3":
+        arguments = {"aux_logits": False, "init_weights": True, "transform_input": True, **arguments}
+    module = _seeded(lambda: torchvision.models.get_model(name, weights=None, **arguments), seed, name, arguments)
+    shape, preprocess = _input_of(weights.transforms())
+    labels = tuple(weights.meta["categories"])
+    taken = f"fresh initialisation, seed {seed}"
+    if which == "own":
+        state = _download(weights)
+        if arguments.get("aux_logits") is False:
+            state = {key: value for key, value in state.items() if not key.startswith(("aux", "AuxLogits"))}
+        module.load_state_dict(state)
+        taken = _enum_name(weights)
+    else:
+        labels = numbered_labels(arguments.get("num_classes", len(labels)))
+    spec = ModelSpec(f"torchvision-{name}", shape, preprocess, labels)
+    return Pretrained(spec, taken, _torch_transform(weights.transforms()), arguments, built=module.eval())
+
+
+def from_timm(name: str, which: str, arguments: dict[str, Any], seed: int = 0) -> Pretrained:
+    """A timm model, with its own weights (`which` "own") or freshly initialised ("random")."""
+    timm = _import("timm")
+    import timm.data  # pyright: ignore[reportMissingImports]
+
+    if not timm.is_model(name):
+        raise UsageError(f'timm has no model "{name}"{near(name, timm.list_models())}', fix="see timm.list_models()")
+    try:
+        make = lambda: timm.create_model(name, pretrained=which == "own", **arguments)  # noqa: E731
+        module = _seeded(make, seed, name, arguments)
+    except (OSError, RuntimeError) as error:
+        raise UnavailableError(
+            f"timm's weights of {name} cannot be had ({one_line(error)[:100]})", fix="give --weights FILE or random"
+        ) from error
+    data = timm.data.resolve_data_config({}, model=module)
+    if data["crop_mode"] != "center":
+        raise UsageError(f'timm:{name} wants crop_mode "{data["crop_mode"]}", zoo has centre crops only')
+    _, height, width = data["input_size"]
+    preprocess = Preprocess(
+        crop=(height, width),
+        resize=math.floor(height / data["crop_pct"]),
+        interpolation=data["interpolation"],
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+    )
+    spec = ModelSpec(f"timm-{name}", tuple(data["input_size"]), preprocess, numbered_labels(module.num_classes))
+    transform = timm.data.create_transform(**data, is_training=False)
+    taken = f"timm's weights of {name}" if which == "own" else f"fresh initialisation, seed {seed}"
+    return Pretrained(spec, taken, _torch_transform(transform), arguments, built=module.eval())
+
+
+def _import(library: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        extra = "timm" if library == "timm" else "full"
+        raise UnavailableError(f"{library} is not installed", fix=f'pip install "zoo-export[{extra}]"') from error
+
+
+def _seeded(make: Callable[[], nn.Module], seed: int, name: str, arguments: dict[str, Any]) -> nn.Module:
+    torch.manual_seed(seed)
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} cannot be built with {arguments}", fix=one_line(error)) from error
+
+
+def _download(weights: Any) -> dict[str, Tensor]:
+    """By torchvision, into torch's own cache, checked against the hash in the file's name."""
+    try:
+        return weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise UnavailableError(f"{_enum_name(weights)} cannot be downloaded ({one_line(error)[:100]})") from error
+
+
+def _enum_name(weights: Any) -> str:
+    return f"torchvision's {type(weights).__name__}.{weights.name}"
+
+
+def _input_of(transforms: Any) -> tuple[tuple[int, int, int], Preprocess]:
+    """torchvision's ImageClassification preset as our Preprocess; exported golden images check the translation."""
+    size, resize = transforms.crop_size[0], transforms.resize_size[0]
+    preprocess = Preprocess(
+        crop=(size, size),
+        resize=resize,
+        interpolation=transforms.interpolation.value,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )
+    return (3, size, size), preprocess
+
+
+def _torch_transform(transform: Callable[[Image.Image], Tensor]) -> Callable[[Image.Image], Batch]:
+    def apply(image: Image.Image) -> Batch:
+        return np.asarray(transform(image.convert("RGB"))[None].numpy(), np.float32)
+
+    return apply
+
+

@@ -1,0 +1,1 @@
+"""Recipes as TOML files; `zoo list recipes` shows them."""

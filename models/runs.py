@@ -1,0 +1,121 @@
+"""The run folder: what training and pruning write, and what every other command takes as a model source.
+
+    weights.safetensors   the weights
+    run.json              what the model is, how it was made, what it reached
+    metrics.jsonl         one line per epoch
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import atomic
+from ..config import from_mapping, read_json, to_json
+from ..errors import IntegrityError, UsageError
+from .spec import ModelSpec
+
+RUN, WEIGHTS, METRICS, CHECKPOINT = "run.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Enough to build a module again: the model source and the arguments of its factory."""
+
+    source: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """An accuracy, with what it was measured on."""
+
+    data: str
+    split: str
+    images: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """The content of run.json."""
+
+    created: str
+    origin: Origin
+    spec: ModelSpec
+    weights: str
+    reached: Reached
+    recipe: dict[str, Any] = field(default_factory=dict)
+    device: str = ""
+    seconds: float = 0.0
+    seed: int = 0
+    parent: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = 1
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a finished run lies in this folder."""
+    return (folder / RUN).is_file()
+
+
+def read_run(folder: Path) -> Run:
+    """Read run.json. Raises UsageError when it is not a run, IntegrityError when its weights are not there."""
+    run = from_mapping(Run, read_json(folder / RUN), str(folder / RUN))
+    if not (folder / WEIGHTS).is_file():
+        raise IntegrityError(f"{folder}: run.json is there but {WEIGHTS} is not", fix="train again")
+    return run
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Write run.json, whole or not at all; it is written last and makes the folder a run."""
+    atomic.write_file(folder / RUN, to_json(run).encode())
+
+
+def append_metrics(folder: Path, values: dict[str, Any]) -> None:
+    """Add one line to metrics.jsonl."""
+    with (folder / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def newest_run(runs: Path, source: str) -> Path | None:
+    """The finished run of this model source that was made last, under `runs/`."""
+    found: list[tuple[str, Path]] = []
+    for path in runs.glob(f"*/{RUN}") if runs.is_dir() else ():
+        try:
+            run = read_run(path.parent)
+        except (UsageError, IntegrityError):
+            continue  # a folder that is no whole run is not a candidate; naming it gives its error
+        if run.origin.source == source:
+            found.append((run.created, path.parent))
+    return max(found)[1] if found else None
+
+
+def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that a run may be written here.
+
+    Raises:
+        UsageError: the folder holds something and neither resume nor overwrite was given, or it holds no run of zoo.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite contradict each other", fix="give one of them")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", fix="give another --out")
+    content = [path for path in folder.iterdir()] if folder.is_dir() else []
+    if not content:
+        if resume:
+            raise UsageError(f"{folder}: nothing to resume", fix="leave --resume out")
+        return
+    ours = {RUN, WEIGHTS, METRICS, CHECKPOINT}
+    if overwrite:
+        if not ours & {path.name for path in content}:
+            raise UsageError(f"{folder} is not empty and holds no run", fix="give another --out")
+        for name in ours:
+            (folder / name).unlink(missing_ok=True)
+    elif not resume:
+        raise UsageError(f"{folder} is not empty", fix="give --resume, --overwrite, or another --out")
+    elif not (folder / CHECKPOINT).is_file():
+        done = " (the run is finished)" if is_run(folder) else ""
+        raise UsageError(f"{folder} has no checkpoint to resume{done}", fix="give --overwrite to train again")

@@ -1,0 +1,1 @@
+"""The training loop: a recipe, schedules, augmentation and one step, each a small pure function."""

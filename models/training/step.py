@@ -1,0 +1,107 @@
+"""One step of training, and what it needs to know about the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import UnavailableError
+from ..googlenet import AUXILIARY_WEIGHT, GoogLeNetOutputs
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The number format of the forward pass, and why it was chosen. `dtype` None is plain float32."""
+
+    name: str
+    dtype: torch.dtype | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What the choice of arithmetic depends on."""
+
+    device: str
+    bf16: bool
+
+
+def hardware(device: torch.device) -> Hardware:
+    """Read it from this machine."""
+    if device.type == "cuda":
+        return Hardware("cuda", torch.cuda.is_bf16_supported(including_emulation=False))
+    return Hardware(device.type, torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def choose_arithmetic(asked: str, here: Hardware) -> Arithmetic:
+    """Decide the arithmetic; what was asked for by name is never replaced by something else.
+
+    Raises:
+        UnavailableError: fp16 on a CPU, which has no kernels worth the name for it.
+    """
+    if asked == "fp32":
+        return Arithmetic("fp32", None, "asked for")
+    if asked == "bf16":
+        return Arithmetic("bf16", torch.bfloat16, "asked for")
+    if asked == "fp16":
+        if here.device != "cuda":
+            raise UnavailableError("training in fp16 needs a CUDA device", fix="use precision=bf16 or fp32")
+        return Arithmetic("fp16", torch.float16, "asked for")
+    if here.bf16:
+        return Arithmetic("bf16", torch.bfloat16, f"this {here.device} computes bf16 in hardware")
+    if here.device == "cuda":
+        return Arithmetic("fp16", torch.float16, "this GPU has no bf16")
+    return Arithmetic("fp32", None, f"this {here.device} has no bf16 in hardware")
+
+
+def loss_of(outputs: Tensor | GoogLeNetOutputs, labels: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy with label smoothing; auxiliary heads count 0.3 each."""
+    heads = outputs if isinstance(outputs, tuple) else (outputs,)
+    main, *auxiliary = [F.cross_entropy(head.float(), labels, label_smoothing=smoothing) for head in heads]
+    return main + AUXILIARY_WEIGHT * sum(auxiliary) if auxiliary else main
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights decay; biases and the two vectors of a norm do not (they have one dimension)."""
+    weights = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def train_step(
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    arithmetic: Arithmetic,
+    images: Tensor,
+    labels: Tensor,
+    smoothing: float,
+    prepare: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Forward, backward, update. Nothing here waits for the device; the loss stays on it, detached.
+
+    Args:
+        module: in training mode.
+        optimiser: over the module's parameters.
+        scaler: does nothing unless the arithmetic is fp16.
+        arithmetic: of the forward pass.
+        images: uint8 N x C x H x W on the device.
+        labels: int64 N on the device.
+        smoothing: of the labels.
+        prepare: uint8 images -> the module's input, augmented.
+    """
+    inputs = prepare(images).to(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, arithmetic.dtype, enabled=arithmetic.dtype is not None):
+        outputs = module(inputs)
+    loss = loss_of(outputs, labels, smoothing)
+    optimiser.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()
+    scaler.step(optimiser)
+    scaler.update()
+    return loss.detach()
