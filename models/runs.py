@@ -93,8 +93,8 @@ def newest_run(runs: Path, source: str) -> Path | None:
     return max(found)[1] if found else None
 
 
-def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make sure that a run may be written here.
+def claim(folder: Path, *, resume: bool, overwrite: bool, dry: bool = False) -> None:
+    """Make sure that a run may be written here; unless `dry`, remove the run that is to be overwritten.
 
     Raises:
         UsageError: the folder holds something and neither resume nor overwrite was given, or it holds no run of zoo.
@@ -112,7 +112,7 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if overwrite:
         if not ours & {path.name for path in content}:
             raise UsageError(f"{folder} is not empty and holds no run", fix="give another --out")
-        for name in ours:
+        for name in () if dry else ours:
             (folder / name).unlink(missing_ok=True)
     elif not resume:
         raise UsageError(f"{folder} is not empty", fix="give --resume, --overwrite, or another --out")

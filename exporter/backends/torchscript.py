@@ -65,7 +65,7 @@ class TorchScript(Backend):
                 found: Counter[str] = Counter()
                 for node in graph.nodes():
                     if node.kind() in _COMPUTE:
-                        dtypes = [value.type().dtype() for value in node.inputs() if _is_constant_tensor(value)]
+                        dtypes = [value.toIValue().dtype for value in node.inputs() if _is_constant_tensor(value)]
                         found[NAMES.get(dtypes[0], str(dtypes[0])) if dtypes else "unknown"] += 1
                 return dict(found)
 

@@ -153,3 +153,18 @@ DATA: dict[str, Entry] = {
     "cifar10": Entry("60,000 colour photographs of 32x32", 10, lambda root: _cifar("cifar10", root)),
     "cifar100": Entry("60,000 colour photographs of 32x32", 100, lambda root: _cifar("cifar100", root)),
 }
+
+
+def find_local() -> dict[str, str | None]:
+    """Where each named data set lies on this machine, or None; nothing is downloaded."""
+    import importlib.util
+
+    root = data_root()
+    fashion = [root / sub for sub in ("FashionMNIST/raw", "fashion-mnist", ".")] if root else []
+    found = [place for place in (*fashion, DEBIAN) if any(place.glob("train-images-idx3-ubyte*"))]
+    cifar = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+    return {
+        "digits": "scikit-learn" if importlib.util.find_spec("sklearn") else None,
+        "fashion-mnist": str(found[0]) if found else None,
+        **{name: str(root / sub) if root and (root / sub).is_dir() else None for name, sub in cifar.items()},
+    }

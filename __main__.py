@@ -1,0 +1,17 @@
+"""`zoo` and `python -m zoo`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The entry point of the command `zoo`: exits with the codes of errors.py."""
+    from .exporter.cli.app import app
+    from .exporter.cli.shell import run
+
+    sys.exit(run(app, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Gate `accuracy`: does the artifact answer as rightly as the reference, on the same labelled images?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...models.runs import Reached
+from .gate import Gate
+
+Z95 = 1.6449  # one-sided 95 %
+
+# The largest drop of top-1 that passes, as a share of the images, with the reason.
+MAX_DROP = {
+    "fp32": (0.001, "the same arithmetic: only ties may fall to the other side"),
+    "fp16": (0.002, "published fp16 exports lose nothing that 50,000 images can show"),
+    "bf16": (0.005, "three bits less than fp16"),
+    "int8": (0.005, "half a point, what careful int8 loses on ImageNet"),
+}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The same images through both.
+
+    Attributes:
+        images: how many.
+        reference: share the reference has right.
+        artifact: share the artifact has right.
+        lost: images only the reference has right.
+        gained: images only the artifact has right.
+    """
+
+    images: int
+    reference: float
+    artifact: float
+    lost: int
+    gained: int
+
+    @property
+    def drop(self) -> float:
+        """Top-1 of the reference minus top-1 of the artifact."""
+        return (self.lost - self.gained) / self.images if self.images else 0.0
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Of the drop: each bound holds with 95 % certainty by itself."""
+
+    low: float
+    high: float
+
+
+def measure_accuracy(
+    reference: npt.NDArray[np.float32], got: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+) -> Paired:
+    """Count right answers and flips. Logits N x K twice, labels N as indices into K."""
+    was, now = reference.argmax(1) == labels, got.argmax(1) == labels
+    count = len(labels)
+    return Paired(
+        images=count,
+        reference=float(was.mean()) if count else 0.0,
+        artifact=float(now.mean()) if count else 0.0,
+        lost=int((was & ~now).sum()),
+        gained=int((now & ~was).sum()),
+    )
+
+
+def interval_of_drop(paired: Paired) -> Interval:
+    """The paired difference with its adjusted Wald interval (Agresti and Min 2005: half a count in each cell).
+
+    Without any flip the bound is exact: a flip rate p would have shown none with probability (1 - p)^n.
+    """
+    n = paired.images
+    if paired.lost == paired.gained == 0:
+        bound = 1 - 0.05 ** (1 / n)
+        return Interval(-bound, bound)
+    lost, gained, total = paired.lost + 0.5, paired.gained + 0.5, n + 2
+    drop = (lost - gained) / total
+    error = math.sqrt(lost + gained - (lost - gained) ** 2 / total) / total
+    return Interval(drop - Z95 * error, drop + Z95 * error)
+
+
+def judge_accuracy(
+    paired: Paired,
+    precision: str,
+    *,
+    numerics_passed: bool,
+    golden_differ: int = 0,
+    reached: Reached | None = None,
+) -> Gate:
+    """Judge the drop against the limit of the precision.
+
+    Args:
+        paired: what was measured.
+        precision: row of `MAX_DROP`.
+        numerics_passed: with it, no flipped answer is a pass; the bound that this many images allow is in the reason.
+        golden_differ: golden images, from the raw file on, whose top answer is not the source's.
+        reached: what training measured on these very images, or None when it was on others.
+    """
+    limit, why = MAX_DROP[precision]
+    if paired.images == 0:
+        return Gate("accuracy", "fail", "nothing was compared: no labelled images", {"images": 0})
+    bounds = interval_of_drop(paired)
+    numbers = {
+        "images": paired.images,
+        "reference": paired.reference,
+        "top1": paired.artifact,
+        "drop": paired.drop,
+        "drop_low": bounds.low,
+        "drop_high": bounds.high,
+        "lost": paired.lost,
+        "gained": paired.gained,
+        "max_drop": limit,
+        "max_drop_reason": why,
+    }
+    if reached is not None:
+        numbers["reached"] = reached.accuracy
+        if abs(paired.reference - reached.accuracy) > max(0.001, 1.5 / paired.images):
+            reason = (
+                f"training reached {reached.accuracy:.2%} on these images, the reference gives {paired.reference:.2%}: "
+                "the preprocessing or the weights are not the ones it was trained with"
+            )
+            return Gate("accuracy", "fail", reason, numbers)
+    if golden_differ:
+        reason = f"{golden_differ} golden images are answered differently from the raw file on: check the preprocessing"
+        return Gate("accuracy", "fail", reason, numbers)
+    shown = f"top-1 {paired.artifact:.2%}, reference {paired.reference:.2%}"
+    flips = paired.lost + paired.gained
+    if flips == 0 and numerics_passed:
+        reason = f"{shown}; no answer flipped in {paired.images}, so fewer than {bounds.high:.2%} do"
+        return Gate("accuracy", "pass", reason, numbers)
+    within = f"drop {100 * paired.drop:.2f} points, at most {100 * bounds.high:.2f} with 95 % certainty"
+    if bounds.high <= limit:
+        return Gate("accuracy", "pass", f"{shown}; {within}", numbers)
+    if bounds.low > limit:
+        reason = f"{shown}; drop {100 * paired.drop:.2f} points, more than the {100 * limit:.1f} allowed"
+        return Gate("accuracy", "fail", reason, numbers)
+    needed = images_needed(paired, limit)
+    advice = f"needs about {needed:,} images" if needed else f"it looks like more than the {100 * limit:.1f} allowed"
+    return Gate("accuracy", "inconclusive", f"{shown}; {within}, allowed {100 * limit:.1f}: {advice}", numbers)
+
+
+def images_needed(paired: Paired, limit: float) -> int | None:
+    """How many images would bring the upper bound under the limit, if the rates stay; None when the drop is above it."""
+    if paired.drop >= limit:
+        return None
+    rate = max(paired.lost + paired.gained, 1) / paired.images
+    return math.ceil((Z95**2) * (rate - paired.drop**2) / (limit - paired.drop) ** 2)

@@ -1,0 +1,125 @@
+"""Gate `numerics`: are the artifact's logits the reference's, within what its precision explains?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .gate import Gate
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The largest error that passes, as a share of the spread of the reference's logits, and why that much."""
+
+    relative: float
+    cosine: float
+    agreement: float
+    reason: str
+
+
+# Measured on all families (docs/benchmarks/numerics.md): the largest seen is at most a third of the tolerance.
+TOLERANCES = {
+    "fp32": Tolerance(1e-4, 0.99999, 1.0, "the same arithmetic in another order"),
+    "fp16": Tolerance(2e-2, 0.999, 0.99, "10 bits of mantissa, one rounding a layer"),
+    "bf16": Tolerance(1e-1, 0.99, 0.95, "7 bits of mantissa, one rounding a layer"),
+    "int8": Tolerance(2e-1, 0.98, 0.93, "8 bits a value; whether that is good enough, accuracy says"),
+}
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What was measured over a number of images.
+
+    Attributes:
+        images: how many were compared.
+        max_abs: the largest difference of a logit.
+        spread: largest minus smallest logit of the reference.
+        relative: max_abs over spread.
+        cosine: of the two logit vectors, the smallest over all images.
+        agreement: share of images with the same top answer; where the reference's first two are closer together than
+            the error, either counts.
+        variation: how much the reference's answers differ between images: the largest standard deviation of a logit
+            over the images, over spread.
+        finite: no NaN and no infinity on either side.
+    """
+
+    images: int
+    max_abs: float
+    spread: float
+    relative: float
+    cosine: float
+    agreement: float
+    variation: float
+    finite: bool
+
+
+def measure_numerics(reference: Logits, got: Logits) -> Numerics:
+    """Compare logits N x K. Shapes must agree; N may be 0, which is judged a failure."""
+    if reference.shape != got.shape:
+        raise ValueError(f"logits of shape {reference.shape} and {got.shape} cannot be compared")
+    if reference.size == 0:
+        return Numerics(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, True)
+    if not (np.isfinite(reference).all() and np.isfinite(got).all()):
+        return Numerics(len(reference), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, False)
+    a, b = reference.astype(np.float64), got.astype(np.float64)
+    difference = np.abs(a - b)
+    max_abs, spread = float(difference.max()), float(np.ptp(a))
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines = (a * b).sum(1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    rows = np.arange(len(a))
+    # b's answer is as good as a's own when a itself puts it within twice the row's error of its best
+    margin = a.max(1) - a[rows, b.argmax(1)]
+    same = (a.argmax(1) == b.argmax(1)) | (margin <= np.minimum(2 * difference.max(1), 2e-4 * spread))
+    return Numerics(
+        images=len(a),
+        max_abs=max_abs,
+        spread=spread,
+        relative=max_abs / spread if spread > 0 else float(max_abs > 0),
+        cosine=float(cosines.min()),
+        agreement=float(same.mean()),
+        variation=float(a.std(0).max()) / spread if spread > 0 else 0.0,
+        finite=True,
+    )
+
+
+def judge_numerics(measured: Numerics, precision: str, what: str = "images") -> Gate:
+    """Judge a measurement by the table.
+
+    Fails when nothing was compared, on NaN, and beyond the tolerance. Inconclusive when the reference itself gives
+    (almost) the same answer to every image: then an artifact that ignores its input would pass too.
+    """
+    limit = TOLERANCES[precision]
+    numbers = {
+        **{key: value for key, value in vars(measured).items() if key != "finite"},
+        "tolerance": limit.relative,
+        "tolerance_reason": limit.reason,
+    }
+    if measured.images == 0:
+        return Gate("numerics", "fail", f"nothing was compared: no {what}", numbers)
+    if not measured.finite:
+        return Gate("numerics", "fail", f"NaN or infinity in the logits of {measured.images} {what}", numbers)
+    problems = [
+        f"{name} {value:.3g} {sign} {bound:g}"
+        for name, value, sign, bound, bad in (
+            ("relative error", measured.relative, ">", limit.relative, measured.relative > limit.relative),
+            ("cosine", measured.cosine, "<", limit.cosine, measured.cosine < limit.cosine),
+            ("top-1 agreement", measured.agreement, "<", limit.agreement, measured.agreement < limit.agreement),
+        )
+        if bad
+    ]
+    if problems:
+        return Gate("numerics", "fail", f"{'; '.join(problems)}, over {measured.images} {what}", numbers)
+    if measured.images == 1 or measured.variation <= limit.relative:
+        reason = (
+            "one image cannot show that the answer depends on it"
+            if measured.images == 1
+            else f"the reference hardly tells the {measured.images} {what} apart (variation {measured.variation:.2g})"
+        )
+        return Gate("numerics", "inconclusive", reason, numbers)
+    reason = f"relative error {measured.relative:.2g} <= {limit.relative:g}, over {measured.images} {what}"
+    return Gate("numerics", "pass", reason, numbers)

@@ -1,0 +1,30 @@
+"""The commands, gathered. Importing this imports neither torch nor numpy."""
+
+from __future__ import annotations
+
+import typer
+
+from . import check, doctor, evaluate, export, listing, predict, train
+
+app = typer.Typer(
+    name="zoo",
+    help="Train image classifiers, make them smaller, export them, and prove what was exported.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("list")(listing.list_)
+app.command("doctor")(doctor.doctor)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("export")(export.export)
+app.command("check")(check.check)
+
+
+@app.callback()
+def zoo() -> None:
+    """Train image classifiers, make them smaller, export them, and prove what was exported."""

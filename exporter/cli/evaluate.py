@@ -1,0 +1,69 @@
+"""`zoo evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+
+
+def evaluate(
+    what: Annotated[str, typer.Argument(metavar="SOURCE|ARTIFACT", help="A run, an artifact, or another model source.")],
+    data: Annotated[str, typer.Option(help="Labelled data, as for zoo train.")],
+    weights: Annotated[str | None, typer.Option(help="As for zoo export.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the files go; else evaluations/NAME.")] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    debug: Debug = False,
+    json: Json = False,
+) -> Outcome:
+    """Measure a model on labelled data: metrics.json, confusion.png, tsne.png."""
+    del debug, json
+    need_torch("zoo evaluate")
+    from ...models.data.catalog import open_data
+    from ...models.sources import SourceOptions
+    from ..evaluate import FILES
+    from ..evaluate import evaluate as evaluate_opened
+    from ..opened import open_any
+    from ..report.console import notes, progress, table
+
+    dataset = open_data(data, data_root, seed)
+    folder = out or Path("evaluations") / "-".join([*Path(what.replace(":", "-")).parts[-2:], Path(data).name])
+    with (
+        open_any(what, SourceOptions(weights=weights, seed=seed), choose_device(device)) as opened,
+        progress("images") as bar,
+    ):
+        done = evaluate_opened(opened, dataset, folder, seed=seed, progress=bar)
+        remarks = [*dataset.notes, *(opened.model.notes if opened.model else ())]
+    metrics = done.metrics
+
+    def show() -> None:
+        rows = [
+            ["accuracy", f"{metrics.accuracy:.2%}"],
+            *([["top-5", f"{metrics.top5:.2%}"]] if metrics.top5 is not None else []),
+            ["macro_precision", f"{metrics.macro_precision:.2%}"],
+            ["macro_recall", f"{metrics.macro_recall:.2%}"],
+            ["images", f"{metrics.images:,}"],
+            *([[f"recall of {name}", f"{value:.2%}"] for name, value in metrics.per_class.items()][:20]),
+            *[[name, str(folder / name)] for name in FILES],
+        ]
+        table(f"{done.what} on {data}", ["", ""], rows)
+        notes(remarks)
+
+    payload = {
+        "what": done.what,
+        "data": data,
+        "out": str(folder),
+        "accuracy": metrics.accuracy,
+        "top5": metrics.top5,
+        "macro_precision": metrics.macro_precision,
+        "macro_recall": metrics.macro_recall,
+        "images": metrics.images,
+        "confusion": metrics.confusion,
+        "notes": remarks,
+    }
+    return Outcome(payload, show=show, next=f"zoo export {what} --to torchscript,onnx --data {data}")

@@ -1,0 +1,81 @@
+"""`zoo evaluate`: metrics and pictures of a run or an artifact, on labelled data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import atomic
+from ..config import to_json, to_mapping
+from ..errors import UsageError
+from ..models.data.dataset import Dataset, batches
+from ..models.data.labels import Unmatched, match_labels
+from ..models.evaluation.features import recorded_features
+from ..models.evaluation.metrics import Metrics, measure
+from ..models.evaluation.plots import plot_confusion, plot_tsne
+from ..models.preprocess import normalise
+from .opened import Opened
+
+BATCH = 100
+FILES = ("metrics.json", "confusion.png", "tsne.png")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured, and where it was written."""
+
+    what: str
+    data: str
+    metrics: Metrics
+    folder: Path
+
+
+def evaluate(
+    opened: Opened,
+    data: Dataset,
+    out: Path,
+    *,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Evaluated:
+    """Run the validation images, write metrics.json, confusion.png and tsne.png to `out`.
+
+    t-SNE shows the features before the last layer; an artifact gives logits only, so there it shows those.
+
+    Raises:
+        UsageError: the data's classes are not the model's, the weights are random, or there are no images.
+    """
+    progress = progress or (lambda _what, _done, _all: None)
+    spec, split = opened.spec, data.val
+    if not opened.meaningful:
+        raise UsageError("the weights are random: their accuracy means nothing", fix="give trained --weights")
+    matched = match_labels(spec.labels, data.classes)
+    if isinstance(matched, Unmatched):
+        raise UsageError(f"{data.name} does not fit {spec.name}: {matched.reason}")
+    if len(split) == 0:
+        raise UsageError(f"{data.name} has no validation images")
+    found: list[np.ndarray] = []
+    module = opened.model.module if opened.model else None
+    with recorded_features(module) if module is not None else nullcontext([]) as features:
+        for pixels, _ in batches(split, spec.preprocess, BATCH):
+            found.append(opened.runner.run(normalise(pixels, spec.preprocess)))
+            progress("evaluating", sum(map(len, found)), len(split))
+    logits, labels = np.concatenate(found), matched.index[split.labels]
+    metrics = measure(logits, labels, spec.labels)
+    out.mkdir(parents=True, exist_ok=True)
+    progress("drawing", 0, 2)
+    used = np.unique(np.concatenate([labels, logits.argmax(1)]))
+    confusion = np.asarray(metrics.confusion)[np.ix_(used, used)]
+    plot_confusion(out / FILES[1], confusion, tuple(spec.labels[i] for i in used), f"{opened.what} on {data.name}")
+    progress("drawing", 1, 2)
+    points = np.concatenate(features) if features else logits
+    kind = "features before the last layer" if features else "logits"
+    plot_tsne(out / FILES[2], points, labels, spec.labels, f"{opened.what} on {data.name}: t-SNE of {kind}", seed)
+    progress("drawing", 2, 2)
+    document = {"what": opened.what, "data": data.name, **to_mapping(metrics), "tsne_of": kind}
+    atomic.write_file(out / FILES[0], to_json(document).encode())
+    return Evaluated(opened.what, data.name, metrics, out)

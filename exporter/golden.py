@@ -1,0 +1,55 @@
+"""Golden images: a few raw images and the source's own answers, which every later check starts from."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from ..models.data.dataset import Dataset
+from ..models.sources import Model, logits_of
+from .artifact import Golden
+
+COUNT = 8
+
+
+def make_golden(model: Model, data: Dataset | None, seed: int = 0) -> Golden:
+    """Images from the data's validation split, of as many classes as possible, else made ones; and their logits.
+
+    The logits come through the source's own transforms and its float32 module, not through ours, so that a mistake in
+    the translation of the preprocessing shows.
+    """
+    images = _from_data(data, seed) if data is not None and len(data.val) else made_images(model.spec.input, seed)
+    batch = np.concatenate([model.transform(image) for image in images])
+    return Golden(tuple(images), logits_of(model.module, batch))
+
+
+def made_images(shape: tuple[int, int, int], seed: int, count: int = 4) -> list[Image.Image]:
+    """Coloured blobs with hard edges, a little larger than the input and not square.
+
+    Colours, edges and the odd size make swapped channels, another resize filter and a missing crop visible.
+    """
+    random = np.random.default_rng(seed)
+    height, width = round(shape[1] * 1.3) + 5, round(shape[2] * 1.5) + 8
+    images: list[Image.Image] = []
+    for _ in range(count):
+        coarse = random.integers(0, 256, (random.integers(4, 9), random.integers(4, 9), 3), dtype=np.uint8)
+        smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).copy()
+        for _ in range(6):
+            top, left = random.integers(0, height // 2), random.integers(0, width // 2)
+            bottom, right = top + random.integers(4, height // 2), left + random.integers(4, width // 2)
+            smooth[top:bottom, left:right] = random.integers(0, 256, 3, dtype=np.uint8)
+        images.append(Image.fromarray(smooth))
+    return images
+
+
+def _from_data(data: Dataset, seed: int) -> list[Image.Image]:
+    labels = data.val.labels
+    order = np.random.default_rng(seed).permutation(len(labels))
+    seen: set[int] = set()
+    chosen: list[int] = []
+    for index in order:  # one of each class first
+        if int(labels[index]) not in seen:
+            seen.add(int(labels[index]))
+            chosen.append(int(index))
+    rest = [int(index) for index in order if int(index) not in set(chosen)]
+    return [data.val.image(index).convert("RGB") for index in [*chosen, *rest][:COUNT]]

@@ -1,0 +1,1 @@
+"""Reports for people (tables and progress on stderr) and for programs (JSON on stdout)."""

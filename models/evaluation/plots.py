@@ -1,0 +1,70 @@
+"""Pictures: the confusion matrix, and t-SNE of what the last layer sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import UnavailableError
+
+MOST_POINTS = 2000  # t-SNE's time grows with n log n; more points say no more
+MOST_NAMES = 30  # above, names on axes and in legends cannot be read
+
+
+def plot_confusion(path: Path, confusion: npt.NDArray[np.int64], classes: tuple[str, ...], title: str) -> None:
+    """Rows are true classes, in share of the row; counts are written in where they fit."""
+    plt = _pyplot()
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    side = min(4 + 0.45 * len(classes), 16)
+    figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="answer", ylabel="true class", title=title)
+    if len(classes) <= MOST_NAMES:
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+        axes.set_yticks(range(len(classes)), classes)
+        for row, column in np.argwhere(confusion):
+            dark = shares[row, column] > 0.5
+            text = str(confusion[row, column])
+            axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=8)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_tsne(
+    path: Path, features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: tuple[str, ...],
+    title: str, seed: int = 0,
+) -> None:  # fmt: skip
+    """t-SNE (van der Maaten, Hinton 2008; scikit-learn's) of at most 2,000 feature vectors N x D, coloured by class."""
+    from sklearn.manifold import TSNE
+
+    plt = _pyplot()
+    if len(features) > MOST_POINTS:
+        chosen = np.random.default_rng(seed).choice(len(features), MOST_POINTS, replace=False)
+        features, labels = features[chosen], labels[chosen]
+    points: Any = TSNE(perplexity=min(30, (len(features) - 1) / 3), random_state=seed, init="pca").fit_transform(features)
+    figure, axes = plt.subplots(figsize=(9, 7), layout="constrained")
+    present = np.unique(labels)
+    colours = plt.get_cmap("tab10" if len(present) <= 10 else "turbo", max(len(present), 1))
+    for index, label in enumerate(present):
+        mine = labels == label
+        axes.scatter(*points[mine].T, s=10, color=colours(index), label=classes[label])
+    axes.set(title=title, xticks=[], yticks=[])
+    if len(present) <= MOST_NAMES:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise UnavailableError("pictures are drawn by matplotlib", fix='pip install "zoo-export[full]"') from error
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
