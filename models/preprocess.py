@@ -80,6 +80,7 @@ def centre_crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 def to_pixels(image: Image.Image, preprocess: Preprocess) -> Pixels:
     """Everything up to the crop: an image -> uint8, C x H x W in the model's channel order."""
     mode = "L" if preprocess.channels == "L" else "RGB"
+    image = _eight_bits(image)
     if image.mode != mode:
         image = image.convert(mode)
     height, width = resized_size(image.height, image.width, preprocess.resize)
@@ -88,6 +89,15 @@ def to_pixels(image: Image.Image, preprocess: Preprocess) -> Pixels:
     pixels = np.asarray(image)
     pixels = centre_crop(pixels[..., None] if pixels.ndim == 2 else pixels, preprocess.crop)
     return _channels_first(pixels, preprocess)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey by its upper byte: Pillow's own conversion clips everything above 255 to white."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise UsageError(f"an image of mode {image.mode} (32 bits a pixel) has no agreed brightness", fix="save it as 8 bits")
+    return image
 
 
 def batch_to_pixels(images: Sequence[Image.Image] | Pixels, preprocess: Preprocess) -> Pixels:

@@ -43,8 +43,8 @@ class Numerics:
         cosine: of the two logit vectors, the smallest over all images.
         agreement: share of images with the same top answer; where the reference's first two are closer together than
             the error, either counts.
-        variation: how much the reference's answers differ between images: the largest standard deviation of a logit
-            over the images, over spread.
+        variation: the relative error that the best constant answer would have: half the largest range of a logit over
+            the images, over spread.
         finite: no NaN and no infinity on either side.
     """
 
@@ -70,7 +70,7 @@ def measure_numerics(reference: Logits, got: Logits) -> Numerics:
     difference = np.abs(a - b)
     max_abs, spread = float(difference.max()), float(np.ptp(a))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines = (a * b).sum(1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    cosines = np.divide((a * b).sum(1), norms, out=(difference.max(1) == 0).astype(np.float64), where=norms > 0)
     rows = np.arange(len(a))
     # b's answer is as good as a's own when a itself puts it within twice the row's error of its best
     margin = a.max(1) - a[rows, b.argmax(1)]
@@ -82,7 +82,7 @@ def measure_numerics(reference: Logits, got: Logits) -> Numerics:
         relative=max_abs / spread if spread > 0 else float(max_abs > 0),
         cosine=float(cosines.min()),
         agreement=float(same.mean()),
-        variation=float(a.std(0).max()) / spread if spread > 0 else 0.0,
+        variation=float(np.ptp(a, axis=0).max()) / 2 / spread if spread > 0 else 0.0,
         finite=True,
     )
 

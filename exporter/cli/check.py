@@ -47,18 +47,16 @@ def check(
         return {**common, "gates": [gate.as_mapping() for gate in row.gates], "receipt": receipt}
 
     def cells(row: Checked) -> list[list[str]]:
-        head = [row.artifact, row.backend, row.precision]
         if row.error is not None:
             word = "unavailable" if row.error.exit_code == 3 else "fail"
-            return [[*head, "", "", f"{word}: {row.error}"]]
-        ran = ran_as(row.receipt) if row.receipt else ""
-        lines = [["", "", "", "", gate.name, f"{gate.verdict}: {gate.reason}"] for gate in row.gates]
-        lines[0][:4] = [*head, ran]
+            return [[row.artifact, "", "", f"{word}: {row.error}"]]
+        lines = [["", "", gate.name, f"{gate.verdict}: {gate.reason}"] for gate in row.gates]
+        lines[0][:2] = [row.artifact, ran_as(row.receipt) if row.receipt else ""]
         return lines
 
     def show() -> None:
         title = f"checked{f' on {data}' if data else ''}"
-        columns = ["artifact", "backend", "precision", "ran", "gate", "verdict"]
+        columns = ["artifact", "ran", "gate", "verdict"]
         table(title, columns, [line for row in rows for line in cells(row)])
         notes(dataset.notes if dataset else ())
 

@@ -80,16 +80,16 @@ def export(
     def cells(row: Exported) -> list[str]:
         if row.error is not None:
             word = "unavailable" if row.error.exit_code == 3 else "fail"
-            return [row.backend, row.precision, f"{word}: {row.error}", "", "", ""]
+            return [f"{row.backend} {row.precision}", f"{word}: {row.error}", "", ""]
         assert row.golden is not None
         size = f"{megabytes(row.bytes)}, {row.seconds:.1f} s"
         receipt = row.artifact.manifest.receipt if row.artifact else None
         ran = ran_as(receipt) if receipt else "not run here"
         place = f"{row.folder}{' (replaced)' if row.replaced else ''}"
-        return [row.backend, row.precision, f"{row.golden.verdict}: {row.golden.reason}", ran, size, place]
+        return [place, f"{row.golden.verdict}: {row.golden.reason}", ran, size]
 
     def show() -> None:
-        table("exported", ["backend", "precision", "golden images", "ran", "size, time", "artifact"], list(map(cells, rows)))
+        table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, rows)))
         notes([note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]])
 
     made = [str(row.folder) for row in rows if row.error is None]

@@ -163,7 +163,7 @@ def evaluate(
     for pixels, labels in batches(split, preprocess, 256):
         images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
         inputs = augment.normalise(images, preprocess.scale, mean, std).to(memory_format=torch.channels_last)
-        with torch.autocast(device.type, arithmetic.dtype, enabled=arithmetic.dtype is not None):
+        with arithmetic.on(device.type):
             logits = module(inputs)
         right += (logits.argmax(1) == torch.from_numpy(labels).to(device)).sum()
     return int(right) / max(1, len(split))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ...config import from_mapping, near, read_toml, to_mapping
+from ...config import from_mapping, near, read_toml, to_json
 from ...errors import UsageError
 from ..registry import SMALL_INPUT
 
@@ -94,8 +94,8 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), **values: Any) 
 
 
 def as_mapping(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain values, for run.json."""
-    return to_mapping(dataclasses.asdict(recipe))
+    """The recipe as plain JSON values, for run.json."""
+    return json.loads(to_json(recipe))
 
 
 def _parse(text: str) -> Any:

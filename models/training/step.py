@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,10 @@ class Arithmetic:
     name: str
     dtype: torch.dtype | None
     reason: str
+
+    def on(self, device: str) -> AbstractContextManager[object]:
+        """The block in which a forward pass has this format."""
+        return nullcontext() if self.dtype is None else torch.autocast(device, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def train_step(
         prepare: uint8 images -> the module's input, augmented.
     """
     inputs = prepare(images).to(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, arithmetic.dtype, enabled=arithmetic.dtype is not None):
+    with arithmetic.on(images.device.type):
         outputs = module(inputs)
     loss = loss_of(outputs, labels, smoothing)
     optimiser.zero_grad(set_to_none=True)

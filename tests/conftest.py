@@ -1,0 +1,114 @@
+"""What several tests need: tiny models of the real classes, digits, a trained run, its exports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from zoo.exporter.artifact import Golden
+from zoo.exporter.golden import make_golden
+from zoo.models.data.catalog import open_data
+from zoo.models.data.dataset import Dataset
+from zoo.models.sources import Model, SourceOptions, new_model, resolve
+from zoo.models.spec import ModelSpec, Preprocess
+
+IN_CI = os.environ.get("CI") == "true"
+TINY = {"width": 0.25, "stem": "small"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="no CUDA device on this machine")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
+
+
+def need(condition: bool, reason: str) -> None:
+    """Skip with the reason where a part cannot be had; in CI that is a failure."""
+    if not condition:
+        if IN_CI:
+            pytest.fail(f"CI must have this: {reason}")
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return open_data("digits")
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits: Dataset) -> Dataset:
+    """300 images to train on, 60 to judge by."""
+    train, val = digits.train.take(np.arange(300)), digits.val.take(np.arange(60))
+    return Dataset("few-digits", digits.classes, train, val, digits.preprocess, mirror=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_spec(digits: Dataset) -> ModelSpec:
+    return ModelSpec("tiny", (3, 32, 32), digits.preprocess, digits.classes)
+
+
+def tiny_model(name: str = "resnet18", size: int = 32, **arguments: object) -> Model:
+    """The real class at a quarter of its width, with random weights and live statistics."""
+    mean = (0.48, 0.45, 0.40)
+    preprocess = Preprocess(crop=(size, size), resize=size, mean=mean, std=(0.2, 0.22, 0.25))
+    spec = ModelSpec(name, (3, size, size), preprocess, tuple("abcdefghij"))
+    from zoo.models.weights import random_statistics
+
+    model = new_model(name, spec, SourceOptions(arguments={**TINY, **arguments}, seed=1))
+    random_statistics(model.module, spec.input, seed=1)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Model:
+    return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def golden(tiny: Model) -> Golden:
+    return make_golden(tiny, None)
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory: pytest.TempPathFactory, few_digits: Dataset, tiny_spec: ModelSpec) -> Path:
+    """A run of a small resnet18 that learnt digits."""
+    from zoo.models.training.loop import train
+    from zoo.models.training.recipe import load_recipe
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    model = new_model("resnet18", tiny_spec, SourceOptions(arguments=TINY))
+    recipe = load_recipe("tiny", epochs=4, batch_size=20, lr=0.05, shift=0)
+    train(model, few_digits, recipe, folder)
+    return folder
+
+
+@pytest.fixture
+def trained(trained_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the trained run that a test may change."""
+    return Path(shutil.copytree(trained_folder, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def exported_folders(
+    tmp_path_factory: pytest.TempPathFactory, trained_folder: Path, few_digits: Dataset
+) -> dict[str, Path]:
+    """The trained run as torchscript and onnx artifacts."""
+    from zoo.exporter.export import export
+
+    out = tmp_path_factory.mktemp("exports")
+    rows = export(resolve(str(trained_folder)), ["torchscript", "onnx"], out=out, data=few_digits)
+    assert [row.error for row in rows] == [None, None]
+    return {row.backend: row.folder for row in rows}
+
+
+@pytest.fixture
+def exported(exported_folders: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    """Copies of the artifacts that a test may change."""
+    return {name: Path(shutil.copytree(folder, tmp_path / name)) for name, folder in exported_folders.items()}

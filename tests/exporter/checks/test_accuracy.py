@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zoo.exporter.checks.accuracy import Paired, images_needed, interval_of_drop, judge_accuracy, measure_accuracy
+from zoo.models.runs import Reached
+
+
+def paired(n: int, lost: int, gained: int, right: float = 0.9) -> Paired:
+    return Paired(n, right, right - (lost - gained) / n, lost, gained)
+
+
+def judge(one: Paired, precision: str = "int8", **options) -> str:
+    return judge_accuracy(one, precision, **{"numerics_passed": True, **options}).verdict
+
+
+def test_measuring() -> None:
+    labels = np.array([0, 1, 2, 0])
+    reference, got = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]], np.eye(3, dtype=np.float32)[[0, 2, 2, 0]]
+    assert measure_accuracy(reference, got, labels) == Paired(4, 0.75, 0.75, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (paired(10_000, 0, 0), "pass"),
+        (paired(20, 0, 0), "pass"),
+        (paired(10_000, 30, 30), "pass"),
+        (paired(10_000, 300, 10), "fail"),
+        (paired(300, 4, 3), "inconclusive"),
+        (paired(0, 0, 0) if False else Paired(0, 0.0, 0.0, 0, 0), "fail"),
+    ],
+)
+def test_verdicts(one: Paired, expected: str) -> None:
+    assert judge(one) == expected
+
+
+def test_no_flip_without_numerics_is_judged_by_the_bound() -> None:
+    assert judge(paired(20, 0, 0), numerics_passed=False) == "inconclusive"
+    assert judge(paired(10_000, 0, 0), numerics_passed=False) == "pass"
+
+
+def test_a_pass_without_flips_says_what_the_number_of_images_allows() -> None:
+    reason = judge_accuracy(paired(359, 0, 0), "fp32", numerics_passed=True).reason
+    assert "fewer than 0.83%" in reason
+
+
+def test_golden_images_and_the_runs_accuracy_are_looked_at() -> None:
+    one = paired(10_000, 0, 0)
+    assert judge(one, golden_differ=1) == "fail"
+    reached = Reached("d", "val", 10_000, 0.9)
+    assert judge(one, reached=reached) == "pass"
+    gate = judge_accuracy(paired(10_000, 0, 0, 0.7), "fp32", numerics_passed=True, reached=reached)
+    assert (gate.verdict, "training reached 90.00%" in gate.reason) == ("fail", True)
+
+
+def test_too_few_images_says_how_many() -> None:
+    gate = judge_accuracy(paired(300, 2, 1), "int8", numerics_passed=True)
+    assert gate.verdict == "inconclusive"
+    assert "needs about" in gate.reason
+    assert images_needed(paired(300, 30, 1), 0.005) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(200, 2000), st.floats(0.005, 0.05), st.floats(0.005, 0.05))
+def test_the_interval_covers_the_truth(n: int, p_lost: float, p_gained: float) -> None:
+    """Each one-sided bound should hold in 95 of 100 draws; 400 draws let the share vary by about 3 points."""
+    random = np.random.default_rng(0)
+    draws = random.multinomial(n, [p_lost, p_gained, 1 - p_lost - p_gained], size=400)
+    bounds = [interval_of_drop(paired(n, int(lost), int(gained))) for lost, gained, _ in draws]
+    truth = p_lost - p_gained
+    assert np.mean([one.high >= truth for one in bounds]) > 0.90
+    assert np.mean([one.low <= truth for one in bounds]) > 0.90

@@ -1,0 +1,156 @@
+"""Real artifacts, real faults: each is found by the gate that should."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_model
+from zoo.errors import GATE, INTEGRITY, UNAVAILABLE, USAGE
+from zoo.exporter.artifact import record
+from zoo.exporter.checks.check import Checked, check
+from zoo.models.data.dataset import Dataset
+
+
+def gates(row: Checked) -> dict[str, str]:
+    assert row.error is None, row.error
+    return {gate.name: gate.verdict for gate in row.gates}
+
+
+def reseal(folder: Path, **changes: object) -> None:
+    """What a forger would do: change the folder and make the hashes fit."""
+    data = json.loads((folder / "artifact.json").read_text())
+    data |= changes
+    data["files"] = {name: vars(record(folder / name)) for name in data["files"]}
+    (folder / "artifact.json").write_text(json.dumps(data))
+
+
+def test_what_was_exported_passes(exported, few_digits) -> None:
+    told: list[tuple[str, int, int]] = []
+    rows = check(list(exported.values()), few_digits, progress=lambda *what: told.append(what))
+    assert [gates(row) for row in rows] == [{"numerics": "pass", "accuracy": "pass"}] * 2
+    assert [row.exit_code for row in rows] == [0, 0]
+    assert [what for what, done, total in told if done == total] == ["eager reference", "torchscript fp32", "onnx fp32"]
+    accuracy = rows[0].gates[1].numbers
+    assert accuracy["images"] == 60
+    assert accuracy["reference"] == accuracy["reached"]
+
+
+def test_golden_images_alone_are_enough_for_numerics(exported) -> None:
+    assert gates(check([exported["onnx"]])[0]) == {"numerics": "pass", "accuracy": "skipped"}
+
+
+def other_preprocess(folder: Path) -> None:
+    spec = json.loads((folder / "artifact.json").read_text())["spec"]
+    spec["preprocess"]["mean"] = [0.9, 0.9, 0.9]
+    reseal(folder, spec=spec)
+
+
+def other_filter(folder: Path) -> None:
+    spec = json.loads((folder / "artifact.json").read_text())["spec"]
+    spec["preprocess"]["interpolation"] = "nearest"
+    reseal(folder, spec=spec)
+
+
+def other_golden(folder: Path) -> None:
+    path = folder / "golden" / "logits.json"
+    values = json.loads(path.read_text())
+    values["1.png"][3] += 1.0
+    path.write_text(json.dumps(values))
+    reseal(folder)
+
+
+def other_weights(folder: Path) -> None:
+    """5 % off in one layer of the reference: then the artifact no longer is what it was made from."""
+    import safetensors.torch
+
+    path = folder / "weights.safetensors"
+    state = safetensors.torch.load_file(path)
+    state["layer3.0.conv1.weight"] *= 1.05
+    safetensors.torch.save_file(state, path)
+    reseal(folder)
+
+
+def nan_weights(folder: Path) -> None:
+    import safetensors.torch
+
+    path = folder / "weights.safetensors"
+    state = safetensors.torch.load_file(path)
+    state["fc.bias"][0] = float("nan")
+    safetensors.torch.save_file(state, path)
+    reseal(folder)
+
+
+@pytest.mark.parametrize("fault", [other_preprocess, other_filter, other_golden, other_weights, nan_weights])
+@pytest.mark.parametrize("with_data", [True, False])
+def test_planted_faults_fail(exported, few_digits, fault, with_data: bool) -> None:
+    fault(exported["torchscript"])
+    row = check([exported["torchscript"]], few_digits if with_data else None)[0]
+    assert gates(row)["numerics"] == "fail"
+    assert row.exit_code == GATE
+
+
+def test_a_wrong_preprocess_cannot_hide_in_the_accuracy_either(exported, few_digits) -> None:
+    other_preprocess(exported["onnx"])
+    row = check([exported["onnx"]], few_digits)[0]
+    assert gates(row)["accuracy"] == "fail"
+
+
+def test_another_models_file_fails(exported, few_digits, tmp_path: Path) -> None:
+    import torch
+    from zoo.exporter.backends.torch_common import in_precision
+
+    other = in_precision(tiny_model().module, "fp32")
+    traced = torch.jit.trace(other, torch.zeros(2, 3, 32, 32))
+    torch.jit.save(traced, exported["torchscript"] / "model.pt")
+    reseal(exported["torchscript"])
+    assert gates(check([exported["torchscript"]], few_digits)[0]) == {"numerics": "fail", "accuracy": "fail"}
+
+
+def test_one_that_cannot_be_checked_does_not_stop_the_others(exported, few_digits, tmp_path: Path) -> None:
+    (exported["torchscript"] / "model.pt").write_bytes(b"x")
+    rows = check(
+        [exported["torchscript"], tmp_path / "none", tmp_path / "trt-fp16", exported["onnx"]], few_digits
+    )
+    assert [row.exit_code for row in rows] == [INTEGRITY, USAGE, UNAVAILABLE, 0]
+    assert "TensorRT is not installed" in str(rows[2].error)
+
+
+def test_random_weights_have_no_accuracy(few_digits, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from zoo.exporter.export import export
+
+    model = replace(tiny_model(), meaningful=False)
+    row = export(model, ["torchscript"], out=tmp_path)[0]
+    assert gates(check([row.folder], few_digits)[0])["accuracy"] == "skipped"
+
+
+def test_labels_that_do_not_belong_are_not_judged(exported, few_digits) -> None:
+    letters = Dataset("letters", tuple("abcdefghij"), few_digits.train, few_digits.val, few_digits.preprocess, True)
+    assert gates(check([exported["onnx"]], letters)[0]) == {"numerics": "pass", "accuracy": "skipped"}
+
+
+def test_no_images_is_a_failure(exported, few_digits) -> None:
+    empty = Dataset(
+        "few-digits", few_digits.classes, few_digits.train, few_digits.val.take(np.arange(0)), few_digits.preprocess, True
+    )
+    assert gates(check([exported["onnx"]], empty)[0]) == {"numerics": "fail", "accuracy": "fail"}
+
+
+def test_another_reference(exported, few_digits) -> None:
+    row = check([exported["onnx"]], few_digits, reference=tiny_model().module)[0]
+    assert gates(row) == {"numerics": "fail", "accuracy": "pass"}, "untrained, it loses no answer to the artifact"
+
+
+def test_colour_faults_on_colour_images(tmp_path: Path) -> None:
+    """Channels swapped in artifact.json: found on made golden images, which have colours."""
+    from zoo.exporter.export import export
+
+    row = export(tiny_model(), ["torchscript"], out=tmp_path)[0]
+    spec = json.loads((row.folder / "artifact.json").read_text())["spec"]
+    spec["preprocess"]["channels"] = "BGR"
+    reseal(row.folder, spec=spec)
+    assert gates(check([row.folder])[0])["numerics"] == "fail"

@@ -1,0 +1,31 @@
+"""All families learn digits, go to both formats and pass their numerics gate: the real classes, at a small width."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from zoo.exporter.checks.check import check
+from zoo.exporter.export import export
+from zoo.models.registry import FAMILIES
+from zoo.models.sources import SourceOptions, new_model, resolve
+from zoo.models.spec import ModelSpec
+from zoo.models.training.loop import train
+from zoo.models.training.recipe import load_recipe
+
+ONE_OF_EACH = {family.module: next(iter(family.variants)) for family in FAMILIES} | {"vgg": "vgg11_bn"}
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH.values())
+def test_learns_digits_exports_and_passes(name: str, digits, tmp_path: Path) -> None:
+    width = 0.25 if name != "efficientnet_b0" else 0.5
+    spec = ModelSpec(name, (3, 28, 28), replace(digits.preprocess, crop=(28, 28), resize=28), digits.classes)
+    model = new_model(name, spec, SourceOptions(arguments={"stem": "small", "width": width}))
+    recipe = load_recipe("tiny", epochs=3, lr=0.05, shift=0)
+    run = train(model, digits, recipe, tmp_path / "run")
+    assert run.reached.accuracy > 0.5, "it learnt"
+    rows = export(resolve(str(tmp_path / "run")), ["torchscript", "onnx"], out=tmp_path / "exports", data=digits)
+    assert [row.error for row in rows] == [None, None]
+    for row in check([row.folder for row in rows], digits):
+        assert [(gate.name, gate.verdict) for gate in row.gates] == [("numerics", "pass"), ("accuracy", "pass")]

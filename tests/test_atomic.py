@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from zoo import atomic
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_folder_and_a_replaced_one(tmp_path: Path) -> None:
+    final = tmp_path / "deep" / "folder"
+    for content in ("first", "second"):
+        with atomic.staged(final) as place:
+            (place / "file").write_text(content)
+            assert place.parent == final.parent
+        assert tree(final) == {"file": content}
+    assert [path.name for path in final.parent.iterdir()] == ["folder"], "no temporary sibling is left"
+
+
+def test_an_error_leaves_the_old_one(tmp_path: Path) -> None:
+    final = tmp_path / "folder"
+    with atomic.staged(final) as place:
+        (place / "file").write_text("old")
+    with pytest.raises(RuntimeError, match="half"), atomic.staged(final) as place:
+        (place / "file").write_text("new")
+        raise RuntimeError("half way")
+    assert tree(tmp_path) == {"folder/file": "old"}
+
+
+def test_what_a_dead_process_left_is_removed_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
+    final = tmp_path / "folder"
+    code = f"from zoo import atomic\nfrom pathlib import Path\nwith atomic.staged(Path({str(final)!r})) as p:\n import os, signal\n (p/'x').write_text('half')\n os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", code], check=False)
+    left = list(tmp_path.iterdir())
+    assert len(left) == 1
+    with atomic.staged(final) as living:
+        assert not left[0].exists()
+        assert atomic.remove_stale(final) == []
+        assert living.exists()
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    atomic.write_file(path, b"old")
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        atomic.write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_everything_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (events.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name), real(handle)))
+    placed = atomic.put_in_place
+    monkeypatch.setattr(atomic, "put_in_place", lambda made, final: (events.append("PLACED"), placed(made, final)))
+    with atomic.staged(tmp_path / "folder") as place:
+        (place / "inner").mkdir()
+        (place / "inner" / "a").write_text("a")
+        (place / "b").write_text("b")
+    before = events[: events.index("PLACED")]
+    assert {"a", "b", "inner"} <= set(before)
+    assert before.index("a") < before.index("inner")
+    assert events[-1] == tmp_path.name, "the parent's entry is synced last"

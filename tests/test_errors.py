@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+from zoo.errors import GateError, UnavailableError, UsageError, ZooError, worst
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [([], 0), ([0, 0], 0), ([0, 6], 6), ([6, 3], 3), ([3, 4, 6], 4), ([4, 5], 5), ([5, 2, 3], 2), ([1, 2], 1)],
+)
+def test_the_first_that_applies_of_1_2_5_4_3_6(codes: list[int], expected: int) -> None:
+    assert worst(codes) == worst(reversed(codes)) == expected
+
+
+def test_a_message_is_one_line_with_what_to_do() -> None:
+    assert str(UsageError("no such thing", fix="make one")) == "no such thing; make one"
+    assert str(UsageError('unknown "x", did you mean "y"?', fix="try")) == 'unknown "x", did you mean "y"? try'
+    assert [kind.exit_code for kind in (UsageError, UnavailableError, GateError)] == [2, 3, 4]
+    assert issubclass(UsageError, ZooError)
