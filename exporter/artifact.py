@@ -210,5 +210,3 @@ def record(path: Path) -> FileRecord:
 def _files_in(folder: Path) -> list[str]:
     found = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     return sorted(str(path.relative_to(folder)) for path in found if path.name != ARTIFACT or path.parent != folder)
-
-

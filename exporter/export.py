@@ -92,7 +92,9 @@ def export(
                 tried.append(Gate("numerics", "skipped", f"not run here: {error}"))
                 return None
             if tried[-1].verdict == "fail":
-                raise GateError(f"{name}: golden images disagree with the source: {tried[-1].reason}", fix="nothing was written")
+                raise GateError(
+                    f"{name}: golden images disagree with the source: {tried[-1].reason}", fix="nothing was written"
+                )
             return receipt
 
         try:

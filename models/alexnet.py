@@ -20,9 +20,7 @@ class AlexNet(nn.Module):
     of the image instead of looking at a 6 x 6 grid of it.
     """
 
-    def __init__(
-        self, num_classes: int = 1000, stem: str = "paper", width: float = 1.0, dropout: float = 0.5
-    ) -> None:
+    def __init__(self, num_classes: int = 1000, stem: str = "paper", width: float = 1.0, dropout: float = 0.5) -> None:
         super().__init__()
         small = stem == "small"
         c1, c2, c3, c4, hidden = (scaled(channels, width) for channels in (64, 192, 384, 256, 4096))

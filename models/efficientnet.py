@@ -26,14 +26,17 @@ class Stage(NamedTuple):
     layers: int
 
 
-STEM, STAGES = 32, (
-    Stage(1, 3, 1, 16, 1),
-    Stage(6, 3, 2, 24, 2),
-    Stage(6, 5, 2, 40, 2),
-    Stage(6, 3, 2, 80, 3),
-    Stage(6, 5, 1, 112, 3),
-    Stage(6, 5, 2, 192, 4),
-    Stage(6, 3, 1, 320, 1),
+STEM, STAGES = (
+    32,
+    (
+        Stage(1, 3, 1, 16, 1),
+        Stage(6, 3, 2, 24, 2),
+        Stage(6, 5, 2, 40, 2),
+        Stage(6, 3, 2, 80, 3),
+        Stage(6, 5, 1, 112, 3),
+        Stage(6, 5, 2, 192, 4),
+        Stage(6, 3, 1, 320, 1),
+    ),
 )
 
 # Width and depth multiplier and dropout of the reference code. B5 to B7 were published with other batch norm constants.

@@ -98,6 +98,16 @@ class GoogLeNet(nn.Module):
         dropout: before the last layer.
     """
 
+    inception3a: Inception
+    inception3b: Inception
+    inception4a: Inception
+    inception4b: Inception
+    inception4c: Inception
+    inception4d: Inception
+    inception4e: Inception
+    inception5a: Inception
+    inception5b: Inception
+
     def __init__(
         self,
         num_classes: int = 1000,

@@ -53,9 +53,7 @@ class MobileNetV2(nn.Module):
     The small stem leaves out the first two of the five strides, so that 32 pixels end as 4 x 4.
     """
 
-    def __init__(
-        self, num_classes: int = 1000, stem: str = "paper", width: float = 1.0, dropout: float = 0.2
-    ) -> None:
+    def __init__(self, num_classes: int = 1000, stem: str = "paper", width: float = 1.0, dropout: float = 0.2) -> None:
         super().__init__()
         small = stem == "small"
         channels = make_divisible(32 * width)

@@ -96,14 +96,16 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise UsageError(f"an image of mode {image.mode} (32 bits a pixel) has no agreed brightness", fix="save it as 8 bits")
+        raise UsageError(
+            f"an image of mode {image.mode} (32 bits a pixel) has no agreed brightness", fix="save it as 8 bits"
+        )
     return image
 
 
 def batch_to_pixels(images: Sequence[Image.Image] | Pixels, preprocess: Preprocess) -> Pixels:
     """Many images -> uint8 N x C x H x W; an N x H x W x C array that needs no resize is done in one step."""
     if isinstance(images, np.ndarray):
-        if resized_size(*images.shape[1:3], preprocess.resize) == images.shape[1:3]:
+        if resized_size(images.shape[1], images.shape[2], preprocess.resize) == images.shape[1:3]:
             if images.shape[-1] == 1 and preprocess.channels != "L":
                 cropped = centre_crop(images, preprocess.crop)
                 return np.broadcast_to(np.moveaxis(cropped, -1, 1), (len(images), 3, *preprocess.crop))

@@ -38,7 +38,7 @@ class Pretrained:
 
 
 def imagenet_weights(name: str) -> Pretrained:
-    """torchvision's best ImageNet weights of one of our models; the state dict fits our module.
+    """Torchvision's best ImageNet weights of one of our models; the state dict fits our module.
 
     Raises:
         UnavailableError: torchvision has none for this model, or they cannot be downloaded.
@@ -86,13 +86,13 @@ def from_torchvision(name: str, which: str, arguments: dict[str, Any], seed: int
 def from_timm(name: str, which: str, arguments: dict[str, Any], seed: int = 0) -> Pretrained:
     """A timm model, with its own weights (`which` "own") or freshly initialised ("random")."""
     timm = _import("timm")
-    import timm.data  # pyright: ignore[reportMissingImports]
+    _import("timm.data")
 
     if not timm.is_model(name):
         raise UsageError(f'timm has no model "{name}"{near(name, timm.list_models())}', fix="see timm.list_models()")
     try:
         make = lambda: timm.create_model(name, pretrained=which == "own", **arguments)  # noqa: E731
-        module = _seeded(make, seed, name, arguments)
+        module: Any = _seeded(make, seed, name, arguments)
     except (OSError, RuntimeError) as error:
         raise UnavailableError(
             f"timm's weights of {name} cannot be had ({one_line(error)[:100]})", fix="give --weights FILE or random"
@@ -109,7 +109,7 @@ def from_timm(name: str, which: str, arguments: dict[str, Any], seed: int = 0) -
         std=tuple(data["std"]),
     )
     spec = ModelSpec(f"timm-{name}", tuple(data["input_size"]), preprocess, numbered_labels(module.num_classes))
-    transform = timm.data.create_transform(**data, is_training=False)
+    transform: Any = timm.data.create_transform(**data, is_training=False)
     taken = f"timm's weights of {name}" if which == "own" else f"fresh initialisation, seed {seed}"
     return Pretrained(spec, taken, _torch_transform(transform), arguments, built=module.eval())
 
@@ -145,7 +145,7 @@ def _enum_name(weights: Any) -> str:
 
 
 def _input_of(transforms: Any) -> tuple[tuple[int, int, int], Preprocess]:
-    """torchvision's ImageClassification preset as our Preprocess; exported golden images check the translation."""
+    """Torchvision's ImageClassification preset as our Preprocess; exported golden images check the translation."""
     size, resize = transforms.crop_size[0], transforms.resize_size[0]
     preprocess = Preprocess(
         crop=(size, size),
@@ -162,5 +162,3 @@ def _torch_transform(transform: Callable[[Image.Image], Tensor]) -> Callable[[Im
         return np.asarray(transform(image.convert("RGB"))[None].numpy(), np.float32)
 
     return apply
-
-

@@ -107,8 +107,8 @@ class ResNet(nn.Module):
         small = stem == "small"
         self._shortcut = shortcut
         self._channels = scaled(64, width)
-        conv = {"kernel_size": 3, "padding": 1} if small else {"kernel_size": 7, "stride": 2, "padding": 3}
-        self.conv1 = nn.Conv2d(3, self._channels, **conv, bias=False)
+        kernel, stride = (3, 1) if small else (7, 2)
+        self.conv1 = nn.Conv2d(3, self._channels, kernel, stride, kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(self._channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, 2, 1)

@@ -1,8 +1,8 @@
 """The run folder: what training and pruning write, and what every other command takes as a model source.
 
-    weights.safetensors   the weights
-    run.json              what the model is, how it was made, what it reached
-    metrics.jsonl         one line per epoch
+weights.safetensors   the weights
+run.json              what the model is, how it was made, what it reached
+metrics.jsonl         one line per epoch
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def claim(folder: Path, *, resume: bool, overwrite: bool, dry: bool = False) -> 
         raise UsageError("--resume and --overwrite contradict each other", fix="give one of them")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", fix="give another --out")
-    content = [path for path in folder.iterdir()] if folder.is_dir() else []
+    content = list(folder.iterdir()) if folder.is_dir() else []
     if not content:
         if resume:
             raise UsageError(f"{folder}: nothing to resume", fix="leave --resume out")

@@ -20,8 +20,8 @@ from torch import nn
 from ..config import from_toml, near
 from ..errors import UnavailableError, UsageError, ZooError, one_line
 from . import weights as weights_io
-from .pretrained import Pretrained, from_timm, from_torchvision, imagenet_weights
 from .preprocess import Batch, prepare
+from .pretrained import Pretrained, from_timm, from_torchvision, imagenet_weights
 from .registry import MODELS, create_model, native_size
 from .runs import WEIGHTS, Origin, Reached, Run, is_run, newest_run, read_run
 from .spec import ModelSpec, imagenet_preprocess, numbered_labels
@@ -216,7 +216,7 @@ def _or_choices(take: Callable[[], Pretrained], name: str, options: SourceOption
             f"no run of {name} under {options.runs}/ and its ImageNet weights cannot be had: {error.what}"
             if options.weights is None
             else error.what,
-            fix=f"give --weights with a run folder or a file, --weights random, or train: zoo train {name} --data digits",
+            fix=f"give --weights RUN, FILE or random, or train it: zoo train {name} --data digits",
         ) from error
 
 
@@ -344,7 +344,9 @@ def _check_logits(module: nn.Module, spec: ModelSpec, source: str) -> None:
     try:
         logits = logits_of(module, np.zeros((2, *spec.input), np.float32))
     except (RuntimeError, TypeError) as error:
-        raise UsageError(f"{source} cannot take a batch of {spec.input}: {one_line(error)}", fix="give --input") from error
+        raise UsageError(
+            f"{source} cannot take a batch of {spec.input}: {one_line(error)}", fix="give --input"
+        ) from error
     module.train(was_training)
     if logits.shape[1] != len(spec.labels):
         raise UsageError(

@@ -46,7 +46,8 @@ class Preprocess:
             raise ValueError("antialias=false cannot be done: Pillow's filters always antialias")
         if not len(self.mean) == len(self.std) == self.depth:
             raise ValueError(
-                f"channels={self.channels} needs {self.depth} values of mean and std, got {len(self.mean)}, {len(self.std)}"
+                f"channels={self.channels} needs {self.depth} values of mean and std, "
+                f"got {len(self.mean)} and {len(self.std)}"
             )
         if min(self.std) <= 0 or self.scale <= 0:
             raise ValueError(f"std and scale must be positive, got std={self.std} and scale={self.scale}")

@@ -133,7 +133,7 @@ def random_statistics(module: nn.Module, input_shape: tuple[int, int, int], seed
     Untrained, a deep network's running statistics (mean 0, variance 1) make every logit almost nothing, or huge:
     then any two exports compare as equal.
     """
-    norms = [one for one in module.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+    norms = [one for one in module.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
     before = [(norm, norm.momentum) for norm in norms]

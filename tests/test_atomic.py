@@ -35,8 +35,17 @@ def test_an_error_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_what_a_dead_process_left_is_removed_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
     final = tmp_path / "folder"
-    code = f"from zoo import atomic\nfrom pathlib import Path\nwith atomic.staged(Path({str(final)!r})) as p:\n import os, signal\n (p/'x').write_text('half')\n os.kill(os.getpid(), signal.SIGKILL)"
-    subprocess.run([sys.executable, "-c", code], check=False)
+    code = "\n".join(
+        [
+            "import os, signal, sys",
+            "from pathlib import Path",
+            "from zoo import atomic",
+            "with atomic.staged(Path(sys.argv[1])) as place:",
+            "    (place / 'x').write_text('half')",
+            "    os.kill(os.getpid(), signal.SIGKILL)",
+        ]
+    )
+    subprocess.run([sys.executable, "-c", code, str(final)], check=False)
     left = list(tmp_path.iterdir())
     assert len(left) == 1
     with atomic.staged(final) as living:
@@ -62,7 +71,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 def test_everything_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda handle: (events.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name), real(handle)))
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (events.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name), real(handle))
+    )
     placed = atomic.put_in_place
     monkeypatch.setattr(atomic, "put_in_place", lambda made, final: (events.append("PLACED"), placed(made, final)))
     with atomic.staged(tmp_path / "folder") as place:

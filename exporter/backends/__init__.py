@@ -40,7 +40,9 @@ def get_backend(name: str) -> Backend:
             if not isinstance(made, Backend):
                 raise UsageError(f"backend {name} ({entry.value}) is no zoo Backend but {type(made).__name__}")
             return made
-    raise UsageError(f'unknown backend "{name}"{near(name, backend_names())}', fix=f"one of {', '.join(backend_names())}")
+    raise UsageError(
+        f'unknown backend "{name}"{near(name, backend_names())}', fix=f"one of {', '.join(backend_names())}"
+    )
 
 
 def _foreign() -> list:

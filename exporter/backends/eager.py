@@ -38,7 +38,7 @@ class Eager(Backend):
 
 
 def torch_available() -> Available | Unavailable:
-    """torch's version and devices, or how to get it."""
+    """Torch's version and devices, or how to get it."""
     try:
         import torch
 

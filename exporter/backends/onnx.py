@@ -83,7 +83,9 @@ class Onnx(Backend):
 
     def _load(self, artifact: Artifact, device: str) -> Runner:
         if artifact.manifest.precision == "bf16" and device == "cpu":
-            raise UnavailableError("ONNX Runtime's CPU has no bf16 convolution", fix="use --device cuda, where a GPU is")
+            raise UnavailableError(
+                "ONNX Runtime's CPU has no bf16 convolution", fix="use --device cuda, where a GPU is"
+            )
         return OrtRunner(str(artifact.folder), artifact.manifest.spec, artifact.model_path, device)
 
 
@@ -110,15 +112,20 @@ class OrtRunner(Runner):
         try:
             session = onnxruntime.InferenceSession(str(self._path), options, providers=[wanted])
         except Exception as error:  # ONNX Runtime has one exception class per status, all outside RuntimeError
-            raise IntegrityError(f"{self._path}: ONNX Runtime refuses it ({one_line(error)})", fix="export again") from error
+            raise IntegrityError(
+                f"{self._path}: ONNX Runtime refuses it ({one_line(error)})", fix="export again"
+            ) from error
         got = session.get_providers()
         if got[0] != wanted:
             raise UnavailableError(
-                f"asked for {wanted}, ONNX Runtime fell back to {got[0]}", fix="install the CUDA version it was built for"
+                f"asked for {wanted}, ONNX Runtime fell back to {got[0]}",
+                fix="install the CUDA version it was built for",
             )
         inputs = [(one.name, one.type) for one in session.get_inputs()]
         if inputs != [(INPUT, "tensor(float)")] or [one.name for one in session.get_outputs()] != [OUTPUT]:
-            raise IntegrityError(f"{self._path}: expected one float input `{INPUT}` and output `{OUTPUT}`, got {inputs}")
+            raise IntegrityError(
+                f"{self._path}: expected one float input `{INPUT}` and output `{OUTPUT}`, got {inputs}"
+            )
         return session
 
     def _stop(self) -> None:
@@ -176,7 +183,10 @@ def verify_graph(proto: onnx.ModelProto, spec: ModelSpec, precision: str, opset:
     opsets = {one.domain: one.version for one in proto.opset_import}
     if opsets.get("", 0) != opset:
         problems.append(f"opset is {opsets.get('')}, not {opset}")
-    for values, name, rest in ((proto.graph.input, INPUT, spec.input), (proto.graph.output, OUTPUT, (len(spec.labels),))):
+    for values, name, rest in (
+        (proto.graph.input, INPUT, spec.input),
+        (proto.graph.output, OUTPUT, (len(spec.labels),)),
+    ):
         if len(values) != 1 or values[0].name != name:
             problems.append(f"expected one `{name}`, got {[value.name for value in values]}")
             continue
@@ -199,7 +209,7 @@ def compute_layers(proto: onnx.ModelProto) -> dict[str, int]:
     """Convolutions and matrix products of a graph, counted by the type of their weights."""
     import onnx
 
-    names = {
+    names: dict[int, str] = {
         onnx.TensorProto.FLOAT: "fp32",
         onnx.TensorProto.FLOAT16: "fp16",
         onnx.TensorProto.BFLOAT16: "bf16",
@@ -232,7 +242,11 @@ def _usable_devices(providers: list[str]) -> list[str]:
 
 
 def _has_nvidia_gpu() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists() or Path("/dev/nvhost-gpu").exists()
+    return (
+        Path("/proc/driver/nvidia/version").exists()
+        or Path("/dev/nvidia0").exists()
+        or Path("/dev/nvhost-gpu").exists()
+    )
 
 
 def _save(proto: onnx.ModelProto, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-
 from collections import Counter
 
 import numpy as np
@@ -44,7 +43,6 @@ def in_precision(module: nn.Module, precision: Precision) -> nn.Module:
 def devices() -> tuple[str, ...]:
     """Where torch runs on this machine."""
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-
 
 
 def count_layers(module: nn.Module) -> dict[str, int]:
@@ -89,5 +87,3 @@ class TorchRunner(Runner):
 
     def _layers(self) -> dict[str, int]:
         return count_layers(self._module)
-
-

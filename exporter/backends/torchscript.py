@@ -41,7 +41,7 @@ class TorchScript(Backend):
             with warnings.catch_warnings(), torch.inference_mode():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 warnings.simplefilter("ignore", FutureWarning)
-                traced = torch.jit.trace(typed, example, check_trace=False)
+                traced: Any = torch.jit.trace(typed, example, check_trace=False)
                 frozen = torch.jit.freeze(traced.eval())
                 torch.jit.save(frozen, folder / MODEL)
         except (RuntimeError, torch.jit.TracingCheckError) as error:

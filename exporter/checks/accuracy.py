@@ -145,7 +145,7 @@ def judge_accuracy(
 
 
 def images_needed(paired: Paired, limit: float) -> int | None:
-    """How many images would bring the upper bound under the limit, if the rates stay; None when the drop is above it."""
+    """How many images would bring the upper bound under the limit, at these rates; None when the drop is above it."""
     if paired.drop >= limit:
         return None
     rate = max(paired.lost + paired.gained, 1) / paired.images

@@ -122,7 +122,9 @@ class _Shared:
             if self.reference is not None:
                 made = logits_of(module, np.zeros((1, *manifest.spec.input), np.float32)).shape[1]
                 if made != len(manifest.spec.labels):
-                    raise UsageError(f"the reference gives {made} logits, {artifact.folder} {len(manifest.spec.labels)}")
+                    raise UsageError(
+                        f"the reference gives {made} logits, {artifact.folder} {len(manifest.spec.labels)}"
+                    )
             with TorchRunner("the reference", manifest.spec, module, self.device) as runner:
                 of_golden = _golden_logits(golden, artifact, runner.run)
                 self._logits = {key: (of_golden, self.run_all(runner, judged, "eager reference"))}
@@ -250,5 +252,3 @@ def _absent(folder: Path, backend: str) -> ZooError | None:
     if isinstance(here, Unavailable):
         return UnavailableError(f"{folder} was not made: {here.reason}", fix=here.remedy)
     return None
-
-

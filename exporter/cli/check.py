@@ -14,7 +14,9 @@ from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, 
 def check(
     artifacts: Annotated[list[Path], typer.Argument(help="Folders that `zoo export` wrote.")],
     data: Annotated[str | None, typer.Option(help="Labelled data; else only the golden images are compared.")] = None,
-    reference: Annotated[str | None, typer.Option(help="Compare with this source, not with the artifact's own.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Compare with this source, not with the artifact's own.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many images.")] = None,
     data_root: DataRoot = None,
     device: Device = "auto",

@@ -105,6 +105,8 @@ def _data() -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = []
     for name, place in find_local().items():
-        remedy = "apt install dataset-fashion-mnist" if name == "fashion-mnist" else "--data-root FOLDER, or set ZOO_DATA"
+        remedy = (
+            "apt install dataset-fashion-mnist" if name == "fashion-mnist" else "--data-root FOLDER, or set ZOO_DATA"
+        )
         rows.append(_entry(f"data {name}", place is not None, str(place or "not found"), "" if place else remedy))
     return rows

@@ -11,7 +11,9 @@ from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, 
 
 
 def evaluate(
-    what: Annotated[str, typer.Argument(metavar="SOURCE|ARTIFACT", help="A run, an artifact, or another model source.")],
+    what: Annotated[
+        str, typer.Argument(metavar="SOURCE|ARTIFACT", help="A run, an artifact, or another model source.")
+    ],
     data: Annotated[str, typer.Option(help="Labelled data, as for zoo train.")],
     weights: Annotated[str | None, typer.Option(help="As for zoo export.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the files go; else evaluations/NAME.")] = None,

@@ -17,7 +17,7 @@ def export(
     to: Annotated[str, typer.Option(help="Backends, separated by commas: torchscript,onnx,trt.")],
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, in the graph.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, in the graph.")] = False,
-    weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth file, imagenet, or random.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth, imagenet, or random.")] = None,
     data: Annotated[str | None, typer.Option(help="Golden images come from it; else they are made.")] = None,
     input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
     spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,

@@ -11,7 +11,9 @@ from .shell import Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 
 
 def predict(
-    what: Annotated[str, typer.Argument(metavar="SOURCE|ARTIFACT", help="A run, an artifact, or another model source.")],
+    what: Annotated[
+        str, typer.Argument(metavar="SOURCE|ARTIFACT", help="A run, an artifact, or another model source.")
+    ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="How many answers per image.")] = 5,
     weights: Annotated[str | None, typer.Option(help="As for zoo export.")] = None,

@@ -51,7 +51,8 @@ def error_mapping(error: ZooError) -> dict[str, str]:
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; the one place where errors become words and codes."""
-    from typer._click.exceptions import ClickException, UsageError as ClickUsageError  # noqa: PLC2701 - no public name
+    from typer._click.exceptions import ClickException
+    from typer._click.exceptions import UsageError as ClickUsageError
 
     as_json, debug = "--json" in arguments, "--debug" in arguments
     out = _own_stdout() if as_json else None
@@ -106,7 +107,9 @@ def choose_device(asked: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     if asked == "cuda":
-        raise UnavailableError("no CUDA device on this machine (or no driver for it)", fix="use --device cpu; see zoo doctor")
+        raise UnavailableError(
+            "no CUDA device on this machine (or no driver for it)", fix="use --device cpu; see zoo doctor"
+        )
     return "cpu"
 
 

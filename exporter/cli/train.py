@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    source: Annotated[str, typer.Argument(help="A name of `zoo list models`, a run, torchvision:NAME, module:factory.")],
+    source: Annotated[
+        str, typer.Argument(help="A name of `zoo list models`, a run, torchvision:NAME, module:factory.")
+    ],
     data: Annotated[str, typer.Option(help="digits, fashion-mnist, cifar10, cifar100, or a folder of class folders.")],
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data; else the recipe's.")] = None,
     recipe: Annotated[str | None, typer.Option(help="A name of `zoo list recipes` or a TOML file.")] = None,

@@ -115,7 +115,9 @@ def _idx_split(folder: Path, prefix: str) -> ArraySplit:
 
     images, labels = read("images", 3), read("labels", 1)
     if len(images) != len(labels):
-        raise UsageError(f"{folder}: {len(images)} {prefix} images but {len(labels)} labels", fix="fetch the data again")
+        raise UsageError(
+            f"{folder}: {len(images)} {prefix} images but {len(labels)} labels", fix="fetch the data again"
+        )
     return ArraySplit(images[..., None], labels.astype(np.int64))
 
 
@@ -129,7 +131,7 @@ def _cifar(kind: str, root: Path | None) -> Dataset:
     train, val = (_by_torchvision(kind.upper(), root, train=train) for train in (True, False))
     splits = [ArraySplit(one.data, np.asarray(one.targets, np.int64)) for one in (train, val)]
     preprocess = Preprocess(crop=(32, 32), mean=mean, std=std)
-    return Dataset(kind, tuple(train.classes), *splits, preprocess, mirror=True)
+    return Dataset(kind, tuple(train.classes), splits[0], splits[1], preprocess, mirror=True)
 
 
 def _by_torchvision(name: str, root: Path, train: bool) -> Any:

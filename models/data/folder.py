@@ -73,9 +73,7 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], FileSplit]:
             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
         )
         if not found:
-            raise UsageError(
-                f'{folder / name}: class "{name}" has no images', fix="add images or remove the folder"
-            )
+            raise UsageError(f'{folder / name}: class "{name}" has no images', fix="add images or remove the folder")
         paths += found
         labels += [label] * len(found)
     return tuple(classes), FileSplit(tuple(paths), np.asarray(labels, np.int64))
@@ -85,6 +83,7 @@ def _same_classes(root: Path, train: tuple[str, ...], val: tuple[str, ...]) -> N
     if train != val:
         only_train, only_val = sorted(set(train) - set(val)), sorted(set(val) - set(train))
         raise UsageError(
-            f"{root}: train/ and val/ have different classes: only in train {only_train[:5]}, only in val {only_val[:5]}",
+            f"{root}: train/ and val/ have different classes: "
+            f"only in train {only_train[:5]}, only in val {only_val[:5]}",
             fix="give both the same class folders",
         )

@@ -34,9 +34,7 @@ class Metrics:
     per_class: dict[str, float]
 
 
-def measure(
-    logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: tuple[str, ...]
-) -> Metrics:
+def measure(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: tuple[str, ...]) -> Metrics:
     """Metrics of logits N x K against labels N, K classes."""
     try:
         import torchmetrics.functional.classification as tm
@@ -53,9 +51,7 @@ def measure(
 
     matrix = tm.multiclass_confusion_matrix(answers, truth, num_classes=count).numpy()
     totals = matrix.sum(1)
-    recall = {
-        name: float(matrix[i, i] / totals[i]) for i, name in enumerate(classes) if totals[i]
-    }
+    recall = {name: float(matrix[i, i] / totals[i]) for i, name in enumerate(classes) if totals[i]}
     top5 = float((scores.topk(5, 1).indices == truth[:, None]).any(1).float().mean()) if count > 5 else None
     return Metrics(
         images=len(labels),

@@ -45,7 +45,9 @@ def plot_tsne(
     if len(features) > MOST_POINTS:
         chosen = np.random.default_rng(seed).choice(len(features), MOST_POINTS, replace=False)
         features, labels = features[chosen], labels[chosen]
-    points: Any = TSNE(perplexity=min(30, (len(features) - 1) / 3), random_state=seed, init="pca").fit_transform(features)
+    points: Any = TSNE(perplexity=min(30, (len(features) - 1) / 3), random_state=seed, init="pca").fit_transform(
+        features
+    )
     figure, axes = plt.subplots(figsize=(9, 7), layout="constrained")
     present = np.unique(labels)
     colours = plt.get_cmap("tab10" if len(present) <= 10 else "turbo", max(len(present), 1))

@@ -101,7 +101,7 @@ class StreamFeed:
 def random_resized_crop(
     image: Image.Image, preprocess: Preprocess, area: tuple[float, float], random: np.random.Generator
 ) -> Pixels:
-    """A random part of the image, of a random share of its area and an aspect ratio of 3/4 to 4/3, resized to the input.
+    """A random part of the image: a random share of its area, an aspect ratio of 3/4 to 4/3, resized to the input.
 
     Source: Szegedy et al. 2014, section 6; ten tries as in torchvision, then the central part.
     """

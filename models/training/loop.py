@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +89,7 @@ def train(
     arithmetic = choose_arithmetic(recipe.precision, hardware(target))
     watcher.start(f"{arithmetic.name} on {device}: {arithmetic.reason}")
 
-    module = model.module.to(target, memory_format=torch.channels_last)
+    module = model.module.to(device=target).to(memory_format=torch.channels_last)
     feed = make_feed(data.train, model.spec.preprocess, recipe, target, seed)
     generator = torch.Generator(target).manual_seed(seed)
     torch.manual_seed(seed)
@@ -130,8 +129,8 @@ def train(
         watcher.epoch(result)
         save_checkpoint(out / CHECKPOINT, module, optimiser, generator, {**facts, "epochs_done": epoch + 1})
 
-    module = module.to("cpu", memory_format=torch.contiguous_format).eval()
-    final = evaluate(module.to(target), data.val, model.spec.preprocess, target, Arithmetic("fp32", None, "final"))
+    module = module.to(memory_format=torch.contiguous_format).eval()
+    final = evaluate(module, data.val, model.spec.preprocess, target, Arithmetic("fp32", None, "final"))
     weights_io.save(out / WEIGHTS, module)
     run = Run(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
@@ -186,5 +185,3 @@ def _constants(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Te
     mean = torch.tensor(preprocess.mean, device=device)[None, :, None, None]
     std = torch.tensor(preprocess.std, device=device)[None, :, None, None]
     return mean, std
-
-

@@ -80,7 +80,9 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), **values: Any) 
     """
     path = RECIPES / f"{name}.toml" if str(name) in recipe_names() else Path(name)
     if not path.is_file():
-        raise UsageError(f'no recipe "{name}"{near(str(name), recipe_names())}', fix="give a .toml file, or one of zoo's")
+        raise UsageError(
+            f'no recipe "{name}"{near(str(name), recipe_names())}', fix="give a .toml file, or one of zoo's"
+        )
     data = read_toml(path)
     where = path.name
     for text in overrides:

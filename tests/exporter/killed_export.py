@@ -52,8 +52,7 @@ def count_down(limit: int) -> list[int]:
         def counted_open(file: object, mode: str = "r", *args: object, real: object = real_open, **kwargs: object):
             if set(mode) & set("wax+"):
                 change()
-            made = real(file, mode, *args, **kwargs)
-            return made
+            return real(file, mode, *args, **kwargs)
 
         owner.open = counted_open
     wrap(pathlib.Path, "write_text")

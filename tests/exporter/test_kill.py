@@ -74,5 +74,7 @@ def test_at_fifty_random_moments(trained_folder: Path, tmp_path: Path) -> None:
             assert attempt % 2, "an artifact that was there must not vanish"
             assert start().wait() == 0
             created = load_artifact(final).manifest.created
-        assert len(list(final.parent.iterdir())) <= 2, "at most one temporary sibling is left, and the next one cleans up"
+        assert len(list(final.parent.iterdir())) <= 2, (
+            "at most one temporary sibling is left, and the next one cleans up"
+        )
     assert 0 < replaced < 50, f"{replaced} of 50 finished: the kills came at no interesting moments"

@@ -28,7 +28,7 @@ def test_same_logits_as_torchvision(name: str) -> None:
     from torchvision.models import get_model
 
     arguments = {"init_weights": True, "transform_input": True} if name == "googlenet" else {}
-    size = 64 if name not in ("alexnet",) else 96
+    size = 64 if name != "alexnet" else 96
     theirs = live(get_model(name, weights=None, **arguments), size)
     ours = create_model(name, **({"transform_input": True} if name == "googlenet" else {})).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)

@@ -28,9 +28,9 @@ def test_equals_torchvision(height: int, width: int, resize: int, crop: int, int
     from torchvision.transforms._presets import ImageClassification
 
     image = noise(height, width)
-    theirs = ImageClassification(
-        crop_size=crop, resize_size=resize, interpolation=InterpolationMode(interpolation)
-    )(image).numpy()
+    theirs = ImageClassification(crop_size=crop, resize_size=resize, interpolation=InterpolationMode(interpolation))(
+        image
+    ).numpy()
     ours = prepare([image], Preprocess((crop, crop), resize, interpolation))[0]
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() < 2e-6

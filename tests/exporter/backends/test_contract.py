@@ -163,7 +163,8 @@ def test_third_parties_come_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> N
 def test_torchscript_loads_without_zoo(made) -> None:
     code = (
         "import sys, warnings; warnings.simplefilter('ignore'); import torch;"
-        "m = torch.jit.load(sys.argv[1]); print(tuple(m(torch.zeros(3, 3, 32, 32)).shape)); assert 'zoo' not in sys.modules"
+        "m = torch.jit.load(sys.argv[1]); print(tuple(m(torch.zeros(3, 3, 32, 32)).shape));"
+        "assert 'zoo' not in sys.modules"
     )
     path = made["torchscript", "fp32"] / "model.pt"
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
@@ -175,7 +176,9 @@ def test_bf16_onnx_is_checked_here_and_run_only_on_a_gpu(made) -> None:
 
     folder = made["onnx", "bf16"]
     graph = onnx.load(folder / "model.onnx")
-    floats = [one.name for one in graph.graph.initializer if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1]
+    floats = [
+        one.name for one in graph.graph.initializer if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1
+    ]
     assert floats == [], "weights are bfloat16"
     with pytest.raises(UnavailableError, match="no bf16 convolution"):
         get_backend("onnx").load(folder)

@@ -111,9 +111,7 @@ def test_another_models_file_fails(exported, few_digits, tmp_path: Path) -> None
 
 def test_one_that_cannot_be_checked_does_not_stop_the_others(exported, few_digits, tmp_path: Path) -> None:
     (exported["torchscript"] / "model.pt").write_bytes(b"x")
-    rows = check(
-        [exported["torchscript"], tmp_path / "none", tmp_path / "trt-fp16", exported["onnx"]], few_digits
-    )
+    rows = check([exported["torchscript"], tmp_path / "none", tmp_path / "trt-fp16", exported["onnx"]], few_digits)
     assert [row.exit_code for row in rows] == [INTEGRITY, USAGE, UNAVAILABLE, 0]
     assert "TensorRT is not installed" in str(rows[2].error)
 
@@ -135,7 +133,12 @@ def test_labels_that_do_not_belong_are_not_judged(exported, few_digits) -> None:
 
 def test_no_images_is_a_failure(exported, few_digits) -> None:
     empty = Dataset(
-        "few-digits", few_digits.classes, few_digits.train, few_digits.val.take(np.arange(0)), few_digits.preprocess, True
+        "few-digits",
+        few_digits.classes,
+        few_digits.train,
+        few_digits.val.take(np.arange(0)),
+        few_digits.preprocess,
+        True,
     )
     assert gates(check([exported["onnx"]], empty)[0]) == {"numerics": "fail", "accuracy": "fail"}
 

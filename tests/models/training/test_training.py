@@ -208,6 +208,8 @@ def test_wrong_settings_are_named(overrides: list[str], words: str) -> None:
 
 @pytest.mark.gpu
 def test_trains_on_a_gpu(tiny_spec, few_digits, tmp_path: Path) -> None:
-    run = train(fresh(tiny_spec), few_digits, replace(RECIPE, precision="auto", epochs=4), tmp_path / "run", device="cuda")
+    run = train(
+        fresh(tiny_spec), few_digits, replace(RECIPE, precision="auto", epochs=4), tmp_path / "run", device="cuda"
+    )
     assert run.reached.accuracy > 0.3
     assert safetensors.torch.load_file(tmp_path / "run" / "weights.safetensors")
