@@ -1,1 +1,79 @@
-"""zoo."""
+"""zoo: train image classifiers, make them smaller, export them, and prove what was exported.
+
+    import zoo
+
+    model = zoo.resolve("runs/resnet18-digits")
+    data = zoo.open_data("digits")
+    exported = zoo.export(model, ["torchscript", "onnx"], data=data)
+    checked = zoo.check([row.folder for row in exported], data)
+    with zoo.load("exports/resnet18/onnx-fp32") as runner:
+        logits = runner.run(batch)
+
+Everything is imported on first use: `import zoo` costs nothing and needs neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ZooError
+    from .exporter.api import load, train
+    from .exporter.backends.base import ExportOptions
+    from .exporter.checks.check import check
+    from .exporter.evaluate import evaluate
+    from .exporter.export import export
+    from .exporter.opened import open_any
+    from .models.data.catalog import open_data
+    from .models.registry import create_model
+    from .models.sources import SourceOptions, resolve
+    from .models.spec import ModelSpec, Preprocess
+
+_WHERE = {
+    "ExportOptions": ".exporter.backends.base",
+    "ModelSpec": ".models.spec",
+    "Preprocess": ".models.spec",
+    "SourceOptions": ".models.sources",
+    "ZooError": ".errors",
+    "check": ".exporter.checks.check",
+    "create_model": ".models.registry",
+    "evaluate": ".exporter.evaluate",
+    "export": ".exporter.export",
+    "load": ".exporter.api",
+    "open_any": ".exporter.opened",
+    "open_data": ".models.data.catalog",
+    "resolve": ".models.sources",
+    "train": ".exporter.api",
+}
+
+__all__ = [
+    "ExportOptions",
+    "ModelSpec",
+    "Preprocess",
+    "SourceOptions",
+    "ZooError",
+    "check",
+    "create_model",
+    "evaluate",
+    "export",
+    "load",
+    "open_any",
+    "open_data",
+    "resolve",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("zoo-export")
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

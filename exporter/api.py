@@ -1,0 +1,65 @@
+"""The two calls of the Python API that join what the commands do in several: train and load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .artifact import read_manifest
+from .backends import get_backend
+from .backends.base import Runner
+
+
+def load(folder: str | Path, device: str = "cpu") -> Runner:
+    """A runner for an artifact folder; hashes are verified, and `with` opens it.
+
+    Raises:
+        UsageError: no artifact there.
+        IntegrityError: a file of it was changed.
+        UnavailableError: its backend or the device is not available here.
+    """
+    return get_backend(read_manifest(Path(folder)).backend).load(Path(folder), device)
+
+
+def train(
+    source: str,
+    data: str,
+    out: str | Path,
+    *,
+    recipe: str | None = None,
+    stem: str | None = None,
+    weights: str | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    overwrite: bool = False,
+    **values: Any,
+) -> Any:
+    """Train a classifier as `zoo train` does, and return what run.json holds.
+
+    Args:
+        source: a name of `zoo list models`, a run folder, torchvision:NAME or module:factory.
+        data: a name of `zoo list data`, or a folder.
+        out: the run folder.
+        recipe: a name or a TOML file; else the one that suits the data.
+        stem: "paper" or "small"; else what suits the input.
+        weights: a run, a file or "imagenet" to start from.
+        device: "cpu" or "cuda".
+        seed: of initialisation, order and augmentation.
+        overwrite: replace the run in `out`.
+        **values: of the recipe, such as epochs=3 or lr=0.05.
+
+    Raises:
+        UsageError, UnavailableError, IntegrityError: as the command.
+    """
+    from ..models.data.catalog import open_data
+    from ..models.sources import SourceOptions, new_model
+    from ..models.training.loop import train as train_model
+    from ..models.training.recipe import default_recipe, load_recipe
+    from ..models.training.setup import spec_for_training, stem_arguments
+
+    dataset = open_data(data, seed=seed)
+    spec = spec_for_training(source, dataset, None)
+    settings = load_recipe(recipe or default_recipe(spec.input[1], len(dataset.train)), **values)
+    options = SourceOptions(weights=weights, arguments=stem_arguments(source, stem, spec), seed=seed)
+    model = new_model(source, spec, options)
+    return train_model(model, dataset, settings, Path(out), device=device, seed=seed, overwrite=overwrite)

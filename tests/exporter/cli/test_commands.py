@@ -1,0 +1,147 @@
+"""The real commands as a user starts them: exit codes, one JSON object, one-line errors, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}
+
+
+def zoo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "zoo", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+
+
+def as_json(done: subprocess.CompletedProcess[str]) -> dict:
+    assert done.stdout.count("\n") == 1, done.stdout + done.stderr
+    payload = json.loads(done.stdout)
+    assert payload["exit_code"] == done.returncode
+    assert payload["ok"] == (done.returncode == 0)
+    return payload
+
+
+@pytest.mark.parametrize("command", [["list"], ["list", "models"], ["doctor"]])
+def test_json_without_a_model(command: list[str], tmp_path: Path) -> None:
+    done = zoo(*command, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    payload = as_json(done)
+    assert any(isinstance(value, list) and value for value in payload.values())
+    assert zoo(*command, cwd=tmp_path).stdout == "", "people read stderr"
+
+
+WRONG = [
+    (["train", "resnet19", "--data", "digits"], 2, 'did you mean "resnet18"'),
+    (["train", "resnet18", "--data", "digit"], 2, 'did you mean "digits"'),
+    (["train", "resnet18", "--data", "digits", "--set", "epoch=1"], 2, 'did you mean "epochs"'),
+    (["train", "resnet18"], 2, "--data"),
+    (["export", "resnet18", "--to", "onx"], 2, 'did you mean "onnx"'),
+    (["export", "resnet18", "--to", "onnx", "--fp16", "--bf16"], 2, "contradict"),
+    (["export", "resnet18", "--to", "onnx", "--input", "224"], 2, "CxHxW"),
+    (["export", "resnet18", "--to", "onnx", "--batch", "0"], 2, "batch"),
+    (["export", "resnet18", "--to", "onnx", "--colour"], 2, "No such option"),
+    (["check", "nowhere"], 2, "no such artifact"),
+    (["check", "exports/x/trt-fp16"], 3, "TensorRT is not installed"),
+    (["predict", "resnet18", "none.png", "--weights", "random"], 2, "no such image"),
+    (["evaluate", "resnet18", "--data", "digits", "--weights", "random"], 2, "random"),
+    (["nonsense"], 2, "nonsense"),
+]
+
+
+@pytest.mark.parametrize(("command", "code", "words"), WRONG, ids=[" ".join(case[0]) for case in WRONG])
+def test_wrong_usage(command: list[str], code: int, words: str, tmp_path: Path) -> None:
+    done = zoo(*command, "--json", cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    payload = as_json(done)
+    assert "Traceback" not in done.stderr
+    told = payload["error"] if "error" in payload else payload["artifacts"][0]["error"]
+    assert words in told["message"] + told["fix"]
+    assert list(tmp_path.iterdir()) == [], "nothing is written"
+
+
+def test_cuda_that_is_not_there(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = zoo("export", "resnet18", "--to", "onnx", "--weights", "random", "--device", "cuda", "--json", cwd=tmp_path)
+    assert as_json(done)["exit_code"] == 3
+
+
+def test_the_main_job(trained_folder: Path, tmp_path: Path) -> None:
+    """Export asks for trt too: its row has the reason, the others are done, the exit code is 3."""
+    command = ["export", trained_folder, "--to", "torchscript,trt", "--data", "digits", "--json"]
+    payload = as_json(zoo(*command, cwd=tmp_path))
+    assert payload["exit_code"] == 3
+    made, missing = payload["artifacts"]
+    assert made["golden"]["verdict"] == "pass"
+    assert "TensorRT" in missing["error"]["message"]
+    folder = made["artifact"]
+    assert folder == "exports/tiny/torchscript-fp32"
+
+    replaced = as_json(zoo(*command[:2], "--to", "torchscript", "--json", cwd=tmp_path))
+    assert replaced["artifacts"][0]["replaced"] is True
+
+    checked = as_json(zoo("check", folder, "exports/tiny/trt-fp32", "--data", "digits", "--json", cwd=tmp_path))
+    assert checked["exit_code"] == 3
+    row = checked["artifacts"][0]
+    assert {"artifact", "backend", "precision", "gates"} <= set(row)
+    assert [(gate["name"], gate["verdict"]) for gate in row["gates"]] == [("numerics", "pass"), ("accuracy", "pass")]
+    assert all(gate["reason"] for gate in row["gates"])
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 4), np.uint8))
+    image.save(tmp_path / "an image.png")
+    for what in (str(trained_folder), folder):
+        answers = as_json(zoo("predict", what, "an image.png", "--top", "3", "--json", cwd=tmp_path))["predictions"]
+        assert [len(answer["top"]) for answer in answers] == [3]
+        assert sum(one["probability"] for one in answers[0]["top"]) <= 1.0001
+
+    done = as_json(zoo("evaluate", folder, "--data", "digits", "--out", "evaluated", "--json", cwd=tmp_path))
+    assert sorted(path.name for path in (tmp_path / "evaluated").iterdir()) == [
+        "confusion.png",
+        "metrics.json",
+        "tsne.png",
+    ]
+    assert sum(map(sum, done["confusion"])) == done["images"] == 359
+    assert 0 < done["macro_recall"] <= 1
+
+
+@pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_is_stopped_can_be_resumed(kill: signal.Signals, code: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "zoo", "train", "mobilenet_v3_small", "--data", "digits", "--epochs", "2"]
+    command += ["--out", "run", "--set", "batch_size=100", "--json"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(kill)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert json.loads(out)["exit_code"] == code
+    assert "Traceback" not in errors
+    again = as_json(zoo(*command[3:], "--resume", cwd=tmp_path))
+    assert again["exit_code"] == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_libraries_cannot_spoil_the_json(tmp_path: Path) -> None:
+    (tmp_path / "user_loud.py").write_text(
+        "import os\nfrom zoo.models.registry import create_model\n"
+        "print('hello from a factory')\nos.write(1, b'and from C')\n"
+        "def make(): return create_model('mobilenet_v3_small', num_classes=3, stem='small')\n"
+    )
+    command = ["export", "user_loud:make", "--to", "torchscript", "--input", "3x32x32", "--json"]
+    payload = as_json(zoo(*command, cwd=tmp_path))
+    assert payload["exit_code"] == 0
+    assert "assumed" in payload["notes"][0]
