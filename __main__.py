@@ -7,9 +7,11 @@ import sys
 
 def main() -> None:
     """The entry point of the command `zoo`: exits with the codes of errors.py."""
-    from .exporter.cli.app import app
-    from .exporter.cli.shell import run
-
+    try:
+        from .exporter.cli.app import app
+        from .exporter.cli.shell import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(app, sys.argv[1:]))
 
 

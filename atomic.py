@@ -12,6 +12,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -24,9 +25,11 @@ _RENAME_EXCHANGE = 2
 
 def write_file(path: Path, data: bytes) -> None:
     """Write `data` to `path`: readers see the old content or the new one, never a part."""
+    remove_stale(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -97,10 +100,16 @@ def exchange(one: Path, other: Path) -> None:
 def remove_stale(final: Path) -> list[Path]:
     """Remove temporary siblings of `final` whose owner is dead; returns what was removed."""
     removed: list[Path] = []
-    for candidate in final.parent.glob(f".{final.name}.*.tmp"):
+    ours = re.compile(rf"\.{re.escape(final.name)}\.[0-9a-f]{{8}}\.tmp")
+    for candidate in final.parent.iterdir() if final.parent.is_dir() else ():
+        if not ours.fullmatch(candidate.name) or candidate.is_symlink():
+            continue
         lock = _try_lock(candidate)
         if lock is not None:
-            shutil.rmtree(candidate, ignore_errors=True)
+            if candidate.is_dir():
+                shutil.rmtree(candidate, ignore_errors=True)
+            else:
+                candidate.unlink(missing_ok=True)
             os.close(lock)
             removed.append(candidate)
     return removed
@@ -117,10 +126,10 @@ def _locked_sibling(final: Path) -> tuple[Path, int]:
             os.close(lock)
 
 
-def _try_lock(folder: Path) -> int | None:
-    """An open descriptor that holds the folder's lock, or None when a living process has it."""
+def _try_lock(path: Path) -> int | None:
+    """An open descriptor that holds the lock of a file or folder, or None when a living process has it."""
     try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        handle = os.open(path, os.O_RDONLY)
     except OSError:
         return None
     try:

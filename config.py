@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 def near(word: str, choices: typing.Iterable[str]) -> str:
     """`, did you mean "x"?` for the nearest of the choices, or an empty string."""
-    found = difflib.get_close_matches(word, list(choices), n=1)
+    found = difflib.get_close_matches(word, [choice for choice in choices if choice != word], n=1)
     return f', did you mean "{found[0]}"?' if found else ""
 
 
@@ -67,12 +67,14 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as JSON: {error}") from error
 
 
 def to_mapping(value: Any) -> Any:
     """A dataclass (or a list, dict, tuple of them) as plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)  # msgspec alone leaves out defaults that it filled in itself
     return msgspec.to_builtins(value)
 
 

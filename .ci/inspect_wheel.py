@@ -26,7 +26,9 @@ def main(wheel: str, sdist: str) -> None:
     data = [path.relative_to(ROOT) for path in (ROOT / "models" / "recipes").glob("*.toml")]
     missing = [str(path) for path in [*sources, *data, Path("py.typed")] if f"zoo/{path}" not in names]
     assert not missing, f"not in the wheel: {missing}"
-    tests = [name for name in tarfile.open(sdist).getnames() if "/tests/" in name and name.endswith(".py")]
+    with tarfile.open(sdist) as archive:
+        shipped = archive.getnames()
+    tests = [name for name in shipped if "/tests/" in name and name.endswith(".py")]
     assert len(tests) == len(list((ROOT / "tests").rglob("*.py"))), "the sdist carries the tests"
     for name in sorted(listed):
         importlib.import_module(name)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from zoo.errors import ZooError
+from zoo.exporter.artifact import Precision
 from zoo.exporter.backends import get_backend
 from zoo.exporter.backends.base import ExportOptions
 from zoo.exporter.checks.numerics import TOLERANCES, measure_numerics
@@ -33,9 +34,10 @@ def main() -> None:
         noise = np.random.default_rng(0).normal(size=(8, 3, 128, 128)).astype(np.float32)
         images = np.concatenate([noise, prepare(made_images(model.spec.input, 0, 8), model.spec.preprocess)])
         reference = logits_of(model.module, images)
-        for backend, precision in (
+        cases: tuple[tuple[str, Precision], ...] = (
             ("torchscript", "fp32"), ("onnx", "fp32"), ("onnx", "fp16"), ("eager", "fp16"), ("eager", "bf16"),
-        ):  # fmt: skip
+        )  # fmt: skip
+        for backend, precision in cases:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     made = get_backend(backend).export(

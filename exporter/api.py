@@ -57,7 +57,7 @@ def train(
     from ..models.training.recipe import default_recipe, load_recipe
     from ..models.training.setup import spec_for_training, stem_arguments
 
-    dataset = open_data(data, seed=seed)
+    dataset = open_data(data)
     spec = spec_for_training(source, dataset, None)
     settings = load_recipe(recipe or default_recipe(spec.input[1], len(dataset.train)), **values)
     options = SourceOptions(weights=weights, arguments=stem_arguments(source, stem, spec), seed=seed)

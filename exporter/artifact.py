@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..config import from_mapping, to_json
-from ..errors import IntegrityError, UsageError
+from ..errors import IntegrityError, UsageError, one_line
 from ..models.preprocess import decode
 from ..models.runs import Origin, Reached
 from ..models.spec import ModelSpec
@@ -116,9 +116,13 @@ class Artifact:
 
     def golden(self) -> Golden:
         """Read the golden images and logits. Raises IntegrityError when they do not belong together."""
-        logits = json.loads((self.folder / GOLDEN / "logits.json").read_text(encoding="utf-8"))
-        images = tuple(decode(self.folder / GOLDEN / name) for name in logits)
-        values = np.asarray(list(logits.values()), np.float32)
+        path = self.folder / GOLDEN / "logits.json"
+        try:
+            logits = json.loads(path.read_text(encoding="utf-8"))
+            images = tuple(decode(self.folder / GOLDEN / name) for name in logits)
+            values = np.asarray(list(logits.values()), np.float32)
+        except (ValueError, TypeError, AttributeError, OSError, RecursionError, UsageError) as error:
+            raise IntegrityError(f"{path} is corrupt ({one_line(error)})", fix="export again") from error
         if not images or values.shape != (len(images), len(self.manifest.spec.labels)):
             raise IntegrityError(f"{self.folder}: golden logits are {values.shape} for {len(images)} images")
         return Golden(images, values)
@@ -158,8 +162,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise UsageError(f"{folder} is no artifact (it has no {ARTIFACT})", fix="give the folder `zoo export` printed")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise IntegrityError(f"{path} is corrupt ({error})", fix="export again") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise IntegrityError(f"{path} is corrupt ({one_line(error)})", fix="export again") from error
     if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
         raise IntegrityError(f"{path} has format {data['format']}, this zoo reads {FORMAT}", fix="update zoo")
     try:
@@ -167,8 +171,12 @@ def read_manifest(folder: Path) -> Manifest:
     except UsageError as error:
         raise IntegrityError(str(error), fix="export again") from error
     inside = set(manifest.files)
-    if manifest.model not in inside or any(Path(name).is_absolute() or ".." in Path(name).parts for name in inside):
-        raise IntegrityError(f"{path} lists files that an artifact cannot have", fix="export again")
+    if not {manifest.model, WEIGHTS, f"{GOLDEN}/logits.json"} <= inside or any(
+        Path(name).is_absolute() or ".." in Path(name).parts for name in inside
+    ):
+        raise IntegrityError(
+            f"{path} lists files that an artifact cannot have, or lacks some that it must", fix="export again"
+        )
     return manifest
 
 
@@ -197,8 +205,15 @@ def may_replace(folder: Path) -> None:
     """Raise unless an export may take this place: nothing there, an empty folder, or an older artifact."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"{folder} is in the way and no folder", fix="give another --out")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ARTIFACT).is_file():
-        raise UsageError(f"{folder} is not empty and holds no artifact", fix="give another --out")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    try:
+        known = read_manifest(folder).files
+    except (UsageError, IntegrityError) as error:
+        raise UsageError(f"{folder} is not empty and holds no artifact ({error})", fix="give another --out") from error
+    others = [name for name in _files_in(folder) if name not in known]
+    if others:
+        raise UsageError(f"{folder} holds files that are not the artifact's: {', '.join(others[:5])}", fix="move them")
 
 
 def record(path: Path) -> FileRecord:

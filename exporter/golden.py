@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..models.data.dataset import Dataset
+from ..models.preprocess import in_mode
 from ..models.sources import Model, logits_of
 from .artifact import Golden
 
@@ -29,7 +30,7 @@ def made_images(shape: tuple[int, int, int], seed: int, count: int = 4) -> list[
     Colours, edges and the odd size make swapped channels, another resize filter and a missing crop visible.
     """
     random = np.random.default_rng(seed)
-    height, width = round(shape[1] * 1.3) + 5, round(shape[2] * 1.5) + 8
+    height, width = round(shape[1] * 1.3) + 15, round(shape[2] * 1.5) + 18
     images: list[Image.Image] = []
     for _ in range(count):
         coarse = random.integers(0, 256, (random.integers(4, 9), random.integers(4, 9), 3), dtype=np.uint8)
@@ -52,4 +53,4 @@ def _from_data(data: Dataset, seed: int) -> list[Image.Image]:
             seen.add(int(labels[index]))
             chosen.append(int(index))
     rest = [int(index) for index in order if int(index) not in set(chosen)]
-    return [data.val.image(index).convert("RGB") for index in [*chosen, *rest][:COUNT]]
+    return [in_mode(data.val.image(index), "RGB") for index in [*chosen, *rest][:COUNT]]

@@ -6,15 +6,16 @@ and of the crop's corner.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import UsageError, one_line
-from .spec import Preprocess
+from .spec import LARGEST, Preprocess
 
 Pixels = npt.NDArray[np.uint8]
 Batch = npt.NDArray[np.float32]
@@ -34,12 +35,17 @@ def decode(path: Path) -> Image.Image:
         UsageError: naming the file, when it is not there, truncated, or no image.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+        in_mode(image, "RGB")
+        return image
     except FileNotFoundError:
         raise UsageError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.what}", fix=error.fix) from None
+    except (Exception, MemoryError) as error:
         raise UsageError(f"{path}: cannot be decoded as an image ({one_line(error)})", fix="replace it") from error
 
 
@@ -80,10 +86,10 @@ def centre_crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 def to_pixels(image: Image.Image, preprocess: Preprocess) -> Pixels:
     """Everything up to the crop: an image -> uint8, C x H x W in the model's channel order."""
     mode = "L" if preprocess.channels == "L" else "RGB"
-    image = _eight_bits(image)
-    if image.mode != mode:
-        image = image.convert(mode)
+    image = in_mode(image, mode)
     height, width = resized_size(image.height, image.width, preprocess.resize)
+    if max(height, width) > 16 * LARGEST:
+        raise UsageError(f"an image of {image.width} x {image.height} would become {width} x {height}", fix="crop it")
     if (height, width) != (image.height, image.width):
         image = image.resize((width, height), FILTERS[preprocess.interpolation])
     pixels = np.asarray(image)
@@ -91,15 +97,17 @@ def to_pixels(image: Image.Image, preprocess: Preprocess) -> Pixels:
     return _channels_first(pixels, preprocess)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey by its upper byte: Pillow's own conversion clips everything above 255 to white."""
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """An image in RGB or L. 16-bit grey by its upper byte: Pillow's own conversion clips all above 255 to white.
+
+    Raises:
+        UsageError: 32 bits a pixel.
+    """
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise UsageError(
-            f"an image of mode {image.mode} (32 bits a pixel) has no agreed brightness", fix="save it as 8 bits"
-        )
-    return image
+        raise UsageError(f"mode {image.mode} (32 bits a pixel) has no agreed brightness", fix="save it as 8 bits")
+    return image if image.mode == mode else image.convert(mode)
 
 
 def batch_to_pixels(images: Sequence[Image.Image] | Pixels, preprocess: Preprocess) -> Pixels:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..config import near
 from ..errors import UnavailableError, UsageError, one_line
-from .preprocess import Batch
+from .preprocess import Batch, in_mode
 from .spec import ModelSpec, Preprocess, numbered_labels
 
 
@@ -159,6 +159,6 @@ def _input_of(transforms: Any) -> tuple[tuple[int, int, int], Preprocess]:
 
 def _torch_transform(transform: Callable[[Image.Image], Tensor]) -> Callable[[Image.Image], Batch]:
     def apply(image: Image.Image) -> Batch:
-        return np.asarray(transform(image.convert("RGB"))[None].numpy(), np.float32)
+        return np.asarray(transform(in_mode(image, "RGB"))[None].numpy(), np.float32)
 
     return apply

@@ -103,7 +103,7 @@ def create_model(name: str, *, num_classes: int = 1000, stem: str = "paper", **a
     family = find(name)
     if stem not in STEMS:
         raise UsageError(f'unknown stem "{stem}"{near(stem, STEMS)}', fix=f"one of {', '.join(STEMS)}")
-    if num_classes < 1:
+    if not isinstance(num_classes, int) or num_classes < 1:
         raise UsageError(f"num_classes must be at least 1, got {num_classes}")
     module = importlib.import_module(f".{family.module}", __package__)
     try:

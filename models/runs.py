@@ -8,6 +8,7 @@ metrics.jsonl         one line per epoch
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from ..config import from_mapping, read_json, to_json
 from ..errors import IntegrityError, UsageError
 from .spec import ModelSpec
 
+FORMAT = 1
+REPLACED = ".replaced"
 RUN, WEIGHTS, METRICS, CHECKPOINT = "run.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors"
 
 
@@ -53,7 +56,7 @@ class Run:
     seed: int = 0
     parent: str = ""
     versions: dict[str, str] = field(default_factory=dict)
-    format: int = 1
+    format: int = FORMAT
 
 
 def is_run(folder: Path) -> bool:
@@ -62,8 +65,13 @@ def is_run(folder: Path) -> bool:
 
 
 def read_run(folder: Path) -> Run:
-    """Read run.json. Raises UsageError when it is not a run, IntegrityError when its weights are not there."""
-    run = from_mapping(Run, read_json(folder / RUN), str(folder / RUN))
+    """Read run.json. Raises IntegrityError when it, or the weights beside it, is not whole."""
+    try:
+        run = from_mapping(Run, read_json(folder / RUN), str(folder / RUN))
+    except UsageError as error:
+        raise IntegrityError(str(error), fix="train again") from error
+    if run.format != FORMAT:
+        raise IntegrityError(f"{folder / RUN} has format {run.format}, this zoo reads {FORMAT}", fix="update zoo")
     if not (folder / WEIGHTS).is_file():
         raise IntegrityError(f"{folder}: run.json is there but {WEIGHTS} is not", fix="train again")
     return run
@@ -94,7 +102,7 @@ def newest_run(runs: Path, source: str) -> Path | None:
 
 
 def claim(folder: Path, *, resume: bool, overwrite: bool, dry: bool = False) -> None:
-    """Make sure that a run may be written here; unless `dry`, remove the run that is to be overwritten.
+    """Make sure that a run may be written here; unless `dry`, set aside the run that is to be overwritten.
 
     Raises:
         UsageError: the folder holds something and neither resume nor overwrite was given, or it holds no run of zoo.
@@ -110,12 +118,45 @@ def claim(folder: Path, *, resume: bool, overwrite: bool, dry: bool = False) -> 
         return
     ours = {RUN, WEIGHTS, METRICS, CHECKPOINT}
     if overwrite:
-        if not ours & {path.name for path in content}:
+        if not {RUN, CHECKPOINT} & {path.name for path in content}:
             raise UsageError(f"{folder} is not empty and holds no run", fix="give another --out")
-        for name in () if dry else ours:
-            (folder / name).unlink(missing_ok=True)
+        if not dry:
+            _set_aside(folder, ours)
     elif not resume:
         raise UsageError(f"{folder} is not empty", fix="give --resume, --overwrite, or another --out")
     elif not (folder / CHECKPOINT).is_file():
         done = " (the run is finished)" if is_run(folder) else ""
         raise UsageError(f"{folder} has no checkpoint to resume{done}", fix="give --overwrite to train again")
+
+
+def forget_replaced(folder: Path) -> None:
+    """The new run is whole: remove the one it replaces."""
+    shutil.rmtree(folder / REPLACED, ignore_errors=True)
+
+
+def restore_replaced(folder: Path) -> None:
+    """The new run came to nothing: bring back the one it was to replace."""
+    aside = folder / REPLACED
+    if aside.is_dir() and not (folder / CHECKPOINT).exists():
+        (folder / METRICS).unlink(missing_ok=True)
+        for path in aside.iterdir():
+            path.rename(folder / path.name)
+        aside.rmdir()
+
+
+def trim_metrics(folder: Path, epochs: int) -> None:
+    """Leave the first `epochs` lines: a kill may fall between a line and its checkpoint."""
+    path = folder / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    if len(lines) > epochs:
+        atomic.write_file(path, "".join(lines[:epochs]).encode())
+
+
+def _set_aside(folder: Path, names: set[str]) -> None:
+    aside = folder / REPLACED
+    if aside.exists():  # left by a kill: the run in it is older than the one here
+        shutil.rmtree(aside)
+    aside.mkdir()
+    for name in names:
+        if (folder / name).exists():
+            (folder / name).rename(aside / name)

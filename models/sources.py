@@ -6,6 +6,7 @@ A source is a name of our registry, a run folder, `torchvision:NAME`, `timm:NAME
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from ..config import from_toml, near
-from ..errors import UnavailableError, UsageError, ZooError, one_line
+from ..errors import IntegrityError, UnavailableError, UsageError, ZooError, one_line
 from . import weights as weights_io
 from .preprocess import Batch, prepare
 from .pretrained import Pretrained, from_timm, from_torchvision, imagenet_weights
@@ -104,8 +105,12 @@ def resolve(source: str, options: SourceOptions | None = None) -> Model:
     )
 
 
-def build(origin: Origin) -> nn.Module:
-    """The module of an origin, in eval mode, with whatever weights its factory gives it."""
+def build(origin: Origin, *, trusted: bool = True) -> nn.Module:
+    """The module of an origin, in eval mode, with whatever weights its factory gives it.
+
+    An origin that was read from a folder is not `trusted`: its factory is imported only from the current folder, so
+    that a run or an artifact from elsewhere cannot name any function on this machine and have it called.
+    """
     source, arguments = origin.source, dict(origin.arguments)
     if source in MODELS:
         module = create_model(source, **arguments)
@@ -114,27 +119,40 @@ def build(origin: Origin) -> nn.Module:
     elif source.startswith("timm:"):
         module = from_timm(source.partition(":")[2], "random", arguments).module
     else:
+        if not trusted:
+            _refuse_foreign(source)
         module = _call_factory(source, arguments)
     return module.eval()
 
 
 def rebuild(origin: Origin, weights: Path) -> nn.Module:
     """The module of an origin with the weights of a safetensors file, as an artifact keeps them."""
-    module = build(origin)
-    weights_io.fit(module, weights_io.read(weights).state, str(weights))
+    module = build(origin, trusted=False)
+    try:
+        weights_io.fit(module, weights_io.read(weights).state, str(weights))
+    except UsageError as error:
+        raise IntegrityError(str(error)) from error
     return module
 
 
 def logits_of(module: nn.Module, batch: Batch) -> Batch:
     """Float32 N x C x H x W -> logits N x K, in numpy, without gradients."""
-    with torch.inference_mode():
-        logits = module(torch.from_numpy(batch))
+    try:
+        with torch.inference_mode():
+            logits = module(torch.from_numpy(batch))
+    except Exception as error:  # whatever a forward raises
+        raise UsageError(
+            f"the model cannot take a batch of {batch.shape}: {type(error).__name__}: {one_line(error)}",
+            fix="give --input, or a --spec that fits it",
+        ) from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(batch):
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise UsageError(
             f"the model gives {got} for a batch of {batch.shape}, not logits N x K",
             fix="wrap it in a module whose forward returns one tensor of logits",
         )
+    if logits.shape[1] == 0 or logits.is_meta or not logits.is_floating_point():
+        raise UsageError(f"the model gives {logits.dtype} {tuple(logits.shape)} on {logits.device}, not logits N x K")
     return logits.float().numpy()
 
 
@@ -151,11 +169,12 @@ def new_model(source: str, spec: ModelSpec, options: SourceOptions) -> Model:
     origin = Origin(source, arguments)
     if is_run(Path(source)):
         run = read_run(Path(source))
-        origin = replace(run.origin, arguments={**run.origin.arguments, "num_classes": classes, **options.arguments})
+        more = {"num_classes": classes} if ":" not in run.origin.source else {}
+        origin = replace(run.origin, arguments={**run.origin.arguments, **more, **options.arguments})
         options = replace(options, weights=options.weights or source)
     elif not takes_classes and ":" not in source:
         resolve(source, options)  # raises with the choices
-    module = build(origin)
+    module = build(origin, trusted=origin.source == source)
     _check_logits(module, spec, source)
     notes: tuple[str, ...] = ()
     taken = f"fresh initialisation, seed {options.seed}"
@@ -170,6 +189,13 @@ def new_model(source: str, spec: ModelSpec, options: SourceOptions) -> Model:
             notes += (f"other classes: {', '.join(dropped)} start fresh",)
     named = spec.renamed(spec.name or source)
     return Model(named, module, origin, taken, _through(named), notes=notes)
+
+
+def _own_shape(what: object, spec: ModelSpec, options: SourceOptions) -> None:
+    if options.spec is not None:
+        raise UsageError(f"{what} brings its own spec", fix=f"leave --spec {options.spec} out")
+    if options.input is not None and options.input != spec.input:
+        raise UsageError(f"--input {options.input} contradicts {what}, which takes {spec.input}", fix="leave it out")
 
 
 def _through(spec: ModelSpec) -> Transform:
@@ -191,6 +217,7 @@ def _own(name: str, options: SourceOptions) -> Model:
         return _run(Path(wanted), options)
     if wanted == "imagenet":
         published = _or_choices(lambda: imagenet_weights(name), name, options)
+        _own_shape(published.weights, published.spec, options)
         origin = Origin(name, {**published.arguments, **options.arguments})
         module = build(origin)
         weights_io.fit(module, published.state, published.weights)
@@ -222,7 +249,8 @@ def _or_choices(take: Callable[[], Pretrained], name: str, options: SourceOption
 
 def _run(folder: Path, options: SourceOptions) -> Model:
     run: Run = read_run(folder)
-    module = build(run.origin)
+    _own_shape(folder, run.spec, options)
+    module = build(run.origin, trusted=False)
     wanted = options.weights
     if wanted in (None, str(folder)):
         path, taken, reached, notes = folder / WEIGHTS, f"run {folder}", run.reached, ()
@@ -314,7 +342,7 @@ def _call_factory(source: str, arguments: dict[str, Any]) -> nn.Module:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise UsageError(f"{source}: no module {module_name} here or installed", fix="run where it is") from error
         raise UsageError(f"{source}: importing it failed: {error}", fix=f"pip install {error.name}") from error
-    except Exception as error:  # a user's module may raise anything
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise UsageError(f"{source}: importing it failed: {type(error).__name__}: {one_line(error)}") from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
@@ -322,11 +350,24 @@ def _call_factory(source: str, arguments: dict[str, Any]) -> nn.Module:
         raise UsageError(f"{module_name} has no callable {factory_name}{near(factory_name, public)}")
     try:
         made = factory(**arguments)
-    except Exception as error:  # a user's factory may raise anything
+    except (Exception, SystemExit) as error:  # a user's factory may raise anything
         raise UsageError(f"{source} failed: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(made, nn.Module):
         raise UsageError(f"{source} returned {type(made).__name__}, not a torch.nn.Module")
     return made
+
+
+def _refuse_foreign(source: str) -> None:
+    """Refuse a factory that a folder names unless its file lies in the current folder and defines it."""
+    module, _, factory = source.partition(":")
+    place = Path.cwd().joinpath(*module.split("."))
+    files = [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()]
+    defined = re.compile(rf"^(def|class) {re.escape(factory)}\b", re.MULTILINE)
+    if not module.replace(".", "").isidentifier() or not any(defined.search(path.read_text("utf-8")) for path in files):
+        raise UsageError(
+            f"the folder names the factory {source}, which {Path.cwd()} does not define",
+            fix=f"run where {module.replace('.', '/')}.py is, or give the source yourself",
+        )
 
 
 def _spec_from(options: SourceOptions) -> ModelSpec | None:
@@ -341,12 +382,7 @@ def _spec_from(options: SourceOptions) -> ModelSpec | None:
 def _check_logits(module: nn.Module, spec: ModelSpec, source: str) -> None:
     was_training = module.training
     module.eval()
-    try:
-        logits = logits_of(module, np.zeros((2, *spec.input), np.float32))
-    except (RuntimeError, TypeError) as error:
-        raise UsageError(
-            f"{source} cannot take a batch of {spec.input}: {one_line(error)}", fix="give --input"
-        ) from error
+    logits = logits_of(module, np.zeros((2, *spec.input), np.float32))
     module.train(was_training)
     if logits.shape[1] != len(spec.labels):
         raise UsageError(

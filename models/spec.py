@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
+LARGEST = 8192  # pixels on a side; beyond is a mistake or an attack
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -40,8 +43,10 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         sizes = [*self.crop, *(self.resize if isinstance(self.resize, tuple) else [self.resize or 1])]
-        if min(sizes) < 1:
-            raise ValueError(f"crop and resize must be positive, got crop={self.crop} and resize={self.resize}")
+        if min(sizes) < 1 or max(sizes) > LARGEST:
+            raise ValueError(f"crop and resize must be 1 to {LARGEST}, got crop={self.crop} and resize={self.resize}")
+        if not all(map(math.isfinite, (*self.mean, *self.std, self.scale))):
+            raise ValueError(f"mean, std and scale must be finite, got {self.mean}, {self.std} and {self.scale}")
         if not self.antialias:
             raise ValueError("antialias=false cannot be done: Pillow's filters always antialias")
         if not len(self.mean) == len(self.std) == self.depth:
@@ -75,8 +80,8 @@ class ModelSpec:
     labels: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("a model needs a name")
+        if not re.fullmatch(r"\w[\w.+-]*", self.name):
+            raise ValueError(f"name must be letters, digits and _ . + -, since folders get it; got {self.name!r}")
         if not self.labels:
             raise ValueError("a model needs at least one class label")
         made = (self.preprocess.depth, *self.preprocess.crop)

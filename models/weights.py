@@ -68,7 +68,7 @@ def read(path: Path) -> Loaded:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and key errors here
         raise IntegrityError(
-            f"{path}: cannot be read as a state dict ({one_line(error)[:120]})",
+            f"{path}: cannot be read as a state dict ({_plain(error)})",
             fix="zoo reads tensors and plain values only; save it again with torch.save(model.state_dict(), ...)",
         ) from error
     notes: list[str] = []
@@ -77,7 +77,7 @@ def read(path: Path) -> Loaded:
 
 def _unwrap(checkpoint: Any, path: Path, notes: list[str]) -> State:
     for key in (*EMA_KEYS, *WRAPPER_KEYS):
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping) and checkpoint[key]:
             others = [name for name in WRAPPER_KEYS if isinstance(checkpoint.get(name), Mapping)]
             if key in EMA_KEYS:
                 instead = f" instead of `{others[0]}`" if others else ""
@@ -114,9 +114,21 @@ def fit(module: nn.Module, state: State, where: str) -> None:
         for name in sorted(wanted.keys() & state.keys())
         if wanted[name].shape != state[name].shape
     ]
+    strange = [
+        f"{name} is {state[name].dtype}, {state[name].layout}, the model's is {wanted[name].dtype}"
+        for name in sorted(wanted.keys() & state.keys())
+        if state[name].is_floating_point() != wanted[name].is_floating_point()
+        or state[name].layout is not torch.strided
+        or state[name].is_meta
+    ]
     problems = [
         f"{len(names)} {what} ({_few(names)})"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshaped))
+        for what, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", misshaped),
+            ("of another kind", strange),
+        )
         if names
     ]
     if problems:
@@ -142,8 +154,13 @@ def random_statistics(module: nn.Module, input_shape: tuple[int, int, int], seed
     for norm in norms:
         norm.train()
         norm.momentum = 1.0
-    with torch.inference_mode():
-        module(noise)
+    try:
+        with torch.inference_mode():
+            module(noise)
+    except Exception as error:  # whatever a forward raises
+        raise UsageError(
+            f"the model cannot take images of {input_shape}: {one_line(error)}", fix="give --input"
+        ) from error
     for norm, momentum in before:
         norm.momentum = momentum
     module.eval()
@@ -177,3 +194,8 @@ def _hint(misshaped: list[str]) -> str:
     heads = [text for text in misshaped if re.match(r"(fc|classifier|head|aux\d\.fc2)\b", text)]
     found = re.search(r"is (\d+)", heads[-1]) if heads else None
     return f" (these weights have {found[1]} classes)" if found else ""
+
+
+def _plain(error: BaseException) -> str:
+    """One line without the terminal colours that torch puts into this message."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", one_line(error))[:120]

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import atomic
-from ...errors import UnavailableError, UsageError
+from ...errors import IntegrityError, UnavailableError, UsageError
 from ...models.spec import ModelSpec
 from ..artifact import (
     WEIGHTS,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ...models.sources import Model
 
 Logits = npt.NDArray[np.float32]
+MAX_BATCH = 65_536
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class ExportOptions:
     max_batch: int = 1024
 
     def __post_init__(self) -> None:
-        if self.max_batch < 1:
-            raise UsageError(f"max_batch must be at least 1, got {self.max_batch}")
+        if not 2 <= self.max_batch <= MAX_BATCH:
+            raise UsageError(f"the largest batch must be 2 to {MAX_BATCH} for it to be dynamic, got {self.max_batch}")
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,13 @@ class Runner(abc.ABC):
 
         Raises:
             UsageError: the runner is not open, or the batch has another type or shape than the model's input.
+        IntegrityError: the model gives something else than logits for the classes of its spec.
         """
         self._check(batch)
         logits = self._run(np.ascontiguousarray(batch))
         expected = (len(batch), len(self.spec.labels))
         if logits.shape != expected or logits.dtype != np.float32:
-            raise UsageError(f"{self.name} gave logits {logits.dtype} {logits.shape}, expected float32 {expected}")
+            raise IntegrityError(f"{self.name} gave logits {logits.dtype} {logits.shape}, expected float32 {expected}")
         return logits
 
     def prepare(self, batch: npt.NDArray[np.float32]) -> None:

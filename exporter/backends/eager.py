@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from ...errors import IntegrityError
 from ...models.spec import ModelSpec
 from ..artifact import WEIGHTS, Artifact, Precision
 from .base import Available, Backend, ExportOptions, Runner, Unavailable, Written
@@ -33,6 +34,8 @@ class Eager(Backend):
         from .torch_common import TorchRunner, in_precision
 
         manifest = artifact.manifest
+        if manifest.model != WEIGHTS:
+            raise IntegrityError(f"{artifact.folder}: an eager artifact's model is {WEIGHTS}, not {manifest.model}")
         module = in_precision(rebuild(manifest.origin, artifact.weights_path), manifest.precision)
         return TorchRunner(str(artifact.folder), manifest.spec, module, device)
 

@@ -86,6 +86,7 @@ class Onnx(Backend):
             raise UnavailableError(
                 "ONNX Runtime's CPU has no bf16 convolution", fix="use --device cuda, where a GPU is"
             )
+        _layers_as_claimed(artifact)
         return OrtRunner(str(artifact.folder), artifact.manifest.spec, artifact.model_path, device)
 
 
@@ -231,6 +232,23 @@ def compute_layers(proto: onnx.ModelProto) -> dict[str, int]:
         else:
             found[names.get(types.get(name, -1), "unknown")] += 1
     return dict(found)
+
+
+def _layers_as_claimed(artifact: Artifact) -> None:
+    """The file, not the manifest, says which precision its layers have."""
+    import onnx
+
+    try:
+        layers = compute_layers(onnx.load(artifact.model_path, load_external_data=False))
+    except Exception as error:  # protobuf's own error class
+        raise IntegrityError(
+            f"{artifact.model_path}: not an ONNX file ({one_line(error)})", fix="export again"
+        ) from error
+    if set(layers) - {artifact.manifest.precision}:
+        raise IntegrityError(
+            f"{artifact.folder} says {artifact.manifest.precision}, the compute layers of its graph are {layers}",
+            fix="export again",
+        )
 
 
 def _usable_devices(providers: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -41,11 +42,18 @@ class TorchScript(Backend):
             with warnings.catch_warnings(), torch.inference_mode():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 warnings.simplefilter("ignore", FutureWarning)
+                warnings.simplefilter("error", torch.jit.TracerWarning)
                 traced: Any = torch.jit.trace(typed, example, check_trace=False)
                 frozen = torch.jit.freeze(traced.eval())
-                torch.jit.save(frozen, folder / MODEL)
+                torch.jit.save(frozen, made := io.BytesIO())  # to a full disk torch would abort the process
+        except torch.jit.TracerWarning as error:
+            raise UsageError(
+                f"{spec.name} depends on its input in a way that a trace cannot hold: {one_line(error)}",
+                fix="write it without Python control flow on tensors",
+            ) from error
         except (RuntimeError, torch.jit.TracingCheckError) as error:
             raise UsageError(f"{spec.name} cannot be traced: {one_line(error)}") from error
+        (folder / MODEL).write_bytes(made.getvalue())
         notes = ("fp16 TorchScript is for GPUs: on a CPU it is many times slower than fp32",)
         return Written(
             MODEL,

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ...config import to_json
 from ...errors import GATE, UnavailableError, UsageError, ZooError, worst
 from ...models.data.dataset import Dataset, batches
 from ...models.data.labels import Unmatched, match_labels
 from ...models.preprocess import Pixels, normalise, prepare
 from ...models.runs import Reached
-from ..artifact import ARTIFACT, Artifact, Golden, Receipt, load_artifact
+from ..artifact import ARTIFACT, GOLDEN, WEIGHTS, Artifact, Golden, Receipt, load_artifact
 from ..backends import backend_names, get_backend
 from ..backends.base import Runner, Unavailable
 from .accuracy import judge_accuracy, measure_accuracy
 from .gate import Gate, hardest
 from .numerics import judge_numerics, measure_numerics
+from .precision import judge_precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,7 +118,9 @@ class _Shared:
         from ..backends.torch_common import TorchRunner
 
         manifest = artifact.manifest
-        key = (manifest.weights_sha256, manifest.spec, tuple(map(id, golden.images)) and golden.logits.tobytes())
+        files = manifest.files  # the hashes that were verified, not what the manifest says of its weights
+        golden_files = tuple(files[name].sha256 for name in sorted(files) if name.startswith(f"{GOLDEN}/"))
+        key = (files[WEIGHTS].sha256, to_json(manifest.origin), manifest.spec, golden_files)
         if key not in self._logits:
             module = self.reference or rebuild(manifest.origin, artifact.weights_path)
             if self.reference is not None:
@@ -153,8 +157,9 @@ def _row(folder: Path, shared: _Shared) -> Checked:
         manifest = artifact.manifest
         backend, precision = manifest.backend, manifest.precision
         with get_backend(backend).load(artifact, shared.device) as runner:
-            gates = _gates(artifact, runner, shared)
-            return Checked(str(folder), backend, precision, gates, runner.receipt())
+            receipt = runner.receipt()
+            gates = (*_gates(artifact, runner, shared), judge_precision(backend, precision, receipt))
+            return Checked(str(folder), backend, precision, gates, receipt)
     except ZooError as error:
         return Checked(str(folder), backend, precision, error=error)
 
@@ -208,7 +213,10 @@ def _accuracy(
 
 def comparable(reached: Reached | None, data: str, images: int) -> Reached | None:
     """What training reached, if it was on these very images."""
-    return reached if reached is not None and (reached.data, reached.images) == (data, images) else None
+    if reached is None or reached.images != images:
+        return None
+    same_folder = Path(reached.data).is_dir() and Path(reached.data).resolve() == Path(data).resolve()
+    return reached if reached.data == data or same_folder else None
 
 
 def _ready(data: Dataset, artifact: Artifact, limit: int | None) -> Judged:

@@ -36,7 +36,7 @@ def check(
     from ..report.console import notes, progress, ran_as, table
 
     where = choose_device(device)
-    dataset = open_data(data, data_root, seed) if data else None
+    dataset = open_data(data, data_root) if data else None
     module = resolve(reference, SourceOptions(seed=seed)).module if reference else None
     with progress("images") as bar:
         rows = check_artifacts(artifacts, dataset, reference=module, device=where, limit=limit, progress=bar)

@@ -33,7 +33,7 @@ def evaluate(
     from ..opened import open_any
     from ..report.console import notes, progress, table
 
-    dataset = open_data(data, data_root, seed)
+    dataset = open_data(data, data_root)
     folder = out or Path("evaluations") / "-".join([*Path(what.replace(":", "-")).parts[-2:], Path(data).name])
     with (
         open_any(what, SourceOptions(weights=weights, seed=seed), choose_device(device)) as opened,

@@ -21,7 +21,7 @@ def export(
     data: Annotated[str | None, typer.Option(help="Golden images come from it; else they are made.")] = None,
     input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
     spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="The largest batch; smaller ones work too.")] = 1024,
+    batch: Annotated[int, typer.Option(min=2, max=65536, help="The largest batch; smaller ones work too.")] = 1024,
     out: Annotated[Path, typer.Option(help="Artifacts go to OUT/MODEL/BACKEND-PRECISION.")] = Path("exports"),
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -49,7 +49,7 @@ def export(
     from ..report.console import megabytes, notes, progress, ran_as, say, table
 
     where = choose_device(device)
-    dataset = open_data(data, data_root, seed) if data else None
+    dataset = open_data(data, data_root) if data else None
     model = resolve(source, SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed))
     say(f"{model.spec.name}: weights: {model.weights}; input {'x'.join(map(str, model.spec.input))}")
     notes(model.notes)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ...errors import GateError
 from .shell import Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 
 
@@ -38,6 +39,8 @@ def predict(
         labels, name = opened.spec.labels, opened.what
         remarks = [*(opened.model.notes if opened.model else ())]
         remarks += [] if opened.meaningful else ["the weights are random: these answers mean nothing"]
+    if not np.isfinite(logits).all():
+        raise GateError(f"{name} gives NaN or infinity", fix="train it again, or check its weights")
     shifted = np.exp(logits - logits.max(1, keepdims=True))
     probabilities = shifted / shifted.sum(1, keepdims=True)
     answers = [

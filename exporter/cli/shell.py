@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import typer
 from ...errors import BUG, DONE, INTERRUPTED, TERMINATED, USAGE, UnavailableError, UsageError, ZooError
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run; auto takes a GPU if there is one.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of everything that is drawn at random.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object to stdout.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Where named data sets lie or are downloaded to; else ZOO_DATA.")]
@@ -40,10 +41,6 @@ class Outcome:
     next: str = ""
 
 
-class Terminated(BaseException):
-    """SIGTERM came."""
-
-
 def error_mapping(error: ZooError) -> dict[str, str]:
     """An error as --json shows it."""
     return {"kind": error.kind, "message": error.what, "fix": error.fix}
@@ -51,15 +48,35 @@ def error_mapping(error: ZooError) -> dict[str, str]:
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; the one place where errors become words and codes."""
+    try:
+        out = _own_stdout() if "--json" in arguments else None
+    except OSError as error:
+        sys.stderr.write(f"error: stdout cannot be written ({error.strerror}); --json needs it\n")
+        return USAGE
+    signals = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+    came: list[int] = []
+
+    def stop(number: int, _frame: object) -> NoReturn:
+        came.append(signals[signal.Signals(number)])
+        raise KeyboardInterrupt
+
+    for number in signals:
+        signal.signal(number, stop)
+    code = _run(app, arguments, out, came)
+    # a library may have swallowed the interrupt and failed in its own way: it still was one
+    return came[0] if came else code
+
+
+def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list[int]) -> int:
     from typer._click.exceptions import ClickException
     from typer._click.exceptions import UsageError as ClickUsageError
 
-    as_json, debug = "--json" in arguments, "--debug" in arguments
-    out = _own_stdout() if as_json else None
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    debug = "--debug" in arguments
     command = typer.main.get_command(app)
     try:
         result = command.main(list(arguments), prog_name="zoo", standalone_mode=False)
+        if came:
+            raise KeyboardInterrupt
         if isinstance(result, Outcome):
             return _finish(result, out)
         code = result if isinstance(result, int) else DONE
@@ -67,6 +84,8 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
             _print_json(out, {"ok": code == DONE, "exit_code": code})
         return code
     except ZooError as error:
+        if came:
+            return _stopped(out, came)
         if debug:
             traceback.print_exc()
         return _fail(out, error.exit_code, error_mapping(error))
@@ -76,17 +95,15 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         where = context.command_path if isinstance(error, ClickUsageError) and context else "zoo"
         return _fail(out, USAGE, {"kind": "usage", "message": message, "fix": f"see {where} --help"})
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(out, INTERRUPTED, {"kind": "interrupted", "message": "interrupted", "fix": ""})
-    except Terminated:
-        return _fail(out, TERMINATED, {"kind": "terminated", "message": "terminated", "fix": ""})
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return _stopped(out, came)
+    except SystemExit as error:
+        message = f"something called sys.exit({error.code!r}) in the middle of the command"
+        return _fail(out, USAGE, {"kind": "usage", "message": message, "fix": "look at the model's own code"})
     except OSError as error:  # disk full, no permission: the machine's fault, not a bug
         if debug:
             traceback.print_exc()
         where = f"{error.filename}: " if error.filename else ""
-        fix = "free space, or choose another place" if error.errno else ""
+        fix = "free space" if error.errno == errno.ENOSPC else "choose another place"
         return _fail(out, USAGE, {"kind": "usage", "message": f"{where}{error.strerror or error}", "fix": fix})
     except Exception as error:  # noqa: BLE001 - the last resort: a bug is shown with its traceback
         traceback.print_exc()
@@ -118,7 +135,7 @@ def parse_input(text: str | None) -> tuple[int, int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and 0 < int(part) <= 8192 for part in parts):
         raise UsageError(f"--input {text} is not CxHxW", fix="for example --input 3x224x224")
     channels, height, width = map(int, parts)
     return channels, height, width
@@ -130,6 +147,12 @@ def need_torch(what: str) -> None:
 
     if importlib.util.find_spec("torch") is None:
         raise UnavailableError(f"{what} needs torch", fix='pip install "zoo-export[full]"')
+
+
+def _stopped(out: int | None, came: list[int]) -> int:
+    code = came[0] if came else INTERRUPTED
+    word = "terminated" if code == TERMINATED else "interrupted"
+    return _fail(out, code, {"kind": word, "message": word, "fix": ""})
 
 
 def _finish(outcome: Outcome, out: int | None) -> int:
@@ -146,6 +169,7 @@ def _finish(outcome: Outcome, out: int | None) -> int:
 
 
 def _fail(out: int | None, code: int, error: dict[str, str]) -> int:
+    error = {key: " ".join(value.splitlines()) for key, value in error.items()}
     message, fix = error["message"], error["fix"]
     between = " " if message.endswith(("?", ".")) else "; "
     sys.stderr.write(f"error: {message}{between}{fix}\n" if fix else f"error: {message}\n")
@@ -156,8 +180,13 @@ def _fail(out: int | None, code: int, error: dict[str, str]) -> int:
 
 def _print_json(out: int, value: dict[str, Any]) -> None:
     text = json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n"
-    with os.fdopen(os.dup(out), "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with os.fdopen(os.dup(out), "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except BrokenPipeError:
+        pass  # the reader went away; the exit code still says how it ended
+    except OSError as error:
+        sys.stderr.write(f"error: the JSON could not be written to stdout ({error.strerror})\n")
 
 
 def _own_stdout() -> int:
@@ -166,7 +195,3 @@ def _own_stdout() -> int:
     kept = os.dup(1)
     os.dup2(2, 1)
     return kept
-
-
-def _on_sigterm(_signal: int, _frame: object) -> NoReturn:
-    raise Terminated

@@ -46,7 +46,7 @@ def train(
     from ..report.console import notes, progress, say
 
     where = choose_device(device)
-    dataset = open_data(data, data_root, seed)
+    dataset = open_data(data, data_root)
     spec = spec_for_training(source, dataset, parse_input(input_))
     chosen = recipe or default_recipe(spec.input[1], len(dataset.train))
     settings = load_recipe(chosen, set_ or (), epochs=epochs)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...config import near
-from ...errors import UnavailableError, UsageError, one_line
+from ...errors import IntegrityError, UnavailableError, UsageError, one_line
 from ..spec import Preprocess
 from .dataset import ArraySplit, Dataset
 from .folder import open_folder, split_by_class
@@ -54,7 +54,9 @@ def open_data(name: str, root: Path | None = None, seed: int = 0) -> Dataset:
         IntegrityError: a file of it is corrupt.
     """
     if name in DATA:
-        return DATA[name].open(data_root(root))
+        if root is not None and root.exists() and not root.is_dir():
+            raise UsageError(f"--data-root {root} is a file", fix="give a folder")
+        return DATA[name].open(root)
     if not Path(name).is_dir():
         raise UsageError(
             f'no data set and no folder "{name}"{near(name, DATA)}', fix=f"give a folder, or one of {', '.join(DATA)}"
@@ -91,8 +93,10 @@ def _fashion_mnist(root: Path | None) -> Dataset:
 
 
 def _idx_folder(root: Path | None) -> Path:
+    """In --data-root alone when it is given; else in ZOO_DATA, else where Debian's package puts it."""
     inside = ("FashionMNIST/raw", "fashion-mnist", ".")
-    candidates = [*(root / sub for sub in inside if root), DEBIAN] if root else [DEBIAN]
+    given, root = root, data_root(root)
+    candidates = [*(root / sub for sub in inside if root), *([] if given else [DEBIAN])] if root else [DEBIAN]
     for folder in candidates:
         if any((folder / f"train-images-idx3-ubyte{suffix}").is_file() for suffix in ("", ".gz")):
             return folder
@@ -118,10 +122,15 @@ def _idx_split(folder: Path, prefix: str) -> ArraySplit:
         raise UsageError(
             f"{folder}: {len(images)} {prefix} images but {len(labels)} labels", fix="fetch the data again"
         )
+    if len(labels) and labels.max() >= len(FASHION_CLASSES):
+        raise IntegrityError(
+            f"{folder}: {prefix} has the label {labels.max()}, there are {len(FASHION_CLASSES)} classes"
+        )
     return ArraySplit(images[..., None], labels.astype(np.int64))
 
 
 def _cifar(kind: str, root: Path | None) -> Dataset:
+    root = data_root(root)
     if root is None:
         raise UnavailableError(f"{kind} has no place on this machine", fix="give --data-root FOLDER, or set ZOO_DATA")
     mean, std = {

@@ -36,13 +36,15 @@ def open_folder(root: Path, seed: int) -> Dataset:
         train_split = val_split.take(np.arange(0))
     else:
         classes, everything = _scan(train if train.is_dir() else root)
-        kept, held = split_by_class(everything.labels, VAL_SHARE, seed)
+        kept, held = split_by_class(everything.labels, VAL_SHARE, seed, classes)
         train_split, val_split = everything.take(kept), everything.take(held)
         notes = (f"{root} has no val/: {len(held)} of {len(everything)} images kept for validation, seed {seed}",)
     return Dataset(str(root), classes, train_split, val_split, imagenet_preprocess(), mirror=True, notes=notes)
 
 
-def split_by_class(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split_by_class(
+    labels: np.ndarray, share: float, seed: int, names: tuple[str, ...] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices to train on and indices to validate on: `share` of every class, at least one of each on both sides.
 
     Raises:
@@ -53,7 +55,8 @@ def split_by_class(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndar
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
-            raise UsageError(f"class {label} has one image, a split needs two", fix="add images, or a val/ folder")
+            name = names[int(label)] if names else label
+            raise UsageError(f"class {name} has one image, a split needs two", fix="add images, or a val/ folder")
         count = min(max(1, round(len(members) * share)), len(members) - 1)
         held.append(random.choice(members, count, replace=False))
     val = np.sort(np.concatenate(held))

@@ -55,7 +55,19 @@ def load_checkpoint(
     differing = [f"{key} was {saved.get(key)!r}, is {facts[key]!r}" for key in facts if saved.get(key) != facts[key]]
     if differing:
         raise UsageError(f"{path}: cannot resume: {'; '.join(differing)}", fix="use the same options, or --overwrite")
-    tensors = safetensors.torch.load_file(path)
+    try:
+        return _restore(safetensors.torch.load_file(path), module, optimiser, generator, saved)
+    except (KeyError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
+        raise IntegrityError(f"{path}: not a whole checkpoint ({one_line(error)})", fix="use --overwrite") from error
+
+
+def _restore(
+    tensors: dict[str, Tensor],
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    saved: dict[str, Any],
+) -> int:
     module.load_state_dict(_under(tensors, "model."))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _under(tensors, "optimiser.").items():

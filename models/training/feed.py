@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.dataset import ArraySplit, Split
-from ..preprocess import Pixels, centre_crop, to_pixels
+from ..preprocess import Pixels, centre_crop, in_mode, to_pixels
 from ..spec import Preprocess
 from .recipe import Recipe
 
@@ -117,10 +117,10 @@ def random_resized_crop(
             break
     else:
         side = min(width, height)
-        square = centre_crop(np.asarray(image.convert("RGB")), (side, side))
+        square = centre_crop(np.asarray(in_mode(image, "RGB")), (side, side))
         image, box = Image.fromarray(square), (0, 0, side, side)
     high, wide = preprocess.crop
-    cropped = image.convert("RGB").resize((wide, high), Image.Resampling.BILINEAR, box=box)
+    cropped = in_mode(image, "RGB").resize((wide, high), Image.Resampling.BILINEAR, box=box)
     return to_pixels(cropped, Preprocess(preprocess.crop, None, mean=preprocess.mean, std=preprocess.std,
                                          channels=preprocess.channels))  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import platform
 import time
 from collections.abc import Callable
@@ -13,10 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...errors import UsageError, ZooError
+from ...config import to_json, to_mapping
+from ...errors import UsageError
 from .. import weights as weights_io
 from ..data.dataset import Dataset, Split, batches
-from ..runs import CHECKPOINT, WEIGHTS, Reached, Run, append_metrics, claim, write_run
+from ..runs import (
+    CHECKPOINT,
+    WEIGHTS,
+    Reached,
+    Run,
+    append_metrics,
+    claim,
+    forget_replaced,
+    restore_replaced,
+    trim_metrics,
+    write_run,
+)
 from ..sources import Model
 from ..spec import Preprocess
 from . import augment
@@ -76,14 +89,36 @@ def train(
         watcher: is told of progress.
 
     Raises:
-        UsageError: no training images, a folder that is taken, a checkpoint of another training.
-        ZooError: the loss is not finite any more.
+        UsageError: no training images, a folder that is taken, a checkpoint of another training,
+            or a loss that is not finite any more.
     """
     watcher = watcher or Watcher()
     if len(data.train) < 2:
         raise UsageError(f"{data.name} has {len(data.train)} images to train on", fix="add a train/ folder")
+    if not any(parameter.requires_grad for parameter in model.module.parameters()):
+        raise UsageError(f"{model.spec.name} has no parameters to train")
     claim(out, resume=resume, overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        run = _train(model, data, recipe, out, device, seed, resume, parent, watcher)
+    except BaseException:
+        restore_replaced(out)
+        raise
+    forget_replaced(out)
+    return run
+
+
+def _train(
+    model: Model,
+    data: Dataset,
+    recipe: Recipe,
+    out: Path,
+    device: str,
+    seed: int,
+    resume: bool,
+    parent: str,
+    watcher: Watcher,
+) -> Run:
     started = time.perf_counter()
     target = torch.device(device)
     arithmetic = choose_arithmetic(recipe.precision, hardware(target))
@@ -102,8 +137,15 @@ def train(
     )
     scaler = torch.amp.GradScaler(target.type, enabled=arithmetic.dtype is torch.float16)
     prepare = _augmentation(model.spec.preprocess, data.mirror and recipe.mirror, recipe.shift, target, generator)
-    facts = {"origin": model.origin.source, "data": data.name, "recipe": as_mapping(recipe), "seed": seed}
+    facts = {
+        "origin": to_mapping(model.origin),
+        "spec": json.loads(to_json(model.spec)),
+        "data": data.name,
+        "recipe": as_mapping(recipe),
+        "seed": seed,
+    }
     done = load_checkpoint(out / CHECKPOINT, module, optimiser, generator, facts) if resume else 0
+    trim_metrics(out, done)
 
     for epoch in range(done, recipe.epochs):
         begun = time.perf_counter()
@@ -118,7 +160,7 @@ def train(
         loss = float(total) / feed.steps  # the first wait for the device in this epoch
         seconds = time.perf_counter() - begun
         if not np.isfinite(loss):
-            raise ZooError(
+            raise UsageError(
                 f"the loss is {loss} after epoch {epoch + 1} (lr {lr:.3g}, {arithmetic.name})",
                 fix="lower lr (--set lr=...), or use --set precision=fp32",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ class Recipe:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
     def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.lr, self.warmup, self.momentum, self.weight_decay, *self.area))):
+            raise ValueError("lr, warmup, momentum, weight_decay and area must be finite numbers")
+        if self.shift > 64:
+            raise ValueError(f"shift is in pixels of small images, at most 64, got {self.shift}")
         if self.epochs < 1 or self.batch_size < 2:
             raise ValueError(f"epochs must be >= 1 and batch_size >= 2, got {self.epochs} and {self.batch_size}")
         if self.lr <= 0 or self.weight_decay < 0 or self.shift < 0:
@@ -89,6 +94,10 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), **values: Any) 
         key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--set {text}: expected key=value", fix="for example --set lr=0.05")
+        if values.get(key.strip()) is not None:
+            raise UsageError(
+                f"--set {text} and --{key.strip()} {values[key.strip()]} say it twice", fix="give one of them"
+            )
         data[key.strip()] = _parse(value.strip())
         where = f"{path.name} with --set"
     data |= {key: value for key, value in values.items() if value is not None}
@@ -103,6 +112,6 @@ def as_mapping(recipe: Recipe) -> dict[str, Any]:
 def _parse(text: str) -> Any:
     """A TOML value; anything that is none is a string."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return text if "\n" in text else tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
