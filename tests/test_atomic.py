@@ -54,6 +54,13 @@ def test_what_a_dead_process_left_is_removed_and_what_a_living_one_has_is_not(tm
         assert living.exists()
 
 
+def test_a_users_folder_of_a_like_name_stays(tmp_path: Path) -> None:
+    (tmp_path / ".folder.backup.tmp").mkdir()
+    with atomic.staged(tmp_path / "folder"):
+        pass
+    assert (tmp_path / ".folder.backup.tmp").is_dir()
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     atomic.write_file(path, b"old")

@@ -37,7 +37,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .feed import make_feed
 from .recipe import Recipe, as_mapping
 from .schedules import cosine
-from .step import Arithmetic, choose_arithmetic, hardware, parameter_groups, train_step
+from .step import Arithmetic, choose_arithmetic, hardware, parameter_groups, settle_norms, train_step
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ def _train(
 
     module = model.module.to(device=target).to(memory_format=torch.channels_last)
     feed = make_feed(data.train, model.spec.preprocess, recipe, target, seed)
+    settle_norms(module, feed.steps)
     generator = torch.Generator(target).manual_seed(seed)
     torch.manual_seed(seed)
     optimiser = torch.optim.SGD(

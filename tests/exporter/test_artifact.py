@@ -89,3 +89,13 @@ def test_only_artifacts_may_be_replaced(folder: Path, tmp_path: Path) -> None:
     for name in ("mine", "mine/thesis", "link"):
         with pytest.raises(UsageError, match=name):
             may_replace(tmp_path / name)
+
+
+def test_files_that_are_not_the_artifacts_are_not_deleted(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"not the artifact's: notes\.txt"):
+        may_replace(folder)
+    (folder / "notes.txt").unlink()
+    (folder / "artifact.json").write_text('{"mine": 1}')
+    with pytest.raises(UsageError, match="holds no artifact"):
+        may_replace(folder)

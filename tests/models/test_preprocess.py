@@ -92,7 +92,9 @@ def test_truncated_image_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"crop": (0, 3)}, "positive"),
+        ({"crop": (0, 3)}, "1 to 8192"),
+        ({"crop": (10**6, 3)}, "1 to 8192"),
+        ({"crop": (3, 3), "scale": float("nan")}, "finite"),
         ({"crop": (3, 3), "antialias": False}, "antialias"),
         ({"crop": (3, 3), "mean": (0.5,)}, "3 values"),
         ({"crop": (3, 3), "std": (0.0, 1.0, 1.0)}, "std"),

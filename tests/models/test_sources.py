@@ -119,7 +119,10 @@ def test_without_runs_and_network_the_choices_are_named(here: Path, monkeypatch:
     monkeypatch.setenv("TORCH_HOME", str(here / "hub"))
     with pytest.raises(UnavailableError) as caught:
         resolve("resnet18")
-    assert all(word in str(caught.value) for word in ("--weights random", "zoo train resnet18", "no run of resnet18"))
+    assert all(
+        word in str(caught.value)
+        for word in ("--weights RUN, FILE or random", "zoo train resnet18", "no run of resnet18")
+    )
     with pytest.raises(UnavailableError, match="torchvision has no ImageNet weights of mobilenet_v1"):
         resolve("mobilenet_v1", SourceOptions(weights="imagenet"))
 

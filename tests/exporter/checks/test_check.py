@@ -104,7 +104,7 @@ def test_another_models_file_fails(exported, few_digits, tmp_path: Path) -> None
 
     other = in_precision(tiny_model().module, "fp32")
     traced = torch.jit.trace(other, torch.zeros(2, 3, 32, 32))
-    torch.jit.save(traced, exported["torchscript"] / "model.pt")
+    torch.jit.save(torch.jit.freeze(traced.eval()), exported["torchscript"] / "model.pt")
     reseal(exported["torchscript"])
     assert gates(check([exported["torchscript"]], few_digits)[0]) == {"numerics": "fail", "accuracy": "fail"}
 
@@ -157,3 +157,35 @@ def test_colour_faults_on_colour_images(tmp_path: Path) -> None:
     spec["preprocess"]["channels"] = "BGR"
     reseal(row.folder, spec=spec)
     assert gates(check([row.folder])[0])["numerics"] == "fail"
+
+
+def test_a_folder_cannot_name_code_to_run(
+    exported, few_digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trap = {"source": "subprocess:getoutput", "arguments": {"cmd": f"touch {tmp_path}/executed"}}
+    reseal(exported["onnx"], origin=trap)
+    row = check([exported["onnx"]], few_digits)[0]
+    assert row.exit_code == USAGE
+    assert "does not define" in str(row.error)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_bad_artifact_does_not_borrow_the_reference_of_a_good_one(exported, few_digits) -> None:
+    nan_weights(exported["onnx"])
+    rows = check([exported["torchscript"], exported["onnx"]], few_digits)
+    assert [row.exit_code for row in rows] == [0, GATE]
+
+
+@pytest.mark.parametrize(("name", "precision"), [("torchscript", "int8"), ("torchscript", "bf16"), ("onnx", "fp16")])
+def test_a_graph_that_calls_itself_another_precision(exported, name: str, precision: str) -> None:
+    """It would be judged by a wider tolerance."""
+    reseal(exported[name], precision=precision)
+    assert check([exported[name]])[0].exit_code in (GATE, INTEGRITY)
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", '{"0.png": "x"}', '{"0.png": [1, 2]}', "[" * 100_000])
+def test_broken_golden_logits_are_an_integrity_error(exported, content: str) -> None:
+    (exported["onnx"] / "golden" / "logits.json").write_text(content)
+    reseal(exported["onnx"])
+    assert check([exported["onnx"]])[0].exit_code == INTEGRITY

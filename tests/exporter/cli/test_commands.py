@@ -147,3 +147,22 @@ def test_libraries_cannot_spoil_the_json(tmp_path: Path) -> None:
     payload = as_json(zoo(*command, cwd=tmp_path))
     assert payload["exit_code"] == 0
     assert "assumed" in payload["notes"][0]
+
+
+def test_a_closed_pipe_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    script = 'set -o pipefail; "$0" -m zoo check nowhere --json | true'
+    done = subprocess.run(["bash", "-c", script, sys.executable], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 2
+
+
+def test_a_factory_that_exits_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "user_exit.py").write_text("import sys\ndef make(): sys.exit(0)\n")
+    assert as_json(zoo("export", "user_exit:make", "--to", "torchscript", "--json", cwd=tmp_path))["exit_code"] == 2
+
+
+def test_evaluate_overwrites_only_evaluations(trained_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.json").write_text("{}")
+    done = zoo("evaluate", trained_folder, "--data", "digits", "--out", "mine", "--json", cwd=tmp_path)
+    assert as_json(done)["exit_code"] == 2
+    assert (tmp_path / "mine" / "metrics.json").read_text() == "{}"

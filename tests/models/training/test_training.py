@@ -20,7 +20,7 @@ from zoo.models.training.feed import ResidentFeed, StreamFeed, random_resized_cr
 from zoo.models.training.loop import Watcher, train
 from zoo.models.training.recipe import Recipe, default_recipe, load_recipe, recipe_names
 from zoo.models.training.schedules import cosine
-from zoo.models.training.step import Hardware, choose_arithmetic, parameter_groups, train_step
+from zoo.models.training.step import Hardware, choose_arithmetic, parameter_groups, settle_norms, train_step
 
 
 def fresh(tiny_spec, name: str = "resnet18"):
@@ -112,6 +112,15 @@ def test_cosine_rises_then_falls(steps: int, warmup: float, peak: float) -> None
     assert rates[:top] == sorted(rates[:top])
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert rates[-1] < peak or steps == 1 or round(steps * warmup) >= steps
+
+
+def test_statistics_settle_within_a_short_epoch(tiny_spec) -> None:
+    module = fresh(tiny_spec, "mobilenet_v3_small").module
+    norms = [part for part in module.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    settle_norms(module, 5000)
+    assert {norm.momentum for norm in norms} == {0.01}, "long epochs keep what was published"
+    settle_norms(module, 20)
+    assert (1 - norms[0].momentum) ** 20 == pytest.approx(0.05)
 
 
 def test_norms_and_biases_do_not_decay(tiny_spec) -> None:
@@ -213,3 +222,17 @@ def test_trains_on_a_gpu(tiny_spec, few_digits, tmp_path: Path) -> None:
     )
     assert run.reached.accuracy > 0.3
     assert safetensors.torch.load_file(tmp_path / "run" / "weights.safetensors")
+
+
+def test_a_failed_overwrite_brings_the_old_run_back(tiny_spec, few_digits, trained: Path) -> None:
+    before = {path.name: path.read_bytes() for path in trained.iterdir()}
+    with pytest.raises(UsageError, match="lower lr"):
+        train(fresh(tiny_spec), few_digits, replace(RECIPE, lr=1e9, warmup=0.0), trained, overwrite=True)
+    assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
+    train(fresh(tiny_spec), few_digits, RECIPE, trained, overwrite=True)
+    assert read_run(trained).recipe["epochs"] == 2
+    assert not (trained / ".replaced").exists()
+
+
+def test_what_a_recipe_left_to_its_defaults_is_recorded(trained_folder: Path) -> None:
+    assert read_run(trained_folder).recipe["precision"] == "auto"
