@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from ...config import near
 from ...errors import UsageError
-from .base import Backend
+
+if TYPE_CHECKING:
+    from .base import Backend
 
 BACKENDS: dict[str, str] = {
     "eager": ".eager:Eager",
@@ -37,6 +40,8 @@ def get_backend(name: str) -> Backend:
                 made = entry.load()()
             except Exception as error:  # a third party's code may raise anything
                 raise UsageError(f"backend {name} ({entry.value}) cannot be loaded: {error}") from error
+            from .base import Backend
+
             if not isinstance(made, Backend):
                 raise UsageError(f"backend {name} ({entry.value}) is no zoo Backend but {type(made).__name__}")
             return made
@@ -45,5 +50,5 @@ def get_backend(name: str) -> Backend:
     )
 
 
-def _foreign() -> list:
+def _foreign() -> list[EntryPoint]:
     return list(entry_points(group="zoo.backends"))
