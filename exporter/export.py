@@ -44,10 +44,10 @@ class Exported:
 
 def export(
     model: Model,
-    backends: Sequence[str],
+    backends: Sequence[str] | str,
     options: ExportOptions | None = None,
     *,
-    out: Path = Path("exports"),
+    out: str | Path = Path("exports"),
     data: Dataset | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -73,12 +73,13 @@ def export(
     """
     options = options or ExportOptions()
     progress = progress or (lambda _what, _done, _all: None)
-    found = [get_backend(name) for name in dict.fromkeys(backends)]
+    names = [backends] if isinstance(backends, str) else backends
+    found = [get_backend(name) for name in dict.fromkeys(names)]
     golden = make_golden(model, data, seed)
     rows: list[Exported] = []
     for index, backend in enumerate(found):
         progress(f"{backend.name} {options.precision}", index, len(found))
-        folder = out / model.spec.name / f"{backend.name}-{options.precision}"
+        folder = Path(out) / model.spec.name / f"{backend.name}-{options.precision}"
         replaced = (folder / ARTIFACT).exists()
         begun = time.perf_counter()
         tried: list[Gate] = []

@@ -58,10 +58,10 @@ class AlexNet(nn.Module):
 
 
 def initialise_plain(model: nn.Module) -> None:
-    """He initialisation everywhere: with N(0, 0.01) three linear layers without batch norm would start mute."""
+    """He initialisation by fan-in everywhere: without batch norm, activations must keep their size by themselves."""
     initialise(model)
     for module in model.modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 

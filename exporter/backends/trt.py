@@ -31,7 +31,8 @@ class TensorRT(Backend):
         if importlib.util.find_spec("tensorrt") is None:
             return Unavailable(
                 "TensorRT is not installed on this machine",
-                'pip install "zoo-export[trt]" on a machine with an NVIDIA GPU, or use JetPack\'s on a Jetson',
+                "this version of zoo does not build engines yet: export to onnx with --fp16, and build it on the device with "
+                "trtexec --onnx=model.onnx",
             )
         return NOT_YET
 

@@ -131,7 +131,7 @@ def judge_accuracy(
     shown = f"top-1 {paired.artifact:.2%}, reference {paired.reference:.2%}"
     flips = paired.lost + paired.gained
     if flips == 0 and numerics_passed:
-        reason = f"{shown}; no answer flipped in {paired.images}, so fewer than {bounds.high:.2%} do"
+        reason = f"{shown}; no answer flipped in {paired.images}, so fewer than {bounds.high:.2%} do (95 % certainty)"
         return Gate("accuracy", "pass", reason, numbers)
     within = f"drop {100 * paired.drop:.2f} points, at most {100 * bounds.high:.2f} with 95 % certainty"
     if bounds.high <= limit:

@@ -64,7 +64,7 @@ class Judged:
 
 
 def check(
-    folders: Sequence[Path],
+    folders: Sequence[str | Path] | str | Path,
     data: Dataset | None = None,
     *,
     reference: nn.Module | None = None,
@@ -83,8 +83,10 @@ def check(
         progress: is told (what, images done, images in all).
     """
     progress = progress or (lambda _what, _done, _all: None)
+    if isinstance(folders, (str, Path)):
+        folders = [Path(folders)]
     shared = _Shared(data, reference, device, limit, progress)
-    return [_row(folder, shared) for folder in folders]
+    return [_row(Path(folder), shared) for folder in folders]
 
 
 def check_golden(artifact: Artifact, runner: Runner) -> Gate:

@@ -22,7 +22,7 @@ class Tolerance:
     reason: str
 
 
-# Measured on all families (docs/benchmarks/numerics.md): the largest seen is at most a third of the tolerance.
+# Chosen by docs/benchmarks/numerics.md, where random weights make the hard case.
 TOLERANCES = {
     "fp32": Tolerance(1e-4, 0.99999, 1.0, "the same arithmetic in another order"),
     "fp16": Tolerance(2e-2, 0.999, 0.99, "10 bits of mantissa, one rounding a layer"),

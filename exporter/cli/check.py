@@ -50,7 +50,7 @@ def check(
 
     def cells(row: Checked) -> list[list[str]]:
         if row.error is not None:
-            word = "unavailable" if row.error.exit_code == 3 else "fail"
+            word = "unavailable" if row.error.exit_code == 3 else "error"
             return [[row.artifact, "", "", f"{word}: {row.error}"]]
         lines = [["", "", gate.name, f"{gate.verdict}: {gate.reason}"] for gate in row.gates]
         lines[0][:2] = [row.artifact, ran_as(row.receipt) if row.receipt else ""]
@@ -68,5 +68,5 @@ def check(
         {"artifacts": [as_mapping(row) for row in rows]},
         code,
         show,
-        f"zoo predict {first} IMAGE" if code == 0 else "zoo doctor",
+        {0: f"zoo predict {first} IMAGE", 3: "zoo doctor"}.get(code, ""),
     )

@@ -79,7 +79,7 @@ def export(
 
     def cells(row: Exported) -> list[str]:
         if row.error is not None:
-            word = "unavailable" if row.error.exit_code == 3 else "fail"
+            word = {3: "unavailable", 4: "fail"}.get(row.error.exit_code, "error")
             return [f"{row.backend} {row.precision}", f"{word}: {row.error}", "", ""]
         assert row.golden is not None
         size = f"{megabytes(row.bytes)}, {row.seconds:.1f} s"

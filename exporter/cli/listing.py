@@ -77,6 +77,6 @@ def _recipes() -> list[dict[str, Any]]:
     for path in sorted(folder.glob("*.toml")):
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
-        first = text.splitlines()[0].removeprefix("# ")
+        first = text.splitlines()[0].removeprefix("# ").split(". ")[0].split(": the")[0]
         rows.append({"name": path.stem, **{key: values[key] for key in ("epochs", "batch_size", "lr")}, "for": first})
     return rows

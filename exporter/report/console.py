@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,11 +23,19 @@ from rich.text import Text
 
 from ..artifact import Receipt
 
-COLOURS = {"pass": "green", "fail": "bold red", "inconclusive": "yellow", "skipped": "dim", "unavailable": "yellow"}
+COLOURS = {
+    "pass": "green",
+    "fail": "bold red",
+    "error": "bold red",
+    "inconclusive": "yellow",
+    "skipped": "dim",
+    "unavailable": "yellow",
+}
 
 
+@lru_cache(maxsize=1)
 def console() -> Console:
-    """On stderr; as wide as the terminal, or 120 columns where there is none."""
+    """One for the process, so that a line goes above a bar that is running. On stderr; as wide as the terminal, or 120 columns where there is none."""
     made = Console(stderr=True, highlight=False)
     return made if made.is_terminal else Console(stderr=True, highlight=False, width=120)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def plot_confusion(path: Path, confusion: npt.NDArray[np.int64], classes: tuple[
     side = min(4 + 0.45 * len(classes), 16)
     figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="answer", ylabel="true class", title=title)
+    axes.set(xlabel="answer", ylabel="true class")
+    figure.suptitle("\n".join(textwrap.wrap(title, max(30, int(side * 8)))), fontsize=10)
     if len(classes) <= MOST_NAMES:
         axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
         axes.set_yticks(range(len(classes)), classes)
@@ -54,7 +56,8 @@ def plot_tsne(
     for index, label in enumerate(present):
         mine = labels == label
         axes.scatter(*points[mine].T, s=10, color=colours(index), label=classes[label])
-    axes.set(title=title, xticks=[], yticks=[])
+    axes.set(xticks=[], yticks=[])
+    figure.suptitle("\n".join(textwrap.wrap(title, 90)), fontsize=10)
     if len(present) <= MOST_NAMES:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     figure.savefig(path, dpi=120)

@@ -44,7 +44,7 @@ def test_no_flip_without_numerics_is_judged_by_the_bound() -> None:
 
 def test_a_pass_without_flips_says_what_the_number_of_images_allows() -> None:
     reason = judge_accuracy(paired(359, 0, 0), "fp32", numerics_passed=True).reason
-    assert "fewer than 0.83%" in reason
+    assert "fewer than 0.83% do (95 % certainty)" in reason
 
 
 def test_golden_images_and_the_runs_accuracy_are_looked_at() -> None:
