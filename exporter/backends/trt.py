@@ -31,8 +31,8 @@ class TensorRT(Backend):
         if importlib.util.find_spec("tensorrt") is None:
             return Unavailable(
                 "TensorRT is not installed on this machine",
-                "this version of zoo does not build engines yet: export to onnx with --fp16, and build it on the device with "
-                "trtexec --onnx=model.onnx",
+                "this version of zoo does not build engines yet: export to onnx with --fp16, "
+                "and build it on the device with trtexec --onnx=model.onnx",
             )
         return NOT_YET
 

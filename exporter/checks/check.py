@@ -93,7 +93,8 @@ def check_golden(artifact: Artifact, runner: Runner) -> Gate:
     """Golden images from the raw file on, through artifact.json's preprocessing, against the source's own logits."""
     golden = artifact.golden()
     measured = measure_numerics(golden.logits, _golden_logits(golden, artifact, runner.run))
-    return judge_numerics(measured, artifact.manifest.precision, "golden images")
+    trained = artifact.manifest.meaningful
+    return judge_numerics(measured, artifact.manifest.precision, "golden images", trained=trained)
 
 
 class _Shared:
@@ -173,13 +174,14 @@ def _gates(artifact: Artifact, runner: Runner, shared: _Shared) -> tuple[Gate, .
     got_golden = _golden_logits(golden, artifact, runner.run)
     got = shared.run_all(runner, judged, f"{manifest.backend} {precision}")
 
-    looks = [judge_numerics(measure_numerics(golden.logits, got_golden), precision, "golden images")]
+    trained = manifest.meaningful
+    looks = [judge_numerics(measure_numerics(golden.logits, got_golden), precision, "golden images", trained=trained)]
     if shared.reference is None:
         own = judge_numerics(measure_numerics(golden.logits, reference_golden), "fp32", "golden images")
         if own.verdict == "fail":
             looks.append(replace(own, reason=f"the reference itself does not give the golden logits: {own.reason}"))
     if judged is not None:
-        looks.append(judge_numerics(measure_numerics(reference, got), precision))
+        looks.append(judge_numerics(measure_numerics(reference, got), precision, trained=trained))
     numerics = hardest(reversed(looks))  # of equal verdicts the one over the data, which has more images
     return numerics, _accuracy(artifact, judged, reference, got, golden, got_golden, numerics, shared)
 

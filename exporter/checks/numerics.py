@@ -31,6 +31,14 @@ TOLERANCES = {
 }
 
 
+# With random weights nothing pulls the logits apart, and squeeze-and-excitation amplifies rounding: top answers are
+# near-ties. What passes here is only that the graph computes the same function; trained weights get the table above.
+RANDOM_WEIGHTS = {
+    "fp16": Tolerance(1e-1, 0.99, 0.0, "random weights amplify the rounding of 10 bits"),
+    "bf16": Tolerance(2.5e-1, 0.95, 0.0, "random weights amplify the rounding of 7 bits"),
+}
+
+
 @dataclass(frozen=True)
 class Numerics:
     """What was measured over a number of images.
@@ -87,13 +95,13 @@ def measure_numerics(reference: Logits, got: Logits) -> Numerics:
     )
 
 
-def judge_numerics(measured: Numerics, precision: str, what: str = "images") -> Gate:
+def judge_numerics(measured: Numerics, precision: str, what: str = "images", *, trained: bool = True) -> Gate:
     """Judge a measurement by the table.
 
     Fails when nothing was compared, on NaN, and beyond the tolerance. Inconclusive when the reference itself gives
     (almost) the same answer to every image: then an artifact that ignores its input would pass too.
     """
-    limit = TOLERANCES[precision]
+    limit = TOLERANCES[precision] if trained else RANDOM_WEIGHTS.get(precision, TOLERANCES[precision])
     numbers = {
         **{key: value for key, value in vars(measured).items() if key != "finite"},
         "tolerance": limit.relative,

@@ -35,7 +35,7 @@ COLOURS = {
 
 @lru_cache(maxsize=1)
 def console() -> Console:
-    """One for the process, so that a line goes above a bar that is running. On stderr; as wide as the terminal, or 120 columns where there is none."""
+    """One for the process, so that a line goes above a running bar; 120 columns wide where there is no terminal."""
     made = Console(stderr=True, highlight=False)
     return made if made.is_terminal else Console(stderr=True, highlight=False, width=120)
 

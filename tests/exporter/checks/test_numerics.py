@@ -83,3 +83,11 @@ def test_the_hardest_verdict_decides() -> None:
     gates = [Gate("n", verdict, "") for verdict in ("skipped", "pass", "inconclusive", "fail")]
     assert [hardest(gates[: n + 1]).verdict for n in range(4)] == ["skipped", "pass", "inconclusive", "fail"]
     assert [gate.exit_code for gate in gates] == [0, 0, 6, 4]
+
+
+def test_random_weights_are_judged_by_their_own_tolerance_and_only_in_low_precision() -> None:
+    got = LOGITS + np.float32(0.05 * np.ptp(LOGITS)) * np.sign(LOGITS - 0.5)
+    measured = measure_numerics(LOGITS, got.astype(np.float32))
+    assert judge_numerics(measured, "fp16").verdict == "fail"
+    assert judge_numerics(measured, "fp16", trained=False).verdict == "pass"
+    assert judge_numerics(measured, "fp32", trained=False).verdict == "fail"
