@@ -67,9 +67,9 @@ FEW_IMAGES = 10_000
 
 def default_recipe(size: int, images: int) -> str:
     """The recipe's name for an input of this many pixels and a data set of this many images."""
-    if size > SMALL_INPUT:
-        return "imagenet"
-    return "tiny" if images < FEW_IMAGES else "small"
+    if images < FEW_IMAGES:
+        return "tiny"
+    return "imagenet" if size > SMALL_INPUT else "small"
 
 
 def recipe_names() -> list[str]:

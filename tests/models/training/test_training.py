@@ -196,7 +196,9 @@ def test_recipes_that_come_with_zoo_are_valid_and_say_what_they_are() -> None:
     assert recipe_names() == ["imagenet", "small", "tiny"]
     for name in recipe_names():
         load_recipe(name)
-    assert [default_recipe(*of) for of in ((224, 10**6), (32, 60_000), (32, 1438))] == ["imagenet", "small", "tiny"]
+    assert [default_recipe(*of) for of in ((224, 10**6), (32, 60_000), (32, 1438), (224, 90))] == [
+        "imagenet", "small", "tiny", "tiny",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
