@@ -5,9 +5,6 @@ A source is a name of our registry, a run folder, `torchvision:NAME`, `timm:NAME
 
 from __future__ import annotations
 
-import importlib
-import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +16,9 @@ from PIL import Image
 from torch import nn
 
 from ..config import from_toml, near
-from ..errors import IntegrityError, UnavailableError, UsageError, ZooError, one_line
+from ..errors import IntegrityError, UnavailableError, UsageError, one_line
 from . import weights as weights_io
+from .factory import call_factory, refuse_foreign
 from .preprocess import Batch, prepare
 from .pretrained import Pretrained, from_timm, from_torchvision, imagenet_weights
 from .registry import MODELS, create_model, native_size
@@ -120,8 +118,8 @@ def build(origin: Origin, *, trusted: bool = True) -> nn.Module:
         module = from_timm(source.partition(":")[2], "random", arguments).module
     else:
         if not trusted:
-            _refuse_foreign(source)
-        module = _call_factory(source, arguments)
+            refuse_foreign(source)
+        module = call_factory(source, arguments)
     return module.eval()
 
 
@@ -285,7 +283,7 @@ def _published(source: str, options: SourceOptions, load: Callable[..., Pretrain
 def _factory(source: str, options: SourceOptions) -> Model:
     if options.weights == "imagenet":
         raise UsageError(f"{source} has no published ImageNet weights", fix="leave --weights out or give a file")
-    module = _call_factory(source, options.arguments).eval()
+    module = call_factory(source, options.arguments).eval()
     notes: tuple[str, ...] = ()
     spec = _spec_from(options)
     if spec is None:
@@ -326,48 +324,6 @@ def _with_weights(
     loaded = weights_io.read(path)
     weights_io.fit(module, loaded.state, str(path))
     return Model(spec, module.eval(), origin, f"file {path}", _through(spec), notes=loaded.notes)
-
-
-def _call_factory(source: str, arguments: dict[str, Any]) -> nn.Module:
-    """Import `package.module:factory` and call it; the current folder is searched last, so it shadows nothing."""
-    module_name, _, factory_name = source.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    try:
-        module = importlib.import_module(module_name)
-    except ZooError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise UsageError(f"{source}: no module {module_name} here or installed", fix="run where it is") from error
-        raise UsageError(f"{source}: importing it failed: {error}", fix=f"pip install {error.name}") from error
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise UsageError(f"{source}: importing it failed: {type(error).__name__}: {one_line(error)}") from error
-    factory = getattr(module, factory_name, None)
-    if not callable(factory):
-        public = [name for name in vars(module) if not name.startswith("_")]
-        raise UsageError(f"{module_name} has no callable {factory_name}{near(factory_name, public)}")
-    try:
-        made = factory(**arguments)
-    except (Exception, SystemExit) as error:  # a user's factory may raise anything
-        raise UsageError(f"{source} failed: {type(error).__name__}: {one_line(error)}") from error
-    if not isinstance(made, nn.Module):
-        raise UsageError(f"{source} returned {type(made).__name__}, not a torch.nn.Module")
-    return made
-
-
-def _refuse_foreign(source: str) -> None:
-    """Refuse a factory that a folder names unless its file lies in the current folder and defines it."""
-    module, _, factory = source.partition(":")
-    place = Path.cwd().joinpath(*module.split("."))
-    files = [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()]
-    defined = re.compile(rf"^(def|class) {re.escape(factory)}\b", re.MULTILINE)
-    if not module.replace(".", "").isidentifier() or not any(defined.search(path.read_text("utf-8")) for path in files):
-        raise UsageError(
-            f"the folder names the factory {source}, which {Path.cwd()} does not define",
-            fix=f"run where {module.replace('.', '/')}.py is, or give the source yourself",
-        )
 
 
 def _spec_from(options: SourceOptions) -> ModelSpec | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...errors import UsageError, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, error_mapping, need_torch, parse_input
+
+if TYPE_CHECKING:
+    from ..export import Exported
 
 
 def export(
@@ -44,9 +47,8 @@ def export(
     from ...models.data.catalog import open_data
     from ...models.sources import SourceOptions, resolve
     from ..backends.base import ExportOptions
-    from ..export import Exported
     from ..export import export as export_model
-    from ..report.console import megabytes, notes, progress, ran_as, say, table
+    from ..report.console import notes, progress, say, table
 
     where = choose_device(device)
     dataset = open_data(data, data_root) if data else None
@@ -60,36 +62,8 @@ def export(
             progress=lambda _what, done, total: bar("exporting", done, total),
         )  # fmt: skip
 
-    def as_mapping(row: Exported) -> dict[str, object]:
-        common: dict[str, object] = {"backend": row.backend, "precision": row.precision}
-        if row.error is not None or row.artifact is None or row.golden is None:
-            assert row.error is not None
-            return {**common, "artifact": None, "error": error_mapping(row.error)}
-        receipt = row.artifact.manifest.receipt
-        return {
-            **common,
-            "artifact": str(row.folder),
-            "replaced": row.replaced,
-            "bytes": row.bytes,
-            "seconds": round(row.seconds, 2),
-            "golden": row.golden.as_mapping(),
-            "receipt": vars(receipt) if receipt else None,
-            "notes": list(row.artifact.manifest.notes),
-        }
-
-    def cells(row: Exported) -> list[str]:
-        if row.error is not None:
-            word = {3: "unavailable", 4: "fail"}.get(row.error.exit_code, "error")
-            return [f"{row.backend} {row.precision}", f"{word}: {row.error}", "", ""]
-        assert row.golden is not None
-        size = f"{megabytes(row.bytes)}, {row.seconds:.1f} s"
-        receipt = row.artifact.manifest.receipt if row.artifact else None
-        ran = ran_as(receipt) if receipt else "not run here"
-        place = f"{row.folder}{' (replaced)' if row.replaced else ''}"
-        return [place, f"{row.golden.verdict}: {row.golden.reason}", ran, size]
-
     def show() -> None:
-        table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, rows)))
+        table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(_cells, rows)))
         notes([note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]])
 
     made = [str(row.folder) for row in rows if row.error is None]
@@ -98,6 +72,40 @@ def export(
         "model": model.spec.name,
         "weights": model.weights,
         "notes": list(model.notes),
-        "artifacts": [as_mapping(row) for row in rows],
+        "artifacts": [_as_mapping(row) for row in rows],
     }
     return Outcome(payload, worst(row.exit_code for row in rows), show, after)
+
+
+def _as_mapping(row: Exported) -> dict[str, object]:
+    """A row as --json shows it."""
+    common: dict[str, object] = {"backend": row.backend, "precision": row.precision}
+    if row.error is not None or row.artifact is None or row.golden is None:
+        assert row.error is not None
+        return {**common, "artifact": None, "error": error_mapping(row.error)}
+    receipt = row.artifact.manifest.receipt
+    return {
+        **common,
+        "artifact": str(row.folder),
+        "replaced": row.replaced,
+        "bytes": row.bytes,
+        "seconds": round(row.seconds, 2),
+        "golden": row.golden.as_mapping(),
+        "receipt": vars(receipt) if receipt else None,
+        "notes": list(row.artifact.manifest.notes),
+    }
+
+
+def _cells(row: Exported) -> list[str]:
+    """A row of the table."""
+    from ..report.console import megabytes, ran_as
+
+    if row.error is not None:
+        word = {3: "unavailable", 4: "fail"}.get(row.error.exit_code, "error")
+        return [f"{row.backend} {row.precision}", f"{word}: {row.error}", "", ""]
+    assert row.golden is not None
+    size = f"{megabytes(row.bytes)}, {row.seconds:.1f} s"
+    receipt = row.artifact.manifest.receipt if row.artifact else None
+    ran = ran_as(receipt) if receipt else "not run here"
+    place = f"{row.folder}{' (replaced)' if row.replaced else ''}"
+    return [place, f"{row.golden.verdict}: {row.golden.reason}", ran, size]
