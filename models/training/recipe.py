@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ...config import from_mapping, near, read_toml, to_json
+from ...config import from_mapping, near, parse_setting, read_toml, to_json
 from ...errors import UsageError
 from ..registry import SMALL_INPUT
 
@@ -91,14 +90,10 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), **values: Any) 
     data = read_toml(path)
     where = path.name
     for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--set {text}: expected key=value", fix="for example --set lr=0.05")
-        if values.get(key.strip()) is not None:
-            raise UsageError(
-                f"--set {text} and --{key.strip()} {values[key.strip()]} say it twice", fix="give one of them"
-            )
-        data[key.strip()] = _parse(value.strip())
+        key, value = parse_setting(text, "lr=0.05")
+        if values.get(key) is not None:
+            raise UsageError(f"--set {text} and --{key} {values[key]} say it twice", fix="give one of them")
+        data[key] = value
         where = f"{path.name} with --set"
     data |= {key: value for key, value in values.items() if value is not None}
     return from_mapping(Recipe, data, where)
@@ -107,11 +102,3 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), **values: Any) 
 def as_mapping(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON values, for run.json."""
     return json.loads(to_json(recipe))
-
-
-def _parse(text: str) -> Any:
-    """A TOML value; anything that is none is a string."""
-    try:
-        return text if "\n" in text else tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

@@ -1,0 +1,239 @@
+"""RangeTable: what the activations of a model look like, collected in one pass through its torch.export graph.
+
+The graph is the one that the ONNX export was made of, so that an edge has the same name in both, and one table serves
+every target. Memory does not grow with the number of images: each edge keeps a histogram and per-channel statistics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..atomic import staged
+from ..config import to_json
+from ..errors import IntegrityError, UsageError, one_line
+from .observers import BINS, Method, Range, Seen
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+FILES = ("ranges.json", "ranges.safetensors")
+_ARRAYS = ("histogram", "channel_low", "channel_high", "channel_mean")
+
+
+@dataclass(frozen=True)
+class RangeTable:
+    """Statistics by edge, with what they were collected from.
+
+    Attributes:
+        edges: by the name of the tensor in the torch.export graph, which is its name in the ONNX graph.
+        images: how many were seen.
+        weights: hash of the model's weights.
+        data: hash of the images.
+    """
+
+    edges: dict[str, Seen]
+    images: int
+    weights: str = ""
+    data: str = ""
+
+    def range(self, edge: str, method: Method = "minmax", *, symmetric: bool = False) -> Range:
+        """The range of an edge; raises UsageError for one that was not collected."""
+        if edge not in self.edges:
+            raise UsageError(
+                f"no range of {edge} was collected, only of {len(self.edges)} others", fix="calibrate again"
+            )
+        return self.edges[edge].range(method, symmetric=symmetric)
+
+    def save(self, folder: Path) -> None:
+        """Write ranges.json (readable) and ranges.safetensors (histograms, channels), whole or not at all."""
+        from safetensors.numpy import save_file
+
+        head = {
+            "format": FORMAT, "images": self.images, "weights": self.weights, "data": self.data,
+            "edges": {
+                name: {"low": seen.low, "high": seen.high, "average": list(seen.average), "bound": seen.bound,
+                       "batches": seen.batches, "elements": seen.elements}
+                for name, seen in self.edges.items()
+            },
+        }  # fmt: skip
+        arrays = {f"{name}/{key}": getattr(seen, key) for name, seen in self.edges.items() for key in _ARRAYS}
+        with staged(folder) as place:
+            (place / FILES[0]).write_text(to_json(head), encoding="utf-8")
+            save_file(arrays, place / FILES[1])
+
+    @classmethod
+    def load(cls, folder: Path) -> RangeTable:
+        """Read a saved table.
+
+        Raises:
+            UsageError: none there.
+            IntegrityError: it is corrupt.
+        """
+        from safetensors.numpy import load_file
+
+        if not (folder / FILES[0]).is_file():
+            raise UsageError(f"{folder} holds no ranges", fix="`zoo calibrate` writes them")
+        try:
+            head = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
+            arrays = load_file(folder / FILES[1])
+            edges = {
+                name: Seen(
+                    low=float(one["low"]), high=float(one["high"]), average=(one["average"][0], one["average"][1]),
+                    bound=float(one["bound"]), batches=int(one["batches"]), elements=int(one["elements"]),
+                    **{key: arrays[f"{name}/{key}"] for key in _ARRAYS},
+                )
+                for name, one in head["edges"].items()
+            }  # fmt: skip
+            if head["format"] != FORMAT or any(seen.histogram.shape != (BINS,) for seen in edges.values()):
+                raise ValueError(f"format {head['format']}")
+            return cls(edges, int(head["images"]), head["weights"], head["data"])
+        except Exception as error:  # safetensors has its own error class
+            raise IntegrityError(
+                f"{folder}: the ranges are corrupt ({one_line(error)})", fix="calibrate again"
+            ) from error
+
+
+@dataclass
+class _Collector:
+    """Adds a tensor's statistics to its edge; on the tensor's own device, with one copy to the host a batch."""
+
+    edges: dict[str, Seen] = field(default_factory=dict)
+
+    def see(self, name: str, tensor: torch.Tensor) -> None:
+        import torch
+
+        values = tensor.detach().float()
+        low_high = torch.stack(torch.aminmax(values))
+        low, high = (float(one) for one in low_high.cpu())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise UsageError(
+                f"calibration: layer {name} gives {'NaN' if np.isnan(low + high) else 'infinity'}",
+                fix="look at the weights and the preprocessing",
+            )
+        seen = self.edges.setdefault(name, Seen())
+        seen.widen(max(-low, high, 1e-12))
+        counts = torch.histc(values, BINS, -seen.bound, seen.bound).cpu().numpy().astype(np.int64)
+        seen.add(low, high, counts)
+        if values.ndim == 4 or values.ndim == 2:
+            others = [dim for dim in range(values.ndim) if dim != 1]
+            channel_low, channel_high = torch.amin(values, others), torch.amax(values, others)
+            total = values.sum(others, dtype=torch.float64)
+            seen.add_channels(
+                channel_low.cpu().numpy(), channel_high.cpu().numpy(), total.cpu().numpy(),
+                values.numel() // values.shape[1],
+            )  # fmt: skip
+
+
+def collect(
+    program: torch.export.ExportedProgram,
+    edges: Collection[str],
+    batches: Iterable[npt.NDArray[np.float32]],
+    *,
+    device: str = "cpu",
+    progress: Callable[[int], None] | None = None,
+    weights: str = "",
+    input_name: str = "images",
+    output_name: str = "logits",
+) -> RangeTable:
+    """Run images through a torch.export graph and keep what the named edges look like.
+
+    Args:
+        program: with one input, images N x C x H x W, and a dynamic batch.
+        edges: names of its nodes; those that it does not have are left out.
+        batches: prepared images, float32; the last one may be smaller.
+        device: "cpu" or "cuda".
+        progress: is told how many images are done.
+        weights: hash of the model's weights, kept in the table.
+        input_name: what the graph's input is called there.
+        output_name: what its output is called there.
+
+    Raises:
+        UsageError: no images, a layer that gives NaN or infinity, or one that is the same for every input.
+    """
+    import torch
+
+    collector = _Collector()
+    run = _interpreter(program, frozenset(edges), collector.see, torch.device(device))
+    digest, images = hashlib.sha256(), 0
+    for batch in batches:
+        batch = np.ascontiguousarray(batch)
+        digest.update(batch.data)
+        on_device = torch.from_numpy(batch).to(device)
+        if input_name in edges:
+            collector.see(input_name, on_device)
+        (made, *_) = run(on_device)
+        if output_name in edges:
+            collector.see(output_name, made)
+        images += len(batch)
+        if progress is not None:
+            progress(images)
+    if not images:
+        raise UsageError("calibration needs images, got none", fix="give --data")
+    dead = [name for name, seen in collector.edges.items() if seen.low == seen.high]
+    if dead:
+        raise UsageError(
+            f"calibration: {', '.join(dead[:3])} {'is' if len(dead) == 1 else 'are'} the same for every one of "
+            f"{images} images",
+            fix="look at the weights (all zero?) and the images",
+        )
+    return RangeTable(collector.edges, images, weights, digest.hexdigest())
+
+
+def observe(
+    program: torch.export.ExportedProgram,
+    batch: npt.NDArray[np.float32],
+    see: Callable[[str, torch.Tensor], None],
+    input_name: str = "images",
+    output_name: str = "logits",
+) -> None:
+    """Run one batch on the CPU and show every float tensor by name, the images and the output too."""
+    import torch
+
+    images = torch.from_numpy(np.ascontiguousarray(batch))
+    see(input_name, images)
+    (made, *_) = _interpreter(program, None, see, torch.device("cpu"))(images)
+    see(output_name, made)
+
+
+def _interpreter(
+    program: torch.export.ExportedProgram,
+    edges: frozenset[str] | None,
+    see: Callable[[str, torch.Tensor], None],
+    device: torch.device,
+) -> Callable[[torch.Tensor], Any]:
+    """A function of a batch that runs the graph node by node, frees what is not needed any more, and shows edges."""
+    import torch
+    from torch.export.graph_signature import InputKind
+
+    state: dict[str, Any] = {**program.state_dict, **program.constants}
+    fixed = [
+        None if one.kind == InputKind.USER_INPUT else state[str(one.target)].to(device)
+        for one in program.graph_signature.input_specs
+    ]
+    fed = [node.name for node in program.graph.nodes if node.op == "placeholder"]
+    (own,) = [name for name, value in zip(fed, fixed, strict=True) if value is None]
+
+    class Interpreter(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            made = super().run_node(n)
+            if (edges is None or n.name in edges) and isinstance(made, torch.Tensor) and made.is_floating_point():
+                see(n.name, made)
+            return made
+
+    interpreter = Interpreter(program.graph_module, garbage_collect_values=True)
+
+    def run(batch: torch.Tensor) -> Any:
+        given = [batch if name == own else value for name, value in zip(fed, fixed, strict=True)]
+        with torch.inference_mode():
+            return interpreter.run(*given)
+
+    return run

@@ -1,0 +1,161 @@
+"""Target onnx: Q/DQ as ONNX Runtime's CPU turns it into integer kernels (QLinearConv, QLinearAdd, QGemm, ...).
+
+The rules, from what was measured (docs/benchmarks/quantisation.md):
+- activations uint8 affine, one scale a tensor; weights int8 symmetric, one scale an output channel; biases int32 with
+  the product of both scales;
+- Q/DQ on what a layer reads and on what it writes, behind its ReLU or clip, whose work the clipping of the integers
+  does: only then is the layer one QLinearConv. Residual additions, concatenations, pools and reshapes between integer
+  layers go on with integers;
+- a float tensor that integer layers read gets Q/DQ for them alone: its float readers keep the float;
+- ReduceMean over height and width is written as GlobalAveragePool, which has an integer kernel;
+- 7-bit weights for CPUs without VNNI, whose instruction adds pairs of products in 16 bits and saturates.
+
+TensorRT wants another placement: the same table, written its way, gains nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ..bias_correction import shift_of
+from ..choice import Choice
+from ..quantize import affine_uint8, channel_scales, from_int8, to_int8
+from ..ranges import RangeTable
+from ..view import View, attribute, given
+from .sites import AVERAGES, JOINS, MOVES, averages_as_pools, find_sites, name_nodes
+
+CARRIES = (*MOVES, *JOINS, *AVERAGES)
+
+
+def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a float graph as this target wants it, with names to plan by; quantise that."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    name_nodes(made)
+    averages_as_pools(made)
+    return made
+
+
+def edges(proto: onnx.ModelProto) -> set[str]:
+    """Tensors whose ranges may be asked for: all but constants and what is computed from shapes."""
+    view = View(proto)
+    floats = {name for name, kind in view.types.items() if kind == onnx.TensorProto.FLOAT}
+    return {name for name in floats if not view.is_constant(name)}
+
+
+def render(proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], choice: Choice) -> onnx.ModelProto:
+    """The graph with Q/DQ, so that the named layers run in integers.
+
+    Args:
+        proto: from `prepare`.
+        table: ranges of its tensors.
+        layers: names of compute nodes; those that `choice` keeps stay float.
+        choice: how ranges are chosen and weights rounded.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    view = View(made)
+    sites = find_sites(view, set(layers) - set(choice.keep), CARRIES)
+    writer = _Writer(made, table, choice)
+    for name in (*sites.entered, *sites.produced):
+        root = name
+        while root in sites.same_as:
+            root = sites.same_as[root]
+        writer.place(name, root)
+    read = {node.name: node.input[0] for node in made.graph.node if node.input}
+    for node in made.graph.node:
+        for index, name in enumerate(node.input):
+            if name in sites.produced or (name in sites.entered and node.name in sites.integer):
+                node.input[index] = writer.dequantised[name]
+        if node.name in sites.layers:
+            writer.weights(node, view, read[node.name])
+    writer.finish()
+    return made
+
+
+class _Writer:
+    """Collects the new nodes and constants, and puts them into the graph where their inputs are made."""
+
+    def __init__(self, proto: onnx.ModelProto, table: RangeTable, choice: Choice) -> None:
+        self._graph, self._table, self._choice = proto.graph, table, choice
+        self._after: dict[str, list[onnx.NodeProto]] = {}
+        self._first: list[onnx.NodeProto] = []
+        self._scales: dict[str, float] = {}
+        self.dequantised: dict[str, str] = {}
+
+    def place(self, name: str, root: str) -> None:
+        """Q and DQ behind a tensor, with the scale of `root`."""
+        spec = affine_uint8(self._table.range(root, self._choice.method))
+        scale = self._constant(f"{name}_scale", np.float32(spec.scale))
+        zero = self._constant(f"{name}_zero_point", np.uint8(spec.zero_point))
+        quantised, back = f"{name}_QuantizeLinear", f"{name}_DequantizeLinear"
+        self._after[name] = [
+            helper.make_node("QuantizeLinear", [name, scale, zero], [quantised], quantised),
+            helper.make_node("DequantizeLinear", [quantised, scale, zero], [back], back),
+        ]
+        self.dequantised[name] = back
+        self._scales[back] = spec.scale
+
+    def weights(self, node: onnx.NodeProto, view: View, data: str) -> None:
+        """Integers for a layer's weights and bias; `data` is the tensor it reads, before quantisation."""
+        name, axis, bits = node.input[1], channel_axis(node), self._choice.weight_bits
+        weight = view.value(name)
+        assert weight is not None
+        scales = channel_scales(weight, axis, bits)
+        integers = to_int8(weight, scales, axis, bits)
+        stem = f"{node.name}_weight"
+        node.input[1] = self._dequantise(stem, integers, scales, axis)
+        bias = view.value(given(node, 2))
+        mean = self._table.edges[data].channel_mean
+        if self._choice.bias_correction and mean.size:
+            shift = shift_of(weight, from_int8(integers, scales, axis), mean, attribute(node, "group", 1), axis)
+            bias = (np.zeros(len(shift)) if bias is None else bias) - shift
+            if len(node.input) < 3 and node.op_type != "MatMul":
+                node.input.append("")
+        if bias is not None and node.op_type != "MatMul":
+            both = (scales * self._scales[node.input[0]]).astype(np.float32)
+            steps = np.clip(np.round(bias.astype(np.float64) / both), -(2**31) + 1, 2**31 - 1).astype(np.int32)
+            node.input[2] = self._dequantise(f"{node.name}_bias", steps, both, 0)
+
+    def finish(self) -> None:
+        """Put everything in its place, and drop the weights that integers replaced."""
+        nodes = [*self._first]
+        for name in [one.name for one in self._graph.input]:
+            nodes += self._after.pop(name, [])
+        for node in self._graph.node:
+            nodes.append(node)
+            for name in node.output:
+                nodes += self._after.pop(name, [])
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+        read = {name for node in nodes for name in node.input}
+        kept = [one for one in self._graph.initializer if one.name in read]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
+
+    def _dequantise(self, stem: str, integers: np.ndarray, scales: np.ndarray, axis: int) -> str:
+        names = [
+            self._constant(f"{stem}_quantized", integers),
+            self._constant(f"{stem}_scale", scales),
+            self._constant(f"{stem}_zero_point", np.zeros(scales.shape, integers.dtype)),
+        ]
+        made = f"{stem}_DequantizeLinear"
+        self._first.append(helper.make_node("DequantizeLinear", names, [made], made, axis=axis))
+        return made
+
+    def _constant(self, name: str, value: np.ndarray | np.generic) -> str:
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+def channel_axis(node: onnx.NodeProto) -> int:
+    """The axis of a layer's output channels in its weights."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if attribute(node, "transB", 0) else 1
+    return 1

@@ -1,0 +1,118 @@
+"""What targets share: which tensors of a graph carry integers when some of its layers do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import onnx
+
+from ..view import View, attribute, given
+
+COMPUTE = ("Conv", "Gemm", "MatMul")
+ACTIVATIONS = ("Relu", "Clip")  # folded into the layer before them by an integer kernel's own clipping
+MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")  # the numbers stay the same
+JOINS = ("Add", "Concat")
+AVERAGES = ("GlobalAveragePool", "AveragePool")
+
+
+@dataclass
+class Sites:
+    """Where integers flow.
+
+    Attributes:
+        layers: compute nodes that run in int8, by name.
+        produced: tensors that an integer kernel writes; everything that reads them reads the dequantised value.
+        entered: tensors that are float where they are made, and are quantised for integer kernels that read them.
+        same_as: tensors that must have the scale of another one, because an operator only moves or picks numbers.
+        integer: names of all nodes that run on integers, compute or not.
+    """
+
+    layers: tuple[str, ...] = ()
+    produced: dict[str, None] = field(default_factory=dict)
+    entered: dict[str, None] = field(default_factory=dict)
+    same_as: dict[str, str] = field(default_factory=dict)
+    integer: set[str] = field(default_factory=set)
+
+
+def name_nodes(proto: onnx.ModelProto) -> None:
+    """Give every node without a name one, and every name to one node only."""
+    seen: set[str] = set()
+    for index, node in enumerate(proto.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.name or node.op_type}_{index}"
+        seen.add(node.name)
+
+
+def find_sites(view: View, layers: Collection[str], carries: Collection[str]) -> Sites:
+    """Follow integers through a graph, in its order.
+
+    A compute layer of `layers` reads and writes integers. An activation that alone reads a layer's output is part of
+    it. Operators in `carries` go on with integers when all that they read already is.
+
+    Args:
+        view: the graph.
+        layers: names of compute nodes to run in int8.
+        carries: operators beside them that the target runs on integers.
+    """
+    sites = Sites()
+    absorbed: dict[str, str] = {}  # an activation's input -> its output
+    chosen: list[str] = []
+    for node in view.nodes:
+        if node.name in layers and node.op_type in COMPUTE and view.is_constant(given(node, 1)):
+            chosen.append(node.name)
+            sites.integer.add(node.name)
+            data = node.input[0]
+            if data not in sites.produced:
+                sites.entered[data] = None
+            _finish(view, node, sites, absorbed)
+        elif node.op_type in carries:
+            data = [name for name in _data_inputs(node) if not view.is_constant(name)]
+            if data and len(data) == len(_data_inputs(node)) and all(name in sites.produced for name in data):
+                sites.integer.add(node.name)
+                _finish(view, node, sites, absorbed)
+                if node.op_type in MOVES:
+                    sites.same_as[node.output[0]] = data[0]
+    sites.layers = tuple(chosen)
+    return sites
+
+
+def _finish(view: View, node: onnx.NodeProto, sites: Sites, absorbed: dict[str, str]) -> None:
+    """Mark what the node writes, behind the activation that is folded into it."""
+    out = node.output[0]
+    readers = view.readers[out]
+    if (
+        node.op_type not in MOVES
+        and len(readers) == 1
+        and readers[0].op_type in ACTIVATIONS
+        and readers[0].input[0] == out
+    ):
+        sites.integer.add(readers[0].name)
+        absorbed[out] = out = readers[0].output[0]
+    if out not in {one.name for one in view.graph.output}:  # the logits stay float: nothing is gained after them
+        sites.produced[out] = None
+
+
+def _data_inputs(node: onnx.NodeProto) -> list[str]:
+    """The inputs that carry the numbers, not a shape or axes."""
+    return list(node.input) if node.op_type in JOINS else list(node.input[:1])
+
+
+def averages_as_pools(proto: onnx.ModelProto) -> None:
+    """ReduceMean over height and width as GlobalAveragePool, which runtimes have integer kernels for."""
+    view = View(proto)
+    nodes: list[onnx.NodeProto] = []
+    for node in proto.graph.node:
+        axes = view.value(given(node, 1)) if node.op_type == "ReduceMean" else None
+        rank = len(view.shapes.get(node.input[0], ())) if node.input else 0
+        if axes is None or rank != 4 or sorted(int(axis) % 4 for axis in axes.ravel()) != [2, 3]:
+            nodes.append(node)
+            continue
+        if attribute(node, "keepdims", 1):
+            nodes.append(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], list(node.output), node.name))
+        else:
+            inner = f"{node.output[0]}_pooled"
+            nodes.append(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [inner], node.name))
+            nodes.append(onnx.helper.make_node("Flatten", [inner], list(node.output), f"{node.name}_flat", axis=1))
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)

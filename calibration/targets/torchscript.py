@@ -1,0 +1,164 @@
+"""Target torchscript: torch's quantised modules, whose integer kernels a traced file runs in plain torch.
+
+torch.ao.quantization.quantize_fx fuses and converts; the ranges are ours, from the same table as every other target's.
+An observer of its graph is recognised as an edge of the torch.export graph by what it sees of a few images: shape,
+smallest, largest and mean value, and deviation. One that no edge matches is an error, not a guess.
+
+The rules: activations affine with 7 of 8 bits, one scale a tensor, since fbgemm's kernels add pairs of products in 16
+bits (torch's own default on x86); weights int8 symmetric, one scale an output channel; convolution, batch norm and ReLU
+are one module; additions and concatenations are integer where both sides are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.ao.quantization import QConfig, QConfigMapping
+from torch.ao.quantization.observer import MinMaxObserver, PerChannelMinMaxObserver
+from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+from ...errors import UnavailableError, UsageError, one_line
+from ..bias_correction import shift_of
+from ..choice import Calibrated, Choice
+from ..observers import Seen
+from ..ranges import observe
+
+ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
+ALIKE = 1e-3  # of the spread: batch norm is folded in one graph and not in the other
+Print = tuple[tuple[int, ...], tuple[float, ...]]
+
+
+def render(module: nn.Module, calibrated: Calibrated, choice: Choice) -> nn.Module:
+    """A copy of the module with quantised submodules, float32 images to float32 logits, to be traced on a CPU.
+
+    Args:
+        module: float32, in eval mode.
+        calibrated: its ranges and a sample of images.
+        choice: `keep` names weights of the ONNX graph's layers, which are the module's own.
+
+    Raises:
+        UnavailableError: this torch has no quantised engine.
+        UsageError: torch.fx cannot trace the module, or an observer matches no edge.
+    """
+    sample = torch.from_numpy(calibrated.sample)
+    with _quiet(), _engine():
+        mapping = QConfigMapping().set_global(_qconfig())
+        for path in kept_modules(calibrated, choice):
+            mapping.set_module_name(path, None)
+        try:
+            prepared = prepare_fx(copy.deepcopy(module).eval(), mapping, (sample,))
+        except Exception as error:  # torch.fx has its own error class for each way a trace fails
+            raise UsageError(
+                f"torch.fx cannot trace the model for int8: {one_line(error)}",
+                fix="write it without control flow on tensors, or export int8 to onnx",
+            ) from error
+        edges = _recognise(prepared, calibrated, sample)
+        for name, several in edges.items():
+            ranges = [edge.range(choice.method) for edge in several]
+            observer: Any = prepared.get_submodule(name)
+            observer.min_val = torch.tensor(min(low for low, _ in ranges))
+            observer.max_val = torch.tensor(max(high for _, high in ranges))
+        if choice.bias_correction:
+            _correct(prepared, edges)
+        return convert_fx(prepared).eval()
+
+
+def kept_modules(calibrated: Calibrated, choice: Choice) -> list[str]:
+    """Paths of the submodules whose layers stay float."""
+    weights = {node.name: node.input[1] for node in calibrated.graph.graph.node if len(node.input) > 1}
+    return [weights[name].removesuffix(".weight") for name in choice.keep if name in weights]
+
+
+def _qconfig() -> QConfig:
+    activation = MinMaxObserver.with_args(dtype=torch.quint8, reduce_range=True)
+    weight = PerChannelMinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_channel_symmetric)
+    return QConfig(activation=activation, weight=weight)
+
+
+def _recognise(prepared: nn.Module, calibrated: Calibrated, sample: Tensor) -> dict[str, list[Seen]]:
+    """The edges behind each activation observer, by fingerprints of the same images."""
+    known: dict[str, Print] = {}
+    observe(calibrated.program, calibrated.sample, lambda name, tensor: known.__setitem__(name, _print(tensor)))
+    prints: dict[str, list[Print]] = defaultdict(list)  # an observer may stand at several places
+    hooks = [
+        part.register_forward_hook(lambda _part, given, _made, name=name: prints[name].append(_print(given[0])))
+        for name, part in prepared.named_modules()
+        if isinstance(part, MinMaxObserver) and not name.endswith("weight_fake_quant")
+    ]
+    with torch.inference_mode():
+        prepared(sample)
+    for hook in hooks:
+        hook.remove()
+    found: dict[str, list[Seen]] = defaultdict(list)
+    for name, own in ((name, own) for name, several in prints.items() for own in several):
+        apart = {edge: _apart(own, other) for edge, other in known.items() if edge in calibrated.table.edges}
+        nearest = min(apart, key=lambda edge: apart[edge])
+        if apart[nearest] > ALIKE:
+            raise UsageError(
+                f"int8 for torchscript: tensor {name} of shape {own[0]} was not calibrated", fix="export int8 to onnx"
+            )
+        found[name].append(calibrated.table.edges[nearest])
+    return found
+
+
+def _print(tensor: Tensor) -> Print:
+    values = tensor.detach().double()
+    low, high = torch.aminmax(values)
+    return tuple(values.shape), tuple(float(one) for one in (low, high, values.mean(), values.std()))
+
+
+def _apart(one: Print, other: Print) -> float:
+    """How far two fingerprints are apart, over the spread; rounding is all there is between those of one tensor."""
+    if int(np.prod(one[0])) != int(np.prod(other[0])):
+        return np.inf
+    low, high = other[1][:2]
+    return max(abs(a - b) for a, b in zip(one[1], other[1], strict=True)) / max(high - low, 1e-12)
+
+
+def _correct(prepared: Any, edges: dict[str, list[Seen]]) -> None:
+    """Bias correction before conversion: the rounding of each weight is known from its own range."""
+    parts = dict(prepared.named_modules())
+    for node in prepared.graph.nodes:
+        part = parts.get(str(node.target)) if node.op == "call_module" else None
+        inner = part[0] if isinstance(part, nn.Sequential) else part
+        source = str(node.args[0].target) if node.args and isinstance(node.args[0], torch.fx.Node) else ""
+        if not isinstance(inner, (nn.Conv2d, nn.Linear)) or source not in edges:
+            continue
+        weight = inner.weight.detach().numpy().astype(np.float64)
+        scale = np.abs(weight).reshape(len(weight), -1).max(1).clip(1e-12) / 127.5
+        shaped = scale.reshape(-1, *([1] * (weight.ndim - 1)))
+        rounded = np.clip(np.round(weight / shaped), -128, 127) * shaped
+        shift = shift_of(weight, rounded, edges[source][0].channel_mean, getattr(inner, "groups", 1))
+        before = inner.bias.detach() if inner.bias is not None else torch.zeros(len(weight))
+        inner.bias = nn.Parameter(before - torch.from_numpy(shift).float())
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[None]:
+    """The best quantised engine that this torch was built with, for the block."""
+    supported: list[str] = torch.backends.quantized.supported_engines
+    chosen = next((name for name in ENGINES if name in supported), None)
+    if chosen is None:
+        raise UnavailableError("this torch has no quantised engine", fix="export int8 to onnx")
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = chosen
+    try:
+        yield
+    finally:
+        torch.backends.quantized.engine = before
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """quantize_fx is deprecated in torch 2.14 and still there; docs/decisions/0007 says why it is used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,194 @@
+"""Target trt: symmetric int8 Q/DQ as TensorRT fuses it, float16 for the rest.
+
+The rules (TensorRT's documentation on explicit quantisation and on Q/DQ placement; facts by name in zoo lint):
+- activations int8 symmetric, one scale a tensor; weights int8 symmetric, one scale an output channel; zero points 0;
+- Q/DQ on what a layer reads, weights too; none on what it writes; biases stay float;
+- of a residual addition only the skip branch is quantised: the bare branch's convolution fuses with the addition;
+- pools over height and width read quantised tensors where what they pool is read quantised by others;
+- inputs of a concatenation share one scale;
+- what is not quantised computes in float16, since int8 beside float32 is slow; scales are float16 too, and weights are
+  rounded with the scale as float16 holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ..bias_correction import shift_of
+from ..choice import Choice
+from ..quantize import channel_scales, from_int8, symmetric_scale, to_int8
+from ..ranges import RangeTable
+from ..view import View, attribute, given
+from .onnx import channel_axis
+from .sites import COMPUTE, averages_as_pools, name_nodes
+
+SMALL_CHANNELS = 8  # grouped convolutions of other multiples have no fast int8 kernel
+
+
+def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a float graph as this target wants it, with names to plan by; quantise that."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    name_nodes(made)
+    averages_as_pools(made)
+    return made
+
+
+def render(proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], choice: Choice) -> onnx.ModelProto:
+    """The float32 graph with Q/DQ, its scales such as float16 holds exactly; retype it to float16 afterwards.
+
+    Args:
+        proto: from `prepare`.
+        table: ranges of its tensors.
+        layers: names of compute nodes; those that `choice` keeps stay float.
+        choice: how ranges are chosen and weights rounded; weights have 8 bits.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    view = View(made)
+    chosen = {
+        node.name for node in view.nodes
+        if node.name in set(layers) - set(choice.keep) and node.op_type in COMPUTE and view.is_constant(given(node, 1))
+    }  # fmt: skip
+    writer = _Writer(made, view, table, choice)
+    for node in made.graph.node:
+        if node.name in chosen:
+            data = node.input[0]
+            node.input[0] = writer.activation(data)
+            writer.weights(node, data)
+    for node in made.graph.node:
+        if node.op_type == "Add" and not any(view.is_constant(name) for name in node.input):
+            skip = _skip_branch(view, node, chosen)
+            if skip is not None:
+                node.input[skip] = writer.activation(node.input[skip])
+        elif node.op_type in ("GlobalAveragePool", "AveragePool") and _near(view, node.input[0], chosen):
+            node.input[0] = writer.activation(node.input[0])
+    writer.finish()
+    return made
+
+
+def _skip_branch(view: View, node: onnx.NodeProto, chosen: Collection[str]) -> int | None:
+    """Which input of an addition is the skip branch: the one that no int8 convolution alone writes for it.
+
+    With convolutions on both sides (a downsampling block) the longer branch stays bare: the one whose convolution comes
+    later in the graph. None when neither side is an int8 convolution.
+    """
+    order = {one.name: index for index, one in enumerate(view.nodes)}
+    made = [view.producer.get(name) for name in node.input]
+    bare = [
+        order[one.name] if one is not None and one.name in chosen and len(view.readers[name]) == 1 else -1
+        for one, name in zip(made, node.input, strict=True)
+    ]
+    if max(bare) < 0:
+        return None
+    return 1 - int(np.argmax(bare))
+
+
+def _near(view: View, name: str, chosen: Collection[str]) -> bool:
+    """Whether a tensor comes from an int8 layer, through an activation or an addition."""
+    for _ in range(3):
+        made = view.producer.get(name)
+        if made is None:
+            return False
+        if made.name in chosen:
+            return True
+        if made.op_type not in ("Relu", "Clip", "Add", "Concat", "MaxPool"):
+            return False
+        name = made.input[0]
+    return False
+
+
+class _Writer:
+    def __init__(self, proto: onnx.ModelProto, view: View, table: RangeTable, choice: Choice) -> None:
+        self._graph, self._view, self._table, self._choice = proto.graph, view, table, choice
+        self._after: dict[str, list[onnx.NodeProto]] = {}
+        self._first: list[onnx.NodeProto] = []
+        self._scale_of = _shared_scales(view, table, choice)
+        self._done: dict[str, str] = {}
+
+    def activation(self, name: str) -> str:
+        """The dequantised value of a tensor; Q and DQ are written once for all that read it."""
+        if name not in self._done:
+            scale = self._scale_of.get(name) or _scale(self._table, name, self._choice)
+            tail = [
+                self._constant(f"{name}_scale", _as_half(scale)), self._constant(f"{name}_zero_point", np.int8(0)),
+            ]  # fmt: skip
+            quantised, back = f"{name}_QuantizeLinear", f"{name}_DequantizeLinear"
+            self._after[name] = [
+                helper.make_node("QuantizeLinear", [name, *tail], [quantised], quantised),
+                helper.make_node("DequantizeLinear", [quantised, *tail], [back], back),
+            ]
+            self._done[name] = back
+        return self._done[name]
+
+    def weights(self, node: onnx.NodeProto, data: str) -> None:
+        """Stored integers and their DequantizeLinear; the bias stays float."""
+        axis = channel_axis(node)
+        weight = self._view.value(node.input[1])
+        assert weight is not None
+        scales = _as_half(channel_scales(weight, axis))
+        integers = to_int8(weight, scales, axis)
+        stem = f"{node.name}_weight"
+        names = [
+            self._constant(f"{stem}_quantized", integers),
+            self._constant(f"{stem}_scale", scales),
+            self._constant(f"{stem}_zero_point", np.zeros(scales.shape, np.int8)),
+        ]
+        made = f"{stem}_DequantizeLinear"
+        self._first.append(helper.make_node("DequantizeLinear", names, [made], made, axis=axis))
+        node.input[1] = made
+        mean = self._table.edges[data].channel_mean
+        if self._choice.bias_correction and mean.size and node.op_type != "MatMul":
+            shift = shift_of(weight, from_int8(integers, scales, axis), mean, attribute(node, "group", 1), axis)
+            bias = self._view.value(given(node, 2))
+            bias = (np.zeros(len(shift)) if bias is None else bias) - shift
+            name = self._constant(f"{node.name}_bias", bias.astype(np.float32))
+            if len(node.input) < 3:
+                node.input.append(name)
+            else:
+                node.input[2] = name
+
+    def finish(self) -> None:
+        """Put everything in its place, and drop the weights that integers replaced."""
+        nodes = [*self._first]
+        for one in self._graph.input:
+            nodes += self._after.pop(one.name, [])
+        for node in self._graph.node:
+            nodes.append(node)
+            for name in node.output:
+                nodes += self._after.pop(name, [])
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+        read = {name for node in nodes for name in node.input}
+        kept = [one for one in self._graph.initializer if one.name in read]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
+
+    def _constant(self, name: str, value: np.ndarray | np.generic) -> str:
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+def _shared_scales(view: View, table: RangeTable, choice: Choice) -> dict[str, float]:
+    """One scale for all inputs of a concatenation and its output: that of the widest."""
+    found: dict[str, float] = {}
+    for node in view.nodes:
+        if node.op_type == "Concat":
+            names = [name for name in (*node.input, node.output[0]) if name in table.edges]
+            widest = max((_scale(table, name, choice) for name in names), default=0.0)
+            found.update(dict.fromkeys(names, widest))
+    return found
+
+
+def _scale(table: RangeTable, name: str, choice: Choice) -> float:
+    return symmetric_scale(table.range(name, choice.method, symmetric=True)[1])
+
+
+def _as_half(value: float | np.ndarray) -> np.ndarray:
+    """Rounded to what float16 holds, never to zero: its smallest normal number is a scale of a tensor near zero."""
+    half = np.asarray(value, np.float16)
+    return np.maximum(half, np.finfo(np.float16).tiny).astype(np.float32)

@@ -1,0 +1,27 @@
+"""Tiny models, calibrated: for several tests of calibration/."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from conftest import tiny_model
+from zoo.calibration.choice import Calibrated
+from zoo.calibration.ranges import collect
+from zoo.calibration.targets import onnx as target
+from zoo.exporter.artifact import Batch
+from zoo.exporter.backends.graph import trace_graph
+from zoo.models.sources import Model
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, 3, 32, 32)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def calibrated_model(name: str) -> tuple[Model, Calibrated]:
+    model = tiny_model(name)
+    graph, program = trace_graph(model.module, model.spec, "fp32", Batch(1, 8, 64))
+    batches = images(64).reshape(4, 16, 3, 32, 32)
+    table = collect(program, target.edges(target.prepare(graph)), batches)
+    return model, Calibrated(graph, program, table, images(4))
