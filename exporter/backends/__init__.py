@@ -16,7 +16,7 @@ BACKENDS: dict[str, str] = {
     "eager": ".eager:Eager",
     "torchscript": ".torchscript:TorchScript",
     "onnx": ".onnx:Onnx",
-    "trt": ".trt:TensorRT",
+    "trt": ".tensorrt:TensorRT",
 }
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import abc
 import datetime
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,13 +20,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import atomic
+from ...calibration.choice import Choice
+from ...config import from_mapping
 from ...errors import IntegrityError, UnavailableError, UsageError
 from ...models.spec import ModelSpec
 from ..artifact import (
     WEIGHTS,
     Artifact,
+    Batch,
     Golden,
+    Layer,
     Manifest,
+    Platform,
     Precision,
     Receipt,
     load_artifact,
@@ -37,10 +43,15 @@ from ..artifact import (
 if TYPE_CHECKING:
     from torch import nn
 
+    from ...calibration.choice import Calibrated
     from ...models.sources import Model
 
 Logits = npt.NDArray[np.float32]
-MAX_BATCH = 65_536
+Progress = Callable[[str, int, int], None]
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Available:
     """The backend works here, in this version, on these devices."""
 
     version: str
-    devices: tuple[str, ...]
+    devices: tuple[str, ...]  # the fastest last
 
 
 @dataclass(frozen=True)
@@ -65,25 +76,37 @@ class ExportOptions:
 
     Attributes:
         precision: of the graph.
-        max_batch: a dynamic batch is built and checked for 1 up to this many images.
+        batch: sizes the artifact takes; None for what suits the backend.
+        build_later: leave to `zoo build` on the device what only the device can do.
+        graph: an ONNX graph of this model that is exported instead of one written here, such as one with Q/DQ.
+        settings: a backend's own options, by its name.
+        calibrated: for int8, the float graph and the ranges of its tensors; a graph that the user brings needs none.
+        choice: for int8, how ranges are chosen, what is corrected, and which layers stay float.
+        record: for int8, how the choice was made; kept in artifact.json.
     """
 
     precision: Precision = "fp32"
-    max_batch: int = 1024
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.max_batch <= MAX_BATCH:
-            raise UsageError(f"the largest batch must be 2 to {MAX_BATCH} for it to be dynamic, got {self.max_batch}")
+    batch: Batch | None = None
+    build_later: bool = False
+    graph: Path | None = None
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    calibrated: Calibrated | None = None
+    choice: Choice = field(default_factory=Choice)
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a backend's `_export` made: its file in the folder, and what a person should know."""
+    """What a backend's `_export` or `_build` made: its file in the folder, and what the manifest says of it."""
 
     model: str
     options: dict[str, Any] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    batch: Batch | None = None
+    plan: tuple[Layer, ...] = ()
+    built: bool = True
+    platform: Platform | None = None
 
 
 class Runner(abc.ABC):
@@ -93,11 +116,14 @@ class Runner(abc.ABC):
             logits = runner.run(batch)
 
     For timing without copies: `prepare(batch)` once, then `step()` many times and `synchronize()`.
+    `notes` says what a person should know of how it runs, such as a faster way that could not be taken.
     """
 
-    def __init__(self, name: str, spec: ModelSpec) -> None:
+    def __init__(self, name: str, spec: ModelSpec, batch: Batch | None = None) -> None:
         self.name = name
         self.spec = spec
+        self.batch = batch
+        self.notes: list[str] = []
         self._open = False
         self._prepared = False
 
@@ -117,20 +143,29 @@ class Runner(abc.ABC):
     def run(self, batch: npt.NDArray[np.float32]) -> Logits:
         """Float32 N x C x H x W (normalised) -> logits, float32 N x K.
 
+        More images than the artifact takes at once run in parts; too few are filled up with copies of the last one,
+        whose logits are dropped.
+
         Raises:
             UsageError: the runner is not open, or the batch has another type or shape than the model's input.
-        IntegrityError: the model gives something else than logits for the classes of its spec.
+            IntegrityError: the model gives something else than logits for the classes of its spec.
         """
         self._check(batch)
-        logits = self._run(np.ascontiguousarray(batch))
+        parts = [self._run(np.ascontiguousarray(part)) for part in split(batch, self.batch)]
+        logits = (parts[0] if len(parts) == 1 else np.concatenate(parts))[: len(batch)]
         expected = (len(batch), len(self.spec.labels))
         if logits.shape != expected or logits.dtype != np.float32:
             raise IntegrityError(f"{self.name} gave logits {logits.dtype} {logits.shape}, expected float32 {expected}")
         return logits
 
     def prepare(self, batch: npt.NDArray[np.float32]) -> None:
-        """Bring a batch to where the model reads it."""
+        """Bring a batch to where the model reads it. Raises UsageError also for a size that it does not take."""
         self._check(batch)
+        if self.batch is not None and not self.batch.min <= len(batch) <= self.batch.max:
+            raise UsageError(
+                f"{self.name} takes {self.batch.min} to {self.batch.max} images at once, got {len(batch)}",
+                fix="export with another --batch",
+            )
         self._prepare(np.ascontiguousarray(batch))
         self._prepared = True
 
@@ -180,11 +215,33 @@ class Runner(abc.ABC):
     def _receipt(self) -> Receipt: ...
 
 
+def split(batch: npt.NDArray[np.float32], sizes: Batch | None) -> list[npt.NDArray[np.float32]]:
+    """A batch in parts that an artifact takes, all together at least the batch; the last one filled up if too small."""
+    if sizes is None:
+        return [batch]
+    parts = [batch[first : first + sizes.max] for first in range(0, len(batch), sizes.max)]
+    missing = sizes.min - len(parts[-1])
+    if missing > 0:
+        parts[-1] = np.concatenate([parts[-1], np.repeat(parts[-1][-1:], missing, axis=0)])
+    return parts
+
+
 class Backend(abc.ABC):
-    """Exports to a format and runs the result."""
+    """Exports to a format and runs the result.
+
+    Class attributes:
+        name: as in `--to`.
+        precisions: of the graphs it takes.
+        settings: a frozen dataclass of its own options (`--set name.key=value`), or None.
+        builds: whether the last step needs the device, so that `--build-later` and `zoo build` make sense.
+        takes_graph: whether it exports an ONNX graph that the user brings (`--graph`).
+    """
 
     name: ClassVar[str]
     precisions: ClassVar[tuple[Precision, ...]]
+    settings: ClassVar[type[Any] | None] = None
+    builds: ClassVar[bool] = False
+    takes_graph: ClassVar[bool] = False
 
     @abc.abstractmethod
     def available(self) -> Available | Unavailable:
@@ -197,54 +254,122 @@ class Backend(abc.ABC):
         options: ExportOptions,
         folder: Path,
         accept: Callable[[Artifact], Receipt | None] | None = None,
+        progress: Progress = _silent,
     ) -> Artifact:
         """Write an artifact to `folder`, whole or not at all; an older artifact there is replaced in one step.
 
         Args:
             model: what is exported; its module is not changed.
             golden: raw images with the source's own logits.
-            options: precision and batch.
+            options: precision, batch, and the rest.
             folder: the artifact's place.
             accept: is given the finished artifact before it is put in its place, and may raise to refuse it; returns
                 the receipt of what ran.
+            progress: is told (what, steps done, steps in all) of steps that take long.
 
         Raises:
             UnavailableError: the backend is not available here.
-            UsageError: a precision it does not have, or something else than an artifact in the way.
+            UsageError: a precision or an option it does not have, or something else than an artifact in the way.
+            GateError: the exported graph is one that the backend would not take.
         """
-        self.require_available()
-        if options.precision not in self.precisions:
-            raise UsageError(f"{self.name} exports {', '.join(self.precisions)}, not {options.precision}")
+        self._refuse(options)
+        if not options.build_later:
+            self.require_available()
         may_replace(folder)
         with atomic.staged(folder) as place:
-            written = self._export(model.module, model.spec, options, place)
+            written = self._export(model.module, model.spec, options, place, progress)
             manifest = self._manifest(model, options, written)
             _save_weights(place / WEIGHTS, model.module)
             write_golden(place, golden)
-            artifact = seal(place, manifest)
-            if accept is not None:
-                receipt = accept(artifact)
-                artifact = seal(place, Manifest(**{**vars(manifest), "receipt": receipt}))
+            artifact = _accepted(seal(place, manifest), accept)
+            may_replace(folder)  # again: what came into the folder in the meantime would be lost
         return Artifact(folder, artifact.manifest)
+
+    def build(
+        self,
+        folder: Path,
+        accept: Callable[[Artifact], Receipt | None] | None = None,
+        *,
+        rebuild: bool = False,
+        progress: Progress = _silent,
+    ) -> Artifact:
+        """Do here what an export left for the device; with `rebuild` do it again. The artifact is replaced in one step.
+
+        Raises:
+            UnavailableError: the backend is not available here.
+            UsageError: nothing is left to do, or not for this backend.
+            IntegrityError: a file of the artifact was changed.
+        """
+        if not self.builds:
+            raise UsageError(f"{folder}: nothing of an {self.name} artifact is built on the device")
+        folder = folder.absolute()
+        artifact = load_artifact(folder)
+        may_replace(folder)
+        if artifact.manifest.built and not rebuild:
+            raise UsageError(f"{folder} is built already", fix=f"zoo build --rebuild {folder}")
+        self.require_available()
+        with atomic.staged(folder) as place:
+            for name in artifact.manifest.files:
+                if name != artifact.manifest.model:
+                    (place / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(folder / name, place / name)
+            written = self._build(Artifact(place, artifact.manifest), progress)
+            manifest = replace(
+                artifact.manifest,
+                built=True,
+                receipt=None,
+                platform=written.platform,
+                plan=written.plan or artifact.manifest.plan,
+                options={**artifact.manifest.options, **written.options},
+                tools={**artifact.manifest.tools, **written.tools},
+                notes=tuple(dict.fromkeys((*artifact.manifest.notes, *written.notes))),
+            )
+            made = _accepted(seal(place, manifest), accept)
+            may_replace(folder)  # again: what came into the folder in the meantime would be lost
+        return Artifact(folder, made.manifest)
 
     def load(self, artifact: Artifact | Path, device: str = "cpu") -> Runner:
         """A runner for an artifact of this backend; its hashes are verified.
 
+        Args:
+            artifact: or its folder.
+            device: "cpu", "cuda", or "auto" for the best that the backend has here.
+
         Raises:
-            UnavailableError: the backend or the device is not available here.
+            UnavailableError: the backend or the device is not available here, or the artifact is not built yet.
             UsageError: the artifact is another backend's.
             IntegrityError: a file of the artifact was changed.
         """
-        here = self.require_available()
         artifact = load_artifact(artifact) if isinstance(artifact, Path) else artifact
         if artifact.manifest.backend != self.name:
             raise UsageError(f"{artifact.folder} is a {artifact.manifest.backend} artifact, not {self.name}")
-        if device not in here.devices:
+        if not artifact.manifest.built:
             raise UnavailableError(
-                f"{self.name} {here.version} has no device {device} here, only {', '.join(here.devices)}",
-                fix="use --device cpu" if device == "cuda" else "use one of these",
+                f"{artifact.folder} is not built yet: {artifact.manifest.model} is made on the device",
+                fix=f"zoo build {artifact.folder}, there",
+            )
+        here = self.require_available()
+        device = here.devices[-1] if device == "auto" else device
+        if device not in here.devices:
+            others = f"use --device {here.devices[0]}" if here.devices else "use another machine"
+            raise UnavailableError(
+                f"{self.name} {here.version} has no device {device} here, only {', '.join(here.devices)}", fix=others
             )
         return self._load(artifact, device)
+
+    def rehearse(self, artifact: Artifact) -> Runner | None:
+        """A runner for what an artifact that is not built yet holds, on this machine's CPU; None where nothing can."""
+        del artifact
+        return None
+
+    def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
+        """An int8 export that is not written: what `choice` would give, on this machine's CPU.
+
+        Raises:
+            UsageError: the backend has no int8.
+        """
+        del model, calibrated, choice
+        raise UsageError(f"{self.name} exports no int8")
 
     def require_available(self) -> Available:
         """What is available; raises UnavailableError with reason and remedy when it is not."""
@@ -253,10 +378,38 @@ class Backend(abc.ABC):
             raise UnavailableError(f"{self.name}: {here.reason}", fix=here.remedy)
         return here
 
+    def own_settings(self, options: ExportOptions) -> Any:
+        """The backend's own options, from `options.settings`. Raises UsageError for one it does not have."""
+        given = dict(options.settings.get(self.name, {}))
+        if self.settings is None:
+            if given:
+                raise UsageError(f"{self.name} has no settings, got {', '.join(given)}")
+            return None
+        return from_mapping(self.settings, given, f"--set {self.name}")
+
     @abc.abstractmethod
-    def _export(self, module: nn.Module, spec: ModelSpec, options: ExportOptions, folder: Path) -> Written: ...
+    def _export(
+        self, module: nn.Module, spec: ModelSpec, options: ExportOptions, folder: Path, progress: Progress
+    ) -> Written: ...
     @abc.abstractmethod
     def _load(self, artifact: Artifact, device: str) -> Runner: ...
+
+    def _build(self, artifact: Artifact, progress: Progress) -> Written:
+        raise NotImplementedError(f"{self.name} says that it builds, and does not")
+
+    def _refuse(self, options: ExportOptions) -> None:
+        if options.precision not in self.precisions:
+            raise UsageError(f"{self.name} exports {', '.join(self.precisions)}, not {options.precision}")
+        if options.build_later and not self.builds:
+            raise UsageError(f"{self.name} has nothing to build later", fix="leave --build-later out")
+        if options.graph is not None and not self.takes_graph:
+            raise UsageError(f"{self.name} does not export an ONNX graph", fix="leave --graph out")
+        if options.precision == "int8" and options.graph is None and options.calibrated is None:
+            raise UsageError(
+                "int8 needs images to calibrate with, or a graph that holds Q/DQ",
+                fix="give --data, or --graph FILE.onnx",
+            )
+        self.own_settings(options)
 
     def _manifest(self, model: Model, options: ExportOptions, written: Written) -> Manifest:
         from ...models import weights
@@ -272,10 +425,21 @@ class Backend(abc.ABC):
             meaningful=model.meaningful,
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             reached=model.reached,
-            options=written.options,
+            options={**written.options, **({"int8": dict(options.record)} if options.record else {})},
+            batch=written.batch,
+            plan=tuple(replace(layer, reason=options.choice.keep.get(layer.name, "")) for layer in written.plan),
+            built=written.built,
+            platform=written.platform,
             tools={"python": platform.python_version(), **written.tools},
             notes=(*model.notes, *written.notes),
         )
+
+
+def _accepted(artifact: Artifact, accept: Callable[[Artifact], Receipt | None] | None) -> Artifact:
+    """Sealed again with the receipt of what `accept` saw run."""
+    if accept is None:
+        return artifact
+    return seal(artifact.folder, replace(artifact.manifest, receipt=accept(artifact)))
 
 
 def _save_weights(path: Path, module: nn.Module) -> None:

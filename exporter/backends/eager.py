@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ...errors import IntegrityError
 from ...models.spec import ModelSpec
 from ..artifact import WEIGHTS, Artifact, Precision
-from .base import Available, Backend, ExportOptions, Runner, Unavailable, Written
+from .base import Available, Backend, ExportOptions, Progress, Runner, Unavailable, Written
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +24,9 @@ class Eager(Backend):
         """Wherever torch is."""
         return torch_available()
 
-    def _export(self, module: nn.Module, spec: ModelSpec, options: ExportOptions, folder: Path) -> Written:
+    def _export(
+        self, module: nn.Module, spec: ModelSpec, options: ExportOptions, folder: Path, progress: Progress
+    ) -> Written:
         import torch
 
         return Written(WEIGHTS, tools={"torch": str(torch.__version__)})

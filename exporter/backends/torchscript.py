@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import IntegrityError, UsageError, one_line
 from ...models.spec import ModelSpec
-from ..artifact import Artifact, Precision
-from .base import Available, Backend, ExportOptions, Runner, Unavailable, Written
+from ..artifact import Artifact, Layer, Precision, Receipt
+from .base import Available, Backend, ExportOptions, Progress, Runner, Unavailable, Written
 from .eager import torch_available
+from .graph import list_layers
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from ...calibration.choice import Calibrated, Choice
+    from ...models.sources import Model
 
 MODEL = "model.pt"
 _COMPUTE = {"aten::_convolution", "aten::conv2d", "aten::linear", "aten::addmm", "aten::matmul"}
@@ -25,24 +31,33 @@ class TorchScript(Backend):
     """Export by torch.jit.trace and freeze."""
 
     name = "torchscript"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16")
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8")
 
     def available(self) -> Available | Unavailable:
         """Wherever torch is."""
         return torch_available()
 
-    def _export(self, module: nn.Module, spec: ModelSpec, options: ExportOptions, folder: Path) -> Written:
+    def _export(
+        self, module: nn.Module, spec: ModelSpec, options: ExportOptions, folder: Path, progress: Progress
+    ) -> Written:
         import torch
 
         from .torch_common import in_precision
 
-        typed = in_precision(module, options.precision)
+        if options.calibrated is not None:
+            from ...calibration.targets.torchscript import render
+
+            typed = render(module, options.calibrated, options.choice)
+        else:
+            typed = in_precision(module, options.precision)
         example = torch.randn(2, *spec.input, generator=torch.Generator().manual_seed(0))
         try:
             with warnings.catch_warnings(), torch.inference_mode():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 warnings.simplefilter("ignore", FutureWarning)
-                warnings.simplefilter("error", torch.jit.TracerWarning)
+                # of a quantised module the scales are buffers that become constants, as they should
+                own = "error" if options.calibrated is None else "ignore"
+                warnings.simplefilter(own, torch.jit.TracerWarning)
                 traced: Any = torch.jit.trace(typed, example, check_trace=False)
                 frozen = torch.jit.freeze(traced.eval())
                 torch.jit.save(frozen, made := io.BytesIO())  # to a full disk torch would abort the process
@@ -54,28 +69,42 @@ class TorchScript(Backend):
         except (RuntimeError, torch.jit.TracingCheckError) as error:
             raise UsageError(f"{spec.name} cannot be traced: {one_line(error)}") from error
         (folder / MODEL).write_bytes(made.getvalue())
+        plan = _plan(frozen, options.calibrated) if options.calibrated is not None else ()
         notes = ("fp16 TorchScript is for GPUs: on a CPU it is many times slower than fp32",)
         return Written(
             MODEL,
             options={"method": "trace, freeze", "batch": "dynamic"},
             tools={"torch": str(torch.__version__)},
             notes=notes if options.precision == "fp16" else (),
+            plan=plan,
         )
+
+    def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
+        """The converted module, run eagerly: the kernels are those that the trace will call."""
+        from ...calibration.targets.torchscript import render
+        from .torch_common import TorchRunner
+
+        return TorchRunner(f"int8 {choice}", model.spec, render(model.module, calibrated, choice), "cpu")
 
     def _load(self, artifact: Artifact, device: str) -> Runner:
         import torch
 
-        from .torch_common import NAMES, TorchRunner
+        from .torch_common import TorchRunner
+
+        plan = artifact.manifest.plan
 
         class ScriptRunner(TorchRunner):
             def _layers(self) -> dict[str, int]:
-                graph: Any = self._module.inlined_graph
-                found: Counter[str] = Counter()
-                for node in graph.nodes():
-                    if node.kind() in _COMPUTE:
-                        dtypes = [value.toIValue().dtype for value in node.inputs() if _is_constant_tensor(value)]
-                        found[NAMES.get(dtypes[0], str(dtypes[0])) if dtypes else "unknown"] += 1
-                return dict(found)
+                return dict(Counter(_precisions(self._module)))
+
+            def _receipt(self) -> Receipt:
+                ran = _precisions(self._module)  # in the order of the graph, which is the plan's
+                names = (
+                    {layer.name: found for layer, found in zip(plan, ran, strict=False)}
+                    if len(plan) == len(ran)
+                    else {}
+                )
+                return replace(super()._receipt(), ran=names)
 
         try:
             with warnings.catch_warnings():
@@ -85,6 +114,30 @@ class TorchScript(Backend):
         except RuntimeError as error:
             raise IntegrityError(f"{artifact.model_path}: {one_line(error)}", fix="export again") from error
         return ScriptRunner(str(artifact.folder), artifact.manifest.spec, module, device)
+
+
+def _precisions(module: Any) -> list[str]:
+    """What each convolution and matrix product of a frozen graph computes in, in the graph's order."""
+    from .torch_common import NAMES
+
+    found: list[str] = []
+    for node in module.inlined_graph.nodes():
+        if re.match(r"quantized::(conv|linear)", node.kind()):
+            found.append("int8")
+        elif node.kind() in _COMPUTE:
+            dtypes = [value.toIValue().dtype for value in node.inputs() if _is_constant_tensor(value)]
+            found.append(NAMES.get(dtypes[0], str(dtypes[0])) if dtypes else "unknown")
+    return found
+
+
+def _plan(frozen: Any, calibrated: Calibrated) -> tuple[Layer, ...]:
+    """The compute layers of an int8 trace, with the MACs of the float graph's, which has them in the same order."""
+    made, known = _precisions(frozen), list_layers(calibrated.graph)
+    macs = [layer.macs for layer in known] if len(known) == len(made) else [0] * len(made)
+    return tuple(
+        Layer(f"layer_{index}", known[index].op if len(known) == len(made) else "", precision, macs[index])
+        for index, precision in enumerate(made)
+    )
 
 
 def _is_constant_tensor(value: Any) -> bool:

@@ -18,7 +18,8 @@ from zoo.exporter.checks.check import check_golden
 from zoo.exporter.golden import make_golden
 
 AVAILABLE = [name for name in backend_names() if isinstance(get_backend(name).available(), Available)]
-CASES = [(name, precision) for name in AVAILABLE for precision in get_backend(name).precisions]
+# int8 takes a graph with Q/DQ: test_graph.py
+CASES = [(name, precision) for name in AVAILABLE for precision in get_backend(name).precisions if precision != "int8"]
 RUNS_HERE = [case for case in CASES if case != ("onnx", "bf16")]
 
 
@@ -100,7 +101,7 @@ class TestRunner:
 def test_what_a_backend_refuses(name: str, made, tiny, golden, tmp_path: Path) -> None:
     backend = get_backend(name)
     folder = made[name, "fp32"]
-    with pytest.raises(UsageError, match="not int8"):
+    with pytest.raises(UsageError, match="not int8|needs images to calibrate"):
         backend.export(tiny, golden, ExportOptions("int8"), tmp_path / "x")
     other = next(one for one in AVAILABLE if one != name)
     with pytest.raises(UsageError, match=f"is a {other} artifact"):
