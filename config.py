@@ -71,6 +71,18 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path}: cannot be read as JSON: {error}") from error
 
 
+def parse_setting(text: str, example: str) -> tuple[str, Any]:
+    """`key=value` of a `--set`: the value is TOML, and what is no TOML is a string. Raises UsageError."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text}: expected key=value", fix=f"for example --set {example}")
+    value = value.strip()
+    try:
+        return key.strip(), value if "\n" in value else tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value
+
+
 def to_mapping(value: Any) -> Any:
     """A dataclass (or a list, dict, tuple of them) as plain JSON values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

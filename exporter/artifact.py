@@ -21,7 +21,77 @@ from ..models.spec import ModelSpec
 ARTIFACT, WEIGHTS, GOLDEN = "artifact.json", "weights.safetensors", "golden"
 FORMAT = 1
 
+MAX_BATCH = 65_536
+
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How many images an artifact takes at once: from `min` to `max`, tuned for `opt` where a runtime is tuned."""
+
+    min: int = 1
+    opt: int = 1
+    max: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max <= MAX_BATCH:
+            raise UsageError(
+                f"batch sizes must be 1 <= smallest <= usual <= largest <= {MAX_BATCH}, got {self}",
+                fix="for example --batch 1:8:32",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.min}:{self.opt}:{self.max}"
+
+    @classmethod
+    def parse(cls, text: str) -> Batch:
+        """`1:8:32`, or only the largest: `32` is 1:8:32 too, `4` is 1:4:4. Raises UsageError."""
+        parts = text.split(":")
+        if not all(part.isascii() and part.isdigit() and len(part) < 9 for part in parts) or len(parts) not in (1, 3):
+            raise UsageError(f"--batch {text} is not SMALLEST:USUAL:LARGEST", fix="for example --batch 1:8:32")
+        numbers = [int(part) for part in parts]
+        return cls(*numbers) if len(numbers) == 3 else cls(1, max(1, min(8, numbers[0])), numbers[0])
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or matrix product of an exported graph, and what it is meant to run at.
+
+    Attributes:
+        name: of the node.
+        op: its operator.
+        precision: what its operands' types make it compute in.
+        macs: multiply-accumulates for one image; 0 where the shapes are not known.
+        reason: why this precision, where it was chosen for this layer alone.
+    """
+
+    name: str
+    op: str
+    precision: str
+    macs: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Where an engine was built; it runs on no other unless it was built to.
+
+    Attributes:
+        runtime: the builder's version, such as 10.13.0.35.
+        gpu: the device's name.
+        compute_capability: such as 8.7.
+        driver: its version, as far as it can be told.
+        system: operating system and architecture, such as Linux aarch64.
+        seconds: how long the build took.
+    """
+
+    runtime: str
+    gpu: str
+    compute_capability: str
+    driver: str
+    system: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,12 +111,21 @@ class Receipt:
         device: cpu or cuda.
         provider: who executes, as the runtime calls it.
         layers: number of compute layers (convolutions, matrix products) by the precision they run in.
+        ran: the precision of each layer of the plan by its name, where the runtime tells; one it does not tell of is
+            missing, and counts as not run as planned.
+        higher: layers that ran in more bits than planned.
+        reformats: layers that only change a tensor's layout or type, where the runtime tells.
+        tf32: whether fp32 arithmetic was allowed to drop to TF32's 10 bits of mantissa, where there is that choice.
     """
 
     runtime: str
     device: str
     provider: str
     layers: dict[str, int]
+    ran: dict[str, str] = field(default_factory=dict)
+    higher: tuple[str, ...] = ()
+    reformats: int | None = None
+    tf32: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +144,10 @@ class Manifest:
         created: UTC.
         reached: the accuracy that training measured.
         options: what the export was asked for.
+        batch: sizes it takes; None for any.
+        plan: what each compute layer is meant to run at, where the format tells.
+        built: False while the device still has to make `model` of the other files (`zoo build`).
+        platform: where `model` was built, if it fits only there.
         receipt: what ran when the golden images were tried at export; None where this machine cannot run it.
         tools: versions.
         notes: what a person should know.
@@ -82,6 +165,10 @@ class Manifest:
     created: str
     reached: Reached | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    batch: Batch | None = None
+    plan: tuple[Layer, ...] = ()
+    built: bool = True
+    platform: Platform | None = None
     receipt: Receipt | None = None
     tools: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -156,6 +243,8 @@ def read_manifest(folder: Path) -> Manifest:
         IntegrityError: artifact.json is corrupt, or of a later zoo.
     """
     path = folder / ARTIFACT
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file", fix=f"give its folder, {folder.parent}")
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such artifact", fix="`zoo export` makes one")
     if not path.is_file():
@@ -171,8 +260,12 @@ def read_manifest(folder: Path) -> Manifest:
     except UsageError as error:
         raise IntegrityError(str(error), fix="export again") from error
     inside = set(manifest.files)
-    if not {manifest.model, WEIGHTS, f"{GOLDEN}/logits.json"} <= inside or any(
-        Path(name).is_absolute() or ".." in Path(name).parts for name in inside
+    needed = {WEIGHTS, f"{GOLDEN}/logits.json"} | ({manifest.model} if manifest.built else set())
+    plain = Path(manifest.model).name == manifest.model and (manifest.built or manifest.model not in inside)
+    if (
+        not plain
+        or not needed <= inside
+        or any(Path(name).is_absolute() or ".." in Path(name).parts for name in inside)
     ):
         raise IntegrityError(
             f"{path} lists files that an artifact cannot have, or lacks some that it must", fix="export again"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..errors import DONE, GateError, UnavailableError, ZooError
+from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError
 from ..models.data.dataset import Dataset
-from ..models.sources import Model
-from .artifact import ARTIFACT, Artifact, Receipt
+from .artifact import ARTIFACT, Artifact, Receipt, read_manifest
 from .backends import get_backend
-from .backends.base import ExportOptions
+from .backends.base import Backend, ExportOptions, Progress
 from .checks.check import check_golden
 from .checks.gate import Gate
-from .golden import make_golden
+from .checks.precision import judge_precision
+
+if TYPE_CHECKING:
+    from ..models.sources import Model
+    from .int8 import Int8Options
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Exported:
     @property
     def bytes(self) -> int:
         """Size of the model's file."""
-        return self.artifact.manifest.files[self.artifact.manifest.model].bytes if self.artifact else 0
+        found = self.artifact.manifest.files.get(self.artifact.manifest.model) if self.artifact else None
+        return found.bytes if found else 0
 
 
 def export(
@@ -51,7 +56,9 @@ def export(
     data: Dataset | None = None,
     device: str = "cpu",
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
+    int8: Int8Options | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> list[Exported]:
     """Export a model to each backend; one that cannot be had does not stop the others.
 
@@ -66,43 +73,131 @@ def export(
         data: where golden images are taken from; without it they are made.
         device: where the exported file is tried.
         seed: of the choice of golden images.
-        progress: is told (what, backends done, backends in all).
+        progress: is told (what, steps done, steps in all): backends, and the phases of one that takes long.
+        int8: how an int8 export is calibrated and chosen; it needs `data`.
+        tell: is told a line for each way to quantise that was tried.
 
     Raises:
-        UsageError: an unknown backend, before anything is written.
+        UsageError: an unknown backend, or options that none of them has, before anything is written.
     """
     options = options or ExportOptions()
     progress = progress or (lambda _what, _done, _all: None)
+    tell = tell or (lambda _line: None)
     names = [backends] if isinstance(backends, str) else backends
-    found = [get_backend(name) for name in dict.fromkeys(names)]
+    found = refuse_options(names, options)
+    from .golden import make_golden  # needs torch, which a board that only builds has not
+
     golden = make_golden(model, data, seed)
+    from .int8 import Int8Options, calibrate, decide  # reads images only where it is asked for
+
+    calibrated = None
+    if options.precision == "int8" and options.graph is None and data is not None:
+        int8 = int8 or Int8Options()
+        calibrated = calibrate(model, data, images=int8.images, seed=seed, device=device, progress=progress)
+        for note in calibrated.notes:
+            tell(f"note: {note}")
     rows: list[Exported] = []
     for index, backend in enumerate(found):
-        progress(f"{backend.name} {options.precision}", index, len(found))
+        progress("exporting", index, len(found))
         folder = Path(out) / model.spec.name / f"{backend.name}-{options.precision}"
         replaced = (folder / ARTIFACT).exists()
         begun = time.perf_counter()
         tried: list[Gate] = []
 
-        def accept(artifact: Artifact, tried: list[Gate] = tried, name: str = backend.name) -> Receipt | None:
-            try:
-                with get_backend(name).load(artifact, device) as runner:
-                    tried.append(check_golden(artifact, runner))
-                    receipt = runner.receipt()
-            except UnavailableError as error:
-                tried.append(Gate("numerics", "skipped", f"not run here: {error}"))
-                return None
-            if tried[-1].verdict == "fail":
-                raise GateError(
-                    f"{name}: golden images disagree with the source: {tried[-1].reason}", fix="nothing was written"
-                )
-            return receipt
+        def accept(artifact: Artifact, backend: Backend = backend, tried: list[Gate] = tried) -> Receipt | None:
+            return try_golden(backend, artifact, device, tried)
 
+        # one --build-later for several backends: those that have nothing to build do as always
+        own = replace(options, build_later=options.build_later and backend.builds)
         try:
-            artifact = backend.export(model, golden, options, folder, accept)
+            if calibrated is not None and int8 is not None and data is not None and "int8" in backend.precisions:
+                decided = decide(backend, model, data, calibrated, int8, tell, progress)
+                record = {**decided.record, "notes": list(decided.notes)}
+                own = replace(own, calibrated=calibrated, choice=decided.choice, record=record)
+            artifact = backend.export(model, golden, own, folder, accept, progress)
             seconds = time.perf_counter() - begun
             rows.append(Exported(backend.name, options.precision, folder, replaced, artifact, tried[-1], None, seconds))
         except ZooError as error:
             rows.append(Exported(backend.name, options.precision, folder, error=error))
-    progress("done", len(found), len(found))
+    progress("exporting", len(found), len(found))
     return rows
+
+
+def build(
+    folder: str | Path, *, rebuild: bool = False, device: str = "cuda", progress: Progress | None = None
+) -> Exported:
+    """Finish on this machine what `export(..., build_later=True)` left, or with `rebuild` do it again; then try it.
+
+    The artifact is replaced in one step, and only by one whose golden images agree with the source.
+
+    Args:
+        folder: the artifact.
+        rebuild: also when it is built already, for another TensorRT or GPU.
+        device: where it is tried.
+        progress: is told (what, steps done, steps in all).
+
+    Raises:
+        ZooError: as `Backend.build`; GateError when the golden images disagree.
+    """
+    folder = Path(folder)
+    backend = get_backend(read_manifest(folder).backend)
+    begun = time.perf_counter()
+    tried: list[Gate] = []
+    artifact = backend.build(
+        folder,
+        lambda artifact: try_golden(backend, artifact, device, tried),
+        rebuild=rebuild,
+        progress=progress or (lambda _what, _done, _all: None),
+    )
+    seconds = time.perf_counter() - begun
+    return Exported(backend.name, artifact.manifest.precision, folder, True, artifact, tried[-1], None, seconds)
+
+
+def try_golden(backend: Backend, artifact: Artifact, device: str, tried: list[Gate]) -> Receipt | None:
+    """Run the golden images through an artifact that has not taken its place yet; the gate is added to `tried`.
+
+    One that is not built yet is rehearsed on this machine's CPU as far as that goes, and has no receipt.
+
+    Raises:
+        GateError: the images are answered differently than by the source, or a device runs it in other precisions.
+    """
+    name, manifest = backend.name, artifact.manifest
+    receipt = None
+    try:
+        if manifest.built:
+            with backend.load(artifact, device) as runner:
+                gate = check_golden(artifact, runner)
+                receipt = runner.receipt()
+        else:
+            rehearsal = backend.rehearse(artifact)
+            if rehearsal is None:
+                raise UnavailableError(f"nothing on this machine runs a {manifest.precision} graph of {name}")
+            with rehearsal as runner:
+                gate = check_golden(artifact, runner)
+            how = "; ".join(["the graph on this machine's CPU", *rehearsal.notes, "still to be built"])
+            gate = replace(gate, reason=f"{gate.reason}; {how}")
+    except UnavailableError as error:
+        tried.append(Gate("numerics", "skipped", f"not run here: {error}"))
+        return None
+    tried.append(gate)
+    if gate.verdict == "fail":
+        raise GateError(f"{name}: golden images disagree with the source: {gate.reason}", fix="nothing was written")
+    if receipt is not None and backend.builds:
+        ran = judge_precision(name, manifest.precision, receipt, manifest.plan)
+        if ran.verdict == "fail":
+            raise GateError(f"{name}: {ran.reason}", fix="nothing was written")
+    return receipt
+
+
+def refuse_options(backends: Sequence[str], options: ExportOptions) -> list[Backend]:
+    """The backends by name; raises UsageError for options that would pass silently because none of them has them."""
+    found = [get_backend(name) for name in dict.fromkeys(backends)]
+    names = [backend.name for backend in found]
+    strangers = [name for name in options.settings if name not in names]
+    if strangers:
+        raise UsageError(f"settings of {', '.join(strangers)}, which is not exported to", fix=f"--to {','.join(names)}")
+    if options.build_later and not any(backend.builds for backend in found):
+        raise UsageError(f"{', '.join(names)}: nothing to build later", fix="leave --build-later out")
+    for backend in found:
+        backend.own_settings(options)
+    return found

@@ -6,12 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..models.sources import Model, SourceOptions, resolve
 from ..models.spec import ModelSpec
 from .artifact import ARTIFACT, load_artifact
 from .backends import get_backend
 from .backends.base import Runner
+
+if TYPE_CHECKING:
+    from ..models.sources import Model, SourceOptions
+
+
+def is_artifact(what: str) -> bool:
+    """Whether it names an artifact folder, not a source."""
+    return (Path(what) / ARTIFACT).is_file()
 
 
 @dataclass(frozen=True)
@@ -26,21 +34,27 @@ class Opened:
 
 
 @contextmanager
-def open_any(what: str, options: SourceOptions, device: str) -> Iterator[Opened]:
-    """Open an artifact folder by its backend, or a model source in eager mode.
+def open_any(what: str, options: SourceOptions | None = None, device: str = "cpu") -> Iterator[Opened]:
+    """Open an artifact folder by its backend, or a model source in eager mode, which takes torch.
+
+    Args:
+        what: the folder or the source.
+        options: of the source.
+        device: "cpu" or "cuda"; for an artifact also "auto", the best that its backend has here.
 
     Raises:
         UsageError, UnavailableError, IntegrityError: as `sources.resolve` and `Backend.load`.
     """
-    if (Path(what) / ARTIFACT).is_file():
+    if is_artifact(what):
         artifact = load_artifact(Path(what))
         manifest = artifact.manifest
         with get_backend(manifest.backend).load(artifact, device) as runner:
             name = f"{manifest.spec.name}, {manifest.backend} {manifest.precision}"
             yield Opened(runner, manifest.spec, name, manifest.meaningful)
         return
+    from ..models.sources import SourceOptions, resolve
     from .backends.torch_common import TorchRunner
 
-    model = resolve(what, options)
+    model = resolve(what, options or SourceOptions())
     with TorchRunner(model.spec.name, model.spec, model.module, device) as runner:
         yield Opened(runner, model.spec, f"{model.spec.name}, eager, {model.weights}", model.meaningful, model)

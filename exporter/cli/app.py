@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import check, doctor, evaluate, export, listing, predict, train
+from . import build, check, doctor, evaluate, export, lint, listing, predict, train
 
 app = typer.Typer(
     name="zoo",
@@ -22,6 +22,8 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
+app.command("lint")(lint.lint)
+app.command("build")(build.build)
 app.command("check")(check.check)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...errors import UsageError, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, error_mapping, need_torch
+
+if TYPE_CHECKING:
+    from ..checks.check import Checked
 
 
 def check(
@@ -31,7 +35,6 @@ def check(
         raise UsageError("--limit is of --data, which is missing", fix="give --data")
     from ...models.data.catalog import open_data
     from ...models.sources import SourceOptions, resolve
-    from ..checks.check import Checked
     from ..checks.check import check as check_artifacts
     from ..report.console import notes, progress, ran_as, table
 
@@ -68,5 +71,11 @@ def check(
         {"artifacts": [as_mapping(row) for row in rows]},
         code,
         show,
-        {0: f"zoo predict {first} IMAGE", 3: "zoo doctor"}.get(code, ""),
+        {0: f"zoo predict {first} IMAGE", 3: _after(rows)}.get(code, ""),
     )
+
+
+def _after(rows: Sequence[Checked]) -> str:
+    """What to do when something was not available: the row's own way out, if it has one."""
+    fixes = [row.error.fix for row in rows if row.error is not None and row.error.fix.startswith("zoo ")]
+    return fixes[0] if fixes else "zoo doctor"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,11 +21,23 @@ def export(
     to: Annotated[str, typer.Option(help="Backends, separated by commas: torchscript,onnx,trt.")],
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, in the graph.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, in the graph.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit integers, calibrated with --data.")] = False,
+    plan: Annotated[Path | None, typer.Option(help="artifact.json of an earlier int8 export: the same choices again, "
+                                              "without measuring.")] = None,
+    never_slower: Annotated[bool, typer.Option(help="Keep layers float that make int8 slower on ONNX Runtime "
+                                               "here.")] = True,
+    images: Annotated[int, typer.Option(min=1, help="How many images --int8 calibrates with.")] = 512,
+    graph: Annotated[Path | None, typer.Option(help="An ONNX graph of the model to export as it is.")] = None,
     weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth, imagenet, or random.")] = None,
     data: Annotated[str | None, typer.Option(help="Golden images come from it; else they are made.")] = None,
     input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
     spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
-    batch: Annotated[int, typer.Option(min=2, max=65536, help="The largest batch; smaller ones work too.")] = 1024,
+    batch: Annotated[str | None, typer.Option(help="Batch sizes SMALLEST:USUAL:LARGEST, or the largest.",
+                                              show_default="1:8:32 for trt")] = None,
+    build_later: Annotated[bool, typer.Option("--build-later", help="Write all but what only the GPU machine can make; "
+                                              "`zoo build` finishes it there.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A backend's own option, such as "
+                                                   "trt.optimization_level=5; see docs/tensorrt.md.")] = None,
     out: Annotated[Path, typer.Option(help="Artifacts go to OUT/MODEL/BACKEND-PRECISION.")] = Path("exports"),
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -34,50 +47,82 @@ def export(
 ) -> Outcome:  # fmt: skip
     """Export a model; each artifact is tried on its golden images before it takes its place."""
     del debug, json
-    if fp16 and bf16:
-        raise UsageError("--fp16 and --bf16 contradict each other", fix="export twice, the folders differ")
+    asked = [name for name, wanted in (("fp16", fp16), ("bf16", bf16), ("int8", int8)) if wanted]
+    if len(asked) > 1:
+        raise UsageError(
+            f"--{' and --'.join(asked)} contradict each other", fix="export once for each, the folders differ"
+        )
     names = [name.strip() for name in to.split(",") if name.strip()]
+    from ..artifact import Batch
     from ..backends import get_backend
 
     if not names:
         raise UsageError("--to names no backend", fix="for example --to torchscript,onnx")
     for name in names:
         get_backend(name)
+    settings = _settings(set_ or ())
+    sizes = Batch.parse(batch) if batch is not None else None
     need_torch("zoo export")
     from ...models.data.catalog import open_data
     from ...models.sources import SourceOptions, resolve
     from ..backends.base import ExportOptions
     from ..export import export as export_model
+    from ..export import refuse_options
+    from ..int8 import Int8Options
     from ..report.console import notes, progress, say, table
 
+    if plan is not None and not int8:
+        raise UsageError("--plan is of an int8 export", fix="add --int8 --data DATA")
+    precision = "fp16" if fp16 else "bf16" if bf16 else "int8" if int8 else "fp32"
+    options = ExportOptions(precision, sizes, build_later, graph, settings)
+    refuse_options(names, options)
     where = choose_device(device)
     dataset = open_data(data, data_root) if data else None
     model = resolve(source, SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed))
-    say(f"{model.spec.name}: weights: {model.weights}; input {'x'.join(map(str, model.spec.input))}")
+    say(f"{model.spec.name}: weights: {model.weights}; input {'x'.join(map(str, model.spec.input))}"
+        f"{f'; batch {sizes}' if sizes else ''}{f'; {settings}' if settings else ''}")  # fmt: skip
     notes(model.notes)
-    options = ExportOptions("fp16" if fp16 else "bf16" if bf16 else "fp32", batch)
-    with progress("backends") as bar:
+    with progress("steps") as bar:
         rows = export_model(
-            model, names, options, out=out, data=dataset, device=where, seed=seed,
-            progress=lambda _what, done, total: bar("exporting", done, total),
+            model, names, options, out=out, data=dataset, device=where, seed=seed, progress=bar,
+            int8=Int8Options(images, never_slower, plan=plan) if int8 else None, tell=say,
         )  # fmt: skip
 
     def show() -> None:
-        table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(_cells, rows)))
+        table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, rows)))
         notes([note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]])
 
-    made = [str(row.folder) for row in rows if row.error is None]
+    made = [str(row.folder) for row in rows if row.artifact and row.artifact.manifest.built]
+    left = [str(row.folder) for row in rows if row.artifact and not row.artifact.manifest.built]
     after = f"zoo check {' '.join(made)} --data {data or 'DATA'}" if made else "zoo doctor"
+    if left:
+        after = f"copy the folder {left[0]} to the GPU machine and there, with zoo: zoo build {Path(left[0]).name}"
     payload = {
         "model": model.spec.name,
         "weights": model.weights,
         "notes": list(model.notes),
-        "artifacts": [_as_mapping(row) for row in rows],
+        "artifacts": [as_mapping(row) for row in rows],
     }
     return Outcome(payload, worst(row.exit_code for row in rows), show, after)
 
 
-def _as_mapping(row: Exported) -> dict[str, object]:
+def _settings(given: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`trt.optimization_level=5` and its like, by backend."""
+    from ...config import parse_setting
+    from ..backends import get_backend
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in given:
+        path, value = parse_setting(text, "trt.optimization_level=5")
+        backend, dot, key = path.partition(".")
+        if not dot or not key:
+            raise UsageError(f"--set {text}: expected BACKEND.key=value", fix="for example --set trt.tf32=true")
+        get_backend(backend)
+        found.setdefault(backend, {})[key] = value
+    return found
+
+
+def as_mapping(row: Exported) -> dict[str, object]:
     """A row as --json shows it."""
     common: dict[str, object] = {"backend": row.backend, "precision": row.precision}
     if row.error is not None or row.artifact is None or row.golden is None:
@@ -88,6 +133,7 @@ def _as_mapping(row: Exported) -> dict[str, object]:
         **common,
         "artifact": str(row.folder),
         "replaced": row.replaced,
+        "built": row.artifact.manifest.built,
         "bytes": row.bytes,
         "seconds": round(row.seconds, 2),
         "golden": row.golden.as_mapping(),
@@ -96,7 +142,7 @@ def _as_mapping(row: Exported) -> dict[str, object]:
     }
 
 
-def _cells(row: Exported) -> list[str]:
+def cells(row: Exported) -> list[str]:
     """A row of the table."""
     from ..report.console import megabytes, ran_as
 
@@ -104,7 +150,8 @@ def _cells(row: Exported) -> list[str]:
         word = {3: "unavailable", 4: "fail"}.get(row.error.exit_code, "error")
         return [f"{row.backend} {row.precision}", f"{word}: {row.error}", "", ""]
     assert row.golden is not None
-    size = f"{megabytes(row.bytes)}, {row.seconds:.1f} s"
+    built = row.artifact is None or row.artifact.manifest.built
+    size = f"{megabytes(row.bytes) if built else 'to be built'}, {row.seconds:.1f} s"
     receipt = row.artifact.manifest.receipt if row.artifact else None
     ran = ran_as(receipt) if receipt else "not run here"
     place = f"{row.folder}{' (replaced)' if row.replaced else ''}"

@@ -25,16 +25,20 @@ def predict(
 ) -> Outcome:
     """Show the top answers for image files, with their probability."""
     del debug, json
-    need_torch("zoo predict")
     import numpy as np
 
     from ...models.preprocess import decode, prepare
-    from ...models.sources import SourceOptions
-    from ..opened import open_any
+    from ..opened import is_artifact, open_any
     from ..report.console import notes, table
 
     decoded = [decode(path) for path in images]  # all of them before the model: a bad file should not cost a minute
-    with open_any(what, SourceOptions(weights=weights, seed=seed), choose_device(device)) as opened:
+    options, where = None, str(device)
+    if not is_artifact(what):  # an artifact runs where there is no torch too
+        need_torch("zoo predict of a model source")
+        from ...models.sources import SourceOptions
+
+        options, where = SourceOptions(weights=weights, seed=seed), choose_device(device)
+    with open_any(what, options, where) as opened:
         logits = np.concatenate([opened.runner.run(prepare([image], opened.spec.preprocess)) for image in decoded])
         labels, name = opened.spec.labels, opened.what
         remarks = [*(opened.model.notes if opened.model else ())]

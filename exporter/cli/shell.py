@@ -117,12 +117,15 @@ def choose_device(asked: str) -> str:
     Raises:
         UnavailableError: cuda was asked for and there is none.
     """
+    import importlib.util
+
     if asked == "cpu":
         return "cpu"
-    import torch
+    if importlib.util.find_spec("torch") is not None:
+        import torch
 
-    if torch.cuda.is_available():
-        return "cuda"
+        if torch.cuda.is_available():
+            return "cuda"
     if asked == "cuda":
         raise UnavailableError(
             "no CUDA device on this machine (or no driver for it)", fix="use --device cpu; see zoo doctor"

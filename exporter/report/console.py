@@ -28,6 +28,7 @@ COLOURS = {
     "fail": "bold red",
     "error": "bold red",
     "inconclusive": "yellow",
+    "warning": "yellow",
     "skipped": "dim",
     "unavailable": "yellow",
 }

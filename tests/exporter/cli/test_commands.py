@@ -46,6 +46,11 @@ WRONG = [
     (["train", "resnet18"], 2, "--data"),
     (["export", "resnet18", "--to", "onx"], 2, 'did you mean "onnx"'),
     (["export", "resnet18", "--to", "onnx", "--fp16", "--bf16"], 2, "contradict"),
+    (["export", "resnet18", "--to", "onnx", "--build-later"], 2, "nothing to build later"),
+    (["export", "resnet18", "--to", "trt", "--batch", "8:1:4"], 2, "batch sizes must be"),
+    (["export", "resnet18", "--to", "trt", "--set", "level=3"], 2, "expected BACKEND.key=value"),
+    (["export", "resnet18", "--to", "trt", "--set", "tensorrt.tf32=true"], 2, "unknown backend"),
+    (["export", "resnet18", "--to", "trt", "--build-later", "--int8", "--weights", "random"], 2, "--graph"),
     (["export", "resnet18", "--to", "onnx", "--input", "224"], 2, "CxHxW"),
     (["export", "resnet18", "--to", "onnx", "--batch", "0"], 2, "batch"),
     (["export", "resnet18", "--to", "onnx", "--colour"], 2, "No such option"),
@@ -166,3 +171,53 @@ def test_evaluate_overwrites_only_evaluations(trained_folder: Path, tmp_path: Pa
     done = zoo("evaluate", trained_folder, "--data", "digits", "--out", "mine", "--json", cwd=tmp_path)
     assert as_json(done)["exit_code"] == 2
     assert (tmp_path / "mine" / "metrics.json").read_text() == "{}"
+
+
+class TestTensorRT:
+    """The commands on a machine without TensorRT."""
+
+    def run(self, *arguments: object, cwd: Path) -> dict:
+        return as_json(zoo(*map(str, arguments), "--json", cwd=cwd))
+
+    def test_export_says_what_to_do_and_ends_with_3(self, tmp_path: Path) -> None:
+        shape = ("--weights", "random", "--input", "3x64x64")
+        done = self.run("export", "resnet18", "--to", "trt", "--fp16", *shape, cwd=tmp_path)
+        assert done["exit_code"] == 3
+        assert "--build-later" in done["artifacts"][0]["error"]["fix"]
+
+    def test_build_later_lint_and_build(self, trained: Path, tmp_path: Path) -> None:
+        options = ("--to", "trt,onnx", "--fp16", "--build-later", "--batch", "1:4:8", "--set", "trt.tf32=true")
+        done = self.run("export", trained, *options, cwd=tmp_path)
+        assert done["exit_code"] == 0, done
+        first, second = done["artifacts"]
+        assert (first["built"], second["built"]) == (False, True)
+        assert first["golden"]["verdict"] == "pass"
+        folder = first["artifact"]
+        manifest = json.loads((tmp_path / folder / "artifact.json").read_text())
+        assert manifest["batch"] == {"min": 1, "opt": 4, "max": 8}
+        assert manifest["options"]["build"]["tf32"] is True
+        done = self.run("lint", folder, cwd=tmp_path)
+        assert (done["exit_code"], done["errors"], done["findings"]) == (0, 0, [])
+        for command, code in (
+            (["build", folder], 3),
+            (["build", folder, "--device", "cpu"], 3),
+            (["build", second["artifact"]], 2),
+            (["build", "nowhere"], 2),
+            (["check", folder], 3),
+            (["predict", folder, f"{folder}/golden/0.png"], 3),
+        ):
+            assert self.run(*command, cwd=tmp_path)["exit_code"] == code, command
+
+    def test_lint_ends_with_4_on_errors(self, tmp_path: Path) -> None:
+        import onnx
+        from onnx import TensorProto, helper
+
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy"]
+        graph = helper.make_graph([helper.make_node("Det", ["x"], ["y"], "det")], "g", ends[:1], ends[1:])
+        onnx.save(helper.make_model(graph), tmp_path / "bad.onnx")
+        done = self.run("lint", "bad.onnx", cwd=tmp_path)
+        assert done["exit_code"] == 4
+        assert "no Det" in json.dumps(done["findings"])
+        (tmp_path / "text.onnx").write_text("hello")
+        assert self.run("lint", "text.onnx", cwd=tmp_path)["exit_code"] == 2
+        assert self.run("lint", "bad.onnx", "--for", "onyx", cwd=tmp_path)["exit_code"] == 2

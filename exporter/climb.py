@@ -1,0 +1,112 @@
+"""The climb: of the ways to quantise, the cheapest one whose accuracy holds on images that calibration did not see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..calibration.choice import Choice
+from ..models.data.dataset import Dataset, batches
+from ..models.data.labels import Unmatched, match_labels
+from ..models.preprocess import normalise
+from ..models.spec import ModelSpec
+from .backends.base import Runner
+from .checks.accuracy import judge_accuracy, measure_accuracy
+from .checks.gate import Gate
+
+Logits = npt.NDArray[np.float32]
+Run = Callable[[npt.NDArray[np.float32]], Logits]
+JUDGED = 2000  # images, of the validation split
+BATCH = 50
+
+# From the cheapest; each costs a rendering of the graph and a pass over the images that judge it.
+RUNGS = (
+    Choice("minmax"),
+    Choice("percentile"),
+    Choice("mse"),
+    Choice("minmax", bias_correction=True),
+    Choice("percentile", bias_correction=True),
+    Choice("mse", bias_correction=True),
+)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One rung and how it did."""
+
+    choice: Choice
+    gate: Gate
+
+    def as_mapping(self) -> dict[str, Any]:
+        """As artifact.json keeps it."""
+        return {"choice": str(self.choice), **self.gate.as_mapping()}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Images with labels that no calibration saw, and what the float model answers.
+
+    Attributes:
+        images: prepared batches, made anew on each call.
+        labels: indices of the model's outputs.
+        reference: logits of the float model.
+    """
+
+    images: Callable[[], Iterator[npt.NDArray[np.float32]]]
+    labels: npt.NDArray[np.int64]
+    reference: Logits
+
+
+def make_judge(spec: ModelSpec, data: Dataset, meaningful: bool, run: Run, limit: int = JUDGED) -> Judge | str:
+    """A judge, or why there can be none: random weights, or labels that do not belong to the model."""
+    if not meaningful:
+        return "the weights are random: no accuracy is judged, and the cheapest way to quantise is taken"
+    matched = match_labels(spec.labels, data.classes)
+    if isinstance(matched, Unmatched):
+        return f"{matched.reason}: no accuracy is judged, and the cheapest way to quantise is taken"
+    count = min(limit, len(data.val))
+    if not count:
+        return "there are no validation images: no accuracy is judged, and the cheapest way to quantise is taken"
+    order = np.sort(np.random.default_rng(0).permutation(len(data.val))[:count])
+    split = data.val.take(order)
+
+    def images() -> Iterator[npt.NDArray[np.float32]]:
+        for pixels, _ in batches(split, spec.preprocess, BATCH):
+            yield normalise(pixels, spec.preprocess)
+
+    reference = np.concatenate([run(batch) for batch in images()])
+    return Judge(images, matched.index[split.labels], reference)
+
+
+def climb(
+    judge: Judge, render: Callable[[Choice], Runner], base: Choice, tell: Callable[[str], None] | None = None
+) -> tuple[Choice, tuple[Tried, ...]]:
+    """The first rung that passes, else the one that loses least; and all that were tried.
+
+    Args:
+        judge: images, labels, and the float model's answers.
+        render: a choice as a runner.
+        base: weight bits and kept layers, the same on every rung.
+        tell: is told a line for each rung.
+    """
+    tried: list[Tried] = []
+    for rung in RUNGS:
+        choice = replace(base, method=rung.method, bias_correction=rung.bias_correction)
+        with render(choice) as runner:
+            got = np.concatenate([runner.run(batch) for batch in judge.images()])
+        paired = measure_accuracy(judge.reference, got, judge.labels)
+        gate = judge_accuracy(paired, "int8", numerics_passed=True)
+        tried.append(Tried(choice, gate))
+        if tell is not None:
+            tell(f"int8 with {choice}: {gate.verdict}: {gate.reason}")
+        if gate.verdict == "pass":
+            return choice, tuple(tried)
+    return _best(tried).choice, tuple(tried)
+
+
+def _best(tried: Sequence[Tried]) -> Tried:
+    return min(tried, key=lambda one: one.gate.numbers.get("drop", 1.0))

@@ -1,0 +1,248 @@
+"""int8: images in, a choice out. Calibrates once for all targets, then climbs from the cheapest way that holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..calibration.choice import Calibrated, Choice
+from ..calibration.images import DEFAULT_IMAGES, choose_images
+from ..calibration.observers import METHODS
+from ..config import read_json
+from ..errors import UsageError, one_line
+from ..models.data.dataset import Dataset, batches
+from ..models.preprocess import normalise
+from .artifact import Batch
+from .backends.base import Backend
+from .backends.graph import list_layers
+from .backends.onnx import OrtRunner
+from .climb import RUNGS, climb, make_judge
+from .faster import Timed, fastest
+
+if TYPE_CHECKING:
+    from ..models.sources import Model
+
+Progress = Callable[[str, int, int], None]
+BATCH = 16  # images at once: what bounds the memory of a pass
+SAMPLE = 8
+
+
+def calibrate(
+    model: Model,
+    data: Dataset,
+    *,
+    images: int = DEFAULT_IMAGES,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Calibrated:
+    """The model's float graph with the ranges of its tensors, from training images that no accuracy is judged by.
+
+    Args:
+        model: from `sources.resolve`.
+        data: its training images; the validation images where it has no others.
+        images: how many, class-balanced.
+        seed: of the draw.
+        device: "cpu" or "cuda".
+        progress: is told (what, images done, images in all).
+
+    Raises:
+        UsageError: no images or images of one class; NaN, infinity or a constant in a layer, by name.
+    """
+    from ..calibration.ranges import collect
+    from ..calibration.targets import onnx as target
+    from ..models.weights import digest
+    from .backends.graph import trace_graph
+
+    notes: tuple[str, ...] = ()
+    split = data.train
+    if not len(split):
+        split, notes = (
+            data.val,
+            ("calibrated with validation images: there are no others, accuracy is judged by the same",),
+        )
+    chosen, more = choose_images(split.labels, images, seed)
+    graph, program = trace_graph(model.module, model.spec, "fp32", Batch(1, 8, 1024))
+    own = split.take(chosen)
+    first: list[npt.NDArray[np.float32]] = []
+
+    def prepared() -> Iterator[npt.NDArray[np.float32]]:
+        for pixels, _ in batches(own, model.spec.preprocess, BATCH, len(chosen)):
+            batch = normalise(pixels, model.spec.preprocess)
+            if not first:
+                first.append(batch[:SAMPLE].copy())
+            yield batch
+
+    table = collect(
+        program,
+        target.edges(target.prepare(graph)),
+        prepared(),
+        device=device,
+        progress=None if progress is None else lambda done: progress("calibrating", done, len(chosen)),
+        weights=digest(model.module),
+    )
+    return Calibrated(graph, program, table, first[0], (*notes, *more))
+
+
+@dataclass(frozen=True)
+class Int8Options:
+    """How an int8 export is made.
+
+    Attributes:
+        images: for calibration.
+        never_slower: turn layers back to float until the runtime at hand is not slower than with the float graph.
+        weight_bits: 8 or 7; None for what suits this CPU.
+        plan: artifact.json of an earlier int8 export: the same choices again, without measuring.
+    """
+
+    images: int = DEFAULT_IMAGES
+    never_slower: bool = True
+    weight_bits: int | None = None
+    plan: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.weight_bits not in (None, 7, 8):
+            raise UsageError(f"images must be at least 1 and weight_bits 7 or 8, got {self}")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A backend's choice, and how it came about."""
+
+    choice: Choice
+    record: dict[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def decide(
+    backend: Backend,
+    model: Model,
+    data: Dataset,
+    calibrated: Calibrated,
+    options: Int8Options,
+    tell: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+) -> Decided:
+    """What an int8 export to a backend is made with: weight bits and layers that suit the CPU, then the climb.
+
+    Args:
+        backend: whose target it is.
+        model: the float model.
+        data: its validation images judge; calibration took others.
+        calibrated: graph and ranges.
+        options: what was asked for.
+        tell: is told a line for each rung, and for each division that was timed.
+        progress: is told (what, rounds done, rounds in all) of the timing.
+
+    Raises:
+        UsageError: a plan that is none, or not of this model.
+    """
+    if options.plan is not None:
+        choice = read_plan(options.plan, calibrated)
+        return Decided(choice, {"plan": str(options.plan), **_as_mapping(choice)}, calibrated.notes)
+    base = Choice(weight_bits=options.weight_bits or suitable_bits(backend.name, cpu_flags()))
+    table = calibrated.table
+    record: dict[str, object] = {
+        "calibration": {"images": table.images, "data": table.data, "weights": table.weights},
+    }
+    notes = calibrated.notes
+    if options.never_slower and backend.name == "onnx":
+        base, timed = _never_slower(model, calibrated, base, tell, progress)
+        record["timed"] = [str(one) for one in timed]
+        best = max(timed, key=lambda one: one.ratio)
+        notes = (*notes, f"int8: {best}")
+        if best.ratio < 1:
+            notes = (*notes, f"int8 is slower than float on this CPU ({best.ratio:.2f}x), whatever stays float")
+    with OrtRunner(
+        model.spec.name, model.spec, Path("model.onnx"), "cpu", calibrated.graph.SerializeToString()
+    ) as runner:
+        judge = make_judge(model.spec, data, model.meaningful, runner.run)
+    if isinstance(judge, str):
+        if tell is not None:
+            tell(f"int8: {judge}")
+        return Decided(base, {**record, **_as_mapping(base), "climb": []}, (*notes, f"int8: {judge}"))
+    choice, tried = climb(judge, lambda one: backend.candidate(model, calibrated, one), base, tell)
+    record |= {**_as_mapping(choice), "climb": [one.as_mapping() for one in tried]}
+    return Decided(choice, record, (*notes, f"int8: {choice}, on rung {len(tried)} of {len(RUNGS)}"))
+
+
+def _never_slower(
+    model: Model,
+    calibrated: Calibrated,
+    base: Choice,
+    tell: Callable[[str], None] | None,
+    progress: Progress | None,
+) -> tuple[Choice, list[Timed]]:
+    from ..calibration.targets import onnx as target
+
+    graph = target.prepare(calibrated.graph)
+    layers = list_layers(graph)
+    names = [layer.name for layer in layers]
+
+    def render(keep: frozenset[str]) -> bytes:
+        choice = replace(base, keep=dict.fromkeys(keep, ""))
+        return target.render(graph, calibrated.table, names, choice).SerializeToString()
+
+    told = None if progress is None else lambda done, total: progress("timing int8", done, total)
+    best, timed = fastest(graph, layers, render, model.spec.input, told)
+    if tell is not None:
+        for one in timed:
+            tell(f"int8, {one}")
+    return replace(base, keep=dict.fromkeys(best.keep, f"measured: {best}")), timed
+
+
+def read_plan(path: Path, calibrated: Calibrated) -> Choice:
+    """The choice that an earlier export recorded.
+
+    Raises:
+        UsageError: no artifact.json of an int8 export there, or one of another model.
+    """
+    data = read_json(path / "artifact.json" if path.is_dir() else path)
+    try:
+        made = data["options"]["int8"]
+        plan = {layer["name"]: layer for layer in data["plan"]}
+        choice = Choice(
+            method=made["method"],
+            bias_correction=made["bias_correction"],
+            weight_bits=made["weight_bits"],
+            keep={name: layer["reason"] or "plan" for name, layer in plan.items() if layer["precision"] != "int8"},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path} holds no int8 plan ({one_line(error)})", fix="give the artifact.json of one"
+        ) from error
+    known = {layer.name for layer in list_layers(calibrated.graph)}
+    if choice.method not in METHODS or set(plan) != known:
+        raise UsageError(f"{path} is the plan of another model: {len(set(plan) ^ known)} layers differ")
+    return choice
+
+
+def _as_mapping(choice: Choice) -> dict[str, object]:
+    return {
+        "method": choice.method,
+        "bias_correction": choice.bias_correction,
+        "weight_bits": choice.weight_bits,
+        "kept_float": len(choice.keep),
+    }
+
+
+def suitable_bits(backend: str, flags: frozenset[str]) -> int:
+    """7-bit weights where ONNX Runtime's kernels would add pairs of products in 16 bits: x86 without VNNI or AMX."""
+    x86 = "sse2" in flags
+    vnni = flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
+    return 7 if backend == "onnx" and x86 and not vnni else 8
+
+
+def cpu_flags() -> frozenset[str]:
+    """What /proc/cpuinfo says the first processor can; empty where it cannot be read."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    line = next((one for one in text.splitlines() if one.split(":")[0].strip() in ("flags", "Features")), "")
+    return frozenset(line.partition(":")[2].split())

@@ -1,0 +1,217 @@
+"""int8 from images to a checked artifact: calibrated once, chosen by measuring, kept as a plan."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_model
+from zoo.calibration.choice import Choice
+from zoo.errors import UsageError
+from zoo.exporter import climb as climbing
+from zoo.exporter import faster
+from zoo.exporter.artifact import Batch, Layer, load_artifact
+from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.backends.graph import export_graph, list_layers
+from zoo.exporter.checks.check import check
+from zoo.exporter.climb import Judge, climb, make_judge
+from zoo.exporter.export import export
+from zoo.exporter.faster import Timed, candidates, fastest, measure
+from zoo.exporter.int8 import Int8Options, calibrate, decide, suitable_bits
+from zoo.models.data.dataset import Dataset
+from zoo.models.sources import resolve
+
+OPTIONS = ExportOptions("int8", Batch(1, 4, 8), build_later=True)
+QUICK = Int8Options(images=100, never_slower=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, trained_folder: Path, few_digits: Dataset) -> dict[str, Path]:
+    told: list[str] = []
+    rows = export(
+        resolve(str(trained_folder)), ["onnx", "torchscript", "trt"], OPTIONS, out=tmp_path_factory.mktemp("int8"),
+        data=few_digits, int8=QUICK, tell=told.append,
+    )  # fmt: skip
+    assert [row.error for row in rows] == [None, None, None]
+    assert any(line.startswith("int8 with minmax") for line in told)
+    return {row.backend: row.folder for row in rows}
+
+
+def test_one_calibration_serves_three_targets(made: dict[str, Path]) -> None:
+    records = [load_artifact(folder).manifest for folder in made.values()]
+    assert len({json.dumps(one.options["int8"]["calibration"]) for one in records}) == 1
+    for one in records:
+        assert {layer.precision for layer in one.plan} == {"int8"}
+        assert len(one.plan) == 21
+        assert one.options["int8"]["climb"], "every rung is kept"
+    sizes = {name: (folder / "weights.safetensors").stat().st_size for name, folder in made.items()}
+    assert (made["onnx"] / "model.onnx").stat().st_size < 0.4 * sizes["onnx"]
+
+
+def test_checked_they_pass_with_all_macs_integer(made: dict[str, Path], few_digits: Dataset) -> None:
+    for row in check([made["onnx"], made["torchscript"]], few_digits):
+        verdicts = {gate.name: gate.verdict for gate in row.gates}
+        assert verdicts["numerics"] == "pass", row.gates
+        assert verdicts["precision"] == "pass"
+        assert verdicts["accuracy"] in ("pass", "inconclusive"), "60 images show little"
+        assert row.receipt is not None
+        assert row.receipt.layers == {"int8": 21}
+
+
+def test_a_plan_makes_the_same_export_again(
+    made: dict[str, Path], trained_folder: Path, few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    monkeypatch.setattr(climbing, "climb", None)
+    monkeypatch.setattr(faster, "measure", None)
+    again = Int8Options(images=100, plan=made["onnx"])
+    (row,) = export(resolve(str(trained_folder)), "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=again)
+    assert row.error is None, row.error
+    one, two = (onnx.load(folder / "model.onnx") for folder in (made["onnx"], row.folder))
+    assert one.graph == two.graph
+    for wrong, words in ((tmp_path / "nowhere.json", "no such file"), (trained_folder / "run.json", "no int8 plan")):
+        options = Int8Options(images=100, plan=wrong)
+        (row,) = export(resolve(str(trained_folder)), "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=options)
+        assert isinstance(row.error, UsageError)
+        assert words in str(row.error)
+
+
+OPTIONS_ONNX = ExportOptions("int8", Batch(1, 4, 8))
+
+
+def test_without_images_int8_is_refused(trained_folder: Path, tmp_path: Path) -> None:
+    (row,) = export(resolve(str(trained_folder)), "onnx", OPTIONS_ONNX, out=tmp_path)
+    assert isinstance(row.error, UsageError)
+    assert "give --data" in str(row.error)
+
+
+def test_random_weights_are_not_climbed_with(few_digits: Dataset) -> None:
+    from zoo.exporter.backends import get_backend
+
+    model = replace(tiny_model(), meaningful=False)
+    calibrated = calibrate(model, few_digits, images=50)
+    assert "fewer than 100" in calibrated.notes[0]
+    told: list[str] = []
+    decided = decide(get_backend("onnx"), model, few_digits, calibrated, QUICK, told.append)
+    assert decided.choice == Choice(weight_bits=decided.choice.weight_bits)
+    assert "the weights are random" in told[0]
+
+
+def test_the_climb_goes_on_until_accuracy_holds() -> None:
+    """Answers of a fake runner: the first two rungs flip many, the third none."""
+    labels = np.arange(2000) % 10
+    reference = np.eye(10, dtype=np.float32)[labels]
+
+    class Fake:
+        def __init__(self, choice: Choice) -> None:
+            self.flip = 0 if choice.method == "mse" else 400
+
+        def __enter__(self) -> Fake:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            made = reference.copy()
+            made[: self.flip] = np.roll(made[: self.flip], 1, axis=1)
+            return made
+
+    judge = Judge(lambda: iter([np.zeros((2000, 1), np.float32)]), labels, reference)
+    told: list[str] = []
+    choice, tried = climb(judge, Fake, Choice(weight_bits=7), told.append)
+    assert (choice.method, choice.weight_bits) == ("mse", 7)
+    assert [one.gate.verdict for one in tried] == ["fail", "fail", "pass"]
+    assert len(told) == 3
+    never, all_tried = climb(judge, lambda one: Fake(Choice("minmax")), Choice())
+    assert len(all_tried) == len(climbing.RUNGS)
+    assert never in [one.choice for one in all_tried]
+
+
+def test_labels_that_do_not_belong_are_not_judged_by(few_digits: Dataset) -> None:
+    spec = tiny_model().spec
+    found = make_judge(spec, few_digits, True, lambda batch: batch)
+    assert isinstance(found, str)
+    assert "no accuracy is judged" in found
+
+
+def test_seven_bits_where_there_is_no_vnni() -> None:
+    assert suitable_bits("onnx", frozenset({"sse2", "avx2"})) == 7
+    assert suitable_bits("onnx", frozenset({"sse2", "avx512_vnni"})) == 8
+    assert suitable_bits("onnx", frozenset({"asimd"})) == 8
+    assert suitable_bits("trt", frozenset({"sse2"})) == 8
+
+
+class TestNeverSlower:
+    def test_networks_without_islands_have_one_candidate(self) -> None:
+        model = tiny_model("resnet18")
+        graph = export_graph(model.module, model.spec, "fp32", Batch(1, 4, 8))
+        assert list(candidates(graph, list_layers(graph))) == ["all layers int8"]
+
+    def test_candidates_keep_half_of_the_macs_integer_and_differ(self) -> None:
+        model = tiny_model("mobilenet_v3_small", width=1.0)
+        graph = export_graph(model.module, model.spec, "fp32", Batch(1, 4, 8))
+        layers = list_layers(graph)
+        found = candidates(graph, layers)
+        assert len(found) == len(set(found.values())) >= 3
+        total = sum(layer.macs for layer in layers)
+        gates = found["all but squeeze-and-excitation int8"]
+        assert len(gates) == 18
+        for keep in found.values():
+            kept = sum(layer.macs for layer in layers if layer.name in keep)
+            assert kept <= 0.5 * total or keep == gates
+
+    def test_the_fastest_as_measured_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = tiny_model("efficientnet_b0")
+        graph = export_graph(model.module, model.spec, "fp32", Batch(1, 4, 8))
+        layers = list_layers(graph)
+        speeds = {"all layers int8": 0.7, "dense layers int8": 1.1}
+        monkeypatch.setattr(
+            faster, "measure", lambda _ref, graphs, _shape, _told: {name: [speeds.get(name, 0.9)] for name in graphs}
+        )
+        best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
+        assert best.name == "dense layers int8"
+        assert tried[0].ratio == 0.7
+        speeds["all layers int8"] = 2.0
+        best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
+        assert len(tried) == 1, "clearly faster: nothing else is timed"
+
+    def test_graphs_are_timed_in_processes_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = tiny_model("resnet18")
+        graph = export_graph(model.module, model.spec, "fp32", Batch(1, 4, 8)).SerializeToString()
+        monkeypatch.setattr(faster, "ROUNDS", 2)
+        monkeypatch.setattr(faster, "RUNS", 5)
+        ratios = measure(graph, {"the same": graph}, (1, 3, 32, 32))
+        assert len(ratios["the same"]) == 2
+        assert all(0.1 < ratio < 10 for ratio in ratios["the same"])
+        from zoo.errors import UnavailableError
+
+        with pytest.raises(UnavailableError, match="ended with 1"):
+            measure(graph, {"broken": b"no graph"}, (1, 3, 32, 32))
+
+    def test_it_is_said_in_words(self) -> None:
+        one = Timed("dense layers int8", frozenset(), 1.1, 1.0, 1.2, 0.63)
+        assert str(one) == "dense layers int8: 1.10x float (1.00 to 1.20), 63% of MACs int8"
+
+
+def test_layers_know_why_they_stay_float(few_digits: Dataset, tmp_path: Path) -> None:
+    """A mixed graph: the receipt names each layer's precision, and the gate weighs them by MACs."""
+    from zoo.exporter.backends import get_backend
+    from zoo.exporter.golden import make_golden
+
+    model = tiny_model("mobilenet_v2")
+    calibrated = calibrate(model, few_digits, images=100)
+    layers: tuple[Layer, ...] = list_layers(calibrated.graph)
+    keep = {layer.name: "measured" for layer in layers[:3]}
+    options = ExportOptions("int8", Batch(1, 4, 8), calibrated=calibrated, choice=Choice(keep=keep))
+    artifact = get_backend("onnx").export(model, make_golden(model, None), options, tmp_path / "a")
+    reasons = {layer.name: layer.reason for layer in artifact.manifest.plan if layer.precision != "int8"}
+    assert reasons == keep
+    (row,) = check(tmp_path / "a")
+    (gate,) = (one for one in row.gates if one.name == "precision")
+    assert gate.verdict == "pass", gate.reason
+    assert gate.numbers["as_planned"] == {"fp32": 1.0, "int8": 1.0}
+    assert 0.5 < gate.numbers["int8_share"] < 1
