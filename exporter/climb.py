@@ -82,8 +82,17 @@ def make_judge(spec: ModelSpec, data: Dataset, meaningful: bool, run: Run, limit
     return Judge(images, matched.index[split.labels], reference)
 
 
+def answers(judge: Judge, run: Run) -> Logits:
+    """What a model answers to the judge's images."""
+    return np.concatenate([run(batch) for batch in judge.images()])
+
+
 def climb(
-    judge: Judge, render: Callable[[Choice], Runner], base: Choice, tell: Callable[[str], None] | None = None
+    judge: Judge,
+    render: Callable[[Choice], Runner],
+    base: Choice,
+    tell: Callable[[str], None] | None = None,
+    limit: float | None = None,
 ) -> tuple[Choice, tuple[Tried, ...]]:
     """The first rung that passes, else the one that loses least; and all that were tried.
 
@@ -92,14 +101,15 @@ def climb(
         render: a choice as a runner.
         base: weight bits and kept layers, the same on every rung.
         tell: is told a line for each rung.
+        limit: the largest drop that passes, where another than the gate's was asked for.
     """
     tried: list[Tried] = []
     for rung in RUNGS:
         choice = replace(base, method=rung.method, bias_correction=rung.bias_correction)
         with render(choice) as runner:
-            got = np.concatenate([runner.run(batch) for batch in judge.images()])
+            got = answers(judge, runner.run)
         paired = measure_accuracy(judge.reference, got, judge.labels)
-        gate = judge_accuracy(paired, "int8", numerics_passed=True)
+        gate = judge_accuracy(paired, "int8", numerics_passed=True, limit=limit)
         tried.append(Tried(choice, gate))
         if tell is not None:
             tell(f"int8 with {choice}: {gate.verdict}: {gate.reason}")

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UnavailableError
 from .artifact import Layer
@@ -112,7 +112,7 @@ def measure(
         draw = random.Random(0)  # noqa: S311 - an order, no secret
         for one in range(ROUNDS):
             draw.shuffle(order)
-            medians = {name: statistics.median(_time(paths[name], shape)) for name in order}
+            medians = {name: statistics.median(time_graph(paths[name], shape)) for name in order}
             for name in graphs:
                 ratios[name].append(medians[""] / medians[name])
             if progress is not None:
@@ -149,10 +149,15 @@ def fastest(
     return max(tried, key=lambda one: one.ratio), tried
 
 
-def _time(path: Path, shape: Sequence[int]) -> list[float]:
+def time_graph(path: Path, shape: Sequence[int], *more: str) -> Any:
+    """What timing_worker prints of a graph.
+
+    Raises:
+        UnavailableError: the process could not time it.
+    """
     command = [sys.executable, "-m", "zoo.exporter.timing_worker", str(path), str(RUNS), str(THREADS)]
     done = subprocess.run(
-        [*command, "x".join(map(str, shape))], capture_output=True, text=True, check=False, timeout=600
+        [*command, "x".join(map(str, shape)), *more], capture_output=True, text=True, check=False, timeout=600
     )
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]

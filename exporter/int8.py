@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,8 @@ from .artifact import Batch
 from .backends.base import Backend
 from .backends.graph import list_layers
 from .backends.onnx import OrtRunner
-from .climb import RUNGS, climb, make_judge
+from .climb import JUDGED, RUNGS, climb, make_judge
+from .costs import hold_drop, measure_costs
 from .faster import Timed, fastest
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 BATCH = 16  # images at once: what bounds the memory of a pass
 SAMPLE = 8
+COMPARED = 64  # images that a layer's cost is measured on
+JUDGED_CLOSELY = 10_000  # images, when a drop was asked for
 
 
 def calibrate(
@@ -98,14 +103,23 @@ class Int8Options:
         never_slower: turn layers back to float until the runtime at hand is not slower than with the float graph.
         weight_bits: 8 or 7; None for what suits this CPU.
         plan: artifact.json of an earlier int8 export: the same choices again, without measuring.
+        max_drop: the largest drop of top-1 that is accepted, as a share of the images; layers are given back to float
+            until it holds. None: the gate's own limit judges, and no layer is given back.
     """
 
     images: int = DEFAULT_IMAGES
     never_slower: bool = True
     weight_bits: int | None = None
     plan: Path | None = None
+    max_drop: float | None = None
 
     def __post_init__(self) -> None:
+        if self.max_drop is not None and not 0 < self.max_drop < 1:
+            raise UsageError(
+                f"max_drop must be above 0 and below 100 points, got {100 * self.max_drop:g}", fix="for example 0.5"
+            )
+        if self.max_drop is not None and self.plan is not None:
+            raise UsageError("max_drop measures, a plan repeats without measuring", fix="give one of them")
         if self.images < 1 or self.weight_bits not in (None, 7, 8):
             raise UsageError(f"images must be at least 1 and weight_bits 7 or 8, got {self}")
 
@@ -161,14 +175,26 @@ def decide(
     with OrtRunner(
         model.spec.name, model.spec, Path("model.onnx"), "cpu", calibrated.graph.SerializeToString()
     ) as runner:
-        judge = make_judge(model.spec, data, model.meaningful, runner.run)
+        limit = JUDGED if options.max_drop is None else JUDGED_CLOSELY
+        judge = make_judge(model.spec, data, model.meaningful, runner.run, limit)
     if isinstance(judge, str):
+        if options.max_drop is not None:
+            raise UsageError(f"max_drop cannot be judged: {judge.partition(':')[0]}", fix="leave it out")
         if tell is not None:
             tell(f"int8: {judge}")
         return Decided(base, {**record, **_as_mapping(base), "climb": []}, (*notes, f"int8: {judge}"))
-    choice, tried = climb(judge, lambda one: backend.candidate(model, calibrated, one), base, tell)
-    record |= {**_as_mapping(choice), "climb": [one.as_mapping() for one in tried]}
-    return Decided(choice, record, (*notes, f"int8: {choice}, on rung {len(tried)} of {len(RUNGS)}"))
+    choice, tried = climb(judge, lambda one: backend.candidate(model, calibrated, one), base, tell, options.max_drop)
+    record["climb"] = [one.as_mapping() for one in tried]
+    notes = (*notes, f"int8: {choice}, on rung {len(tried)} of {len(RUNGS)}")
+    if options.max_drop is not None and tried[-1].gate.verdict != "pass":
+        images = np.concatenate([*islice(judge.images(), 2)])[:COMPARED]
+        costs = measure_costs(backend, model, calibrated, choice, images, progress)
+        render = partial(backend.candidate, model, calibrated)
+        choice, given = hold_drop(judge, render, choice, costs, options.max_drop, tell or (lambda _line: None))
+        record["costs"] = [one.as_mapping() for one in costs.layers]
+        record["given_back"] = [{"layers": len(one.choice.keep), **one.as_mapping()} for one in given]
+        notes = (*notes, f"int8: {len(choice.keep)} layers float, so that {given[-1].gate.reason}")
+    return Decided(choice, {**record, **_as_mapping(choice)}, notes)
 
 
 def _never_slower(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -181,7 +181,13 @@ def _render(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:
 
 
 def _by_name(layers: Iterable[Layer], written: onnx.ModelProto) -> dict[str, str]:
-    """Precision by the name a layer had in the file.
+    """Precision by the name a layer had in the file."""
+    original = original_names(written)
+    return {original(layer.name): layer.precision for layer in layers}
+
+
+def original_names(written: onnx.ModelProto) -> Callable[[str], str]:
+    """A function from the name of a node that ONNX Runtime made to that of the file's node it stands for.
 
     ONNX Runtime adds `_token_N` to it when it makes an integer kernel of it; a float convolution in its blocked layout
     is named after the tensor that it writes, behind the activation that was fused into it, and `_nchwc`.
@@ -198,11 +204,13 @@ def _by_name(layers: Iterable[Layer], written: onnx.ModelProto) -> dict[str, str
             owner[out] = layer.name
             after = readers[out]
             out = after[0].output[0] if len(after) == 1 and after[0].op_type in _FUSED else out
-    found: dict[str, str] = {}
-    for layer in layers:
-        plain = re.sub(r"_token_\d+$", "", layer.name).removeprefix("fused ").removesuffix("_nchwc")
-        found[owner.get(plain, plain)] = layer.precision
-    return found
+
+    def original(name: str) -> str:
+        plain = re.sub(r"_token_\d+$", "", name.removesuffix("/duplicated")).removeprefix("fused ")
+        plain = plain.removesuffix("_nchwc")
+        return owner.get(plain, plain)
+
+    return original
 
 
 def _layers_as_claimed(artifact: Artifact) -> None:

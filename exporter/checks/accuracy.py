@@ -91,6 +91,7 @@ def judge_accuracy(
     numerics_passed: bool,
     golden_differ: int = 0,
     reached: Reached | None = None,
+    limit: float | None = None,
 ) -> Gate:
     """Judge the drop against the limit of the precision.
 
@@ -100,8 +101,9 @@ def judge_accuracy(
         numerics_passed: with it, no flipped answer is a pass; the bound that this many images allow is in the reason.
         golden_differ: golden images, from the raw file on, whose top answer is not the source's.
         reached: what training measured on these very images, or None when it was on others.
+        limit: the largest drop that passes, where another than the table's was asked for.
     """
-    limit, why = MAX_DROP[precision]
+    limit, why = MAX_DROP[precision] if limit is None else (limit, "asked for")
     if paired.images == 0:
         return Gate("accuracy", "fail", "nothing was compared: no labelled images", {"images": 0})
     bounds = interval_of_drop(paired)

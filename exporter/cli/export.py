@@ -26,6 +26,8 @@ def export(
                                               "without measuring.")] = None,
     never_slower: Annotated[bool, typer.Option(help="Keep layers float that make int8 slower on ONNX Runtime "
                                                "here.")] = True,
+    max_drop: Annotated[float | None, typer.Option(help="Points of top-1 that int8 may lose; layers go back to float "
+                                                   "until it holds.")] = None,
     images: Annotated[int, typer.Option(min=1, help="How many images --int8 calibrates with.")] = 512,
     graph: Annotated[Path | None, typer.Option(help="An ONNX graph of the model to export as it is.")] = None,
     weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth, imagenet, or random.")] = None,
@@ -73,6 +75,10 @@ def export(
 
     if plan is not None and not int8:
         raise UsageError("--plan is of an int8 export", fix="add --int8 --data DATA")
+    if max_drop is not None and not int8:
+        raise UsageError("--max-drop is of an int8 export", fix="add --int8 --data DATA")
+    share = None if max_drop is None else max_drop / 100
+    how = Int8Options(images, never_slower, plan=plan, max_drop=share) if int8 else None
     precision = "fp16" if fp16 else "bf16" if bf16 else "int8" if int8 else "fp32"
     options = ExportOptions(precision, sizes, build_later, graph, settings)
     refuse_options(names, options)
@@ -85,7 +91,7 @@ def export(
     with progress("steps") as bar:
         rows = export_model(
             model, names, options, out=out, data=dataset, device=where, seed=seed, progress=bar,
-            int8=Int8Options(images, never_slower, plan=plan) if int8 else None, tell=say,
+            int8=how, tell=say,
         )  # fmt: skip
 
     def show() -> None:

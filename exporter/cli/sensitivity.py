@@ -1,0 +1,71 @@
+"""`zoo sensitivity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
+
+
+def sensitivity(
+    source: Annotated[str, typer.Argument(help="A name of `zoo list models`, a run, torchvision:NAME, timm:NAME, "
+                                               "or module:factory.")],
+    data: Annotated[str, typer.Option(help="Training images calibrate, validation images are compared.")],
+    target: Annotated[str, typer.Option("--for", help="Whose rules quantise: onnx, torchscript or trt.")] = "onnx",
+    images: Annotated[int, typer.Option(min=1, help="How many images calibrate.")] = 512,
+    compared: Annotated[int, typer.Option(min=1, help="How many images each layer is judged by.")] = 64,
+    out: Annotated[Path | None, typer.Option(help="Folder for sensitivity.json and sensitivity.png.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth, imagenet, or random.")] = None,
+    input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    debug: Debug = False,
+    json: Json = False,
+) -> Outcome:  # fmt: skip
+    """Rank layers by what int8 costs them, and show what it saves on each in measured time."""
+    del debug, json
+    from ..backends import get_backend
+
+    get_backend(target)
+    need_torch("zoo sensitivity")
+    from ...models.data.catalog import open_data
+    from ...models.sources import SourceOptions, resolve
+    from ..report.console import notes, progress, say, table
+    from ..sensitivity import FILES, as_mapping, save
+    from ..sensitivity import sensitivity as measure
+
+    where = choose_device(device)
+    dataset = open_data(data, data_root)
+    model = resolve(source, SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed))
+    say(f"{model.spec.name}: weights: {model.weights}; input {'x'.join(map(str, model.spec.input))}")
+    notes(model.notes)
+    with progress("steps") as bar:
+        costs, told = measure(
+            model, dataset, target, images=images, compared=compared, seed=seed, device=where, progress=bar
+        )
+    if out is not None:
+        save(costs, model.spec.name, target, out)
+
+    def show() -> None:
+        rows = [
+            [
+                one.name, f"{one.macs / 1e6:.1f}", f"{one.alone.sqnr:.1f}", f"{one.alone.kl:.2g}",
+                f"{one.without.sqnr:.1f}", f"{one.brought:+.2g}", "" if one.saved is None else f"{one.saved:+.0f}",
+            ]
+            for one in costs.layers
+        ]  # fmt: skip
+        columns = ["layer", "million MACs", "alone int8: SQNR dB", "KL", "alone float: SQNR dB", "KL it takes away"]
+        table(f"{model.spec.name} for {target}", [*columns, "int8 saves, µs"], rows)
+        say(f"all in int8: SQNR {costs.whole.sqnr:.1f} dB, KL {costs.whole.kl:.2g}, {costs.images} images")
+        notes(told)
+        if out is not None:
+            say(f"written: {', '.join(str(out / name) for name in FILES)}")
+
+    payload = {**as_mapping(costs, model.spec.name, target), "notes": [*model.notes, *told]}
+    after = f"zoo export {source} --to {target} --int8 --data {data} --max-drop 0.5"
+    return Outcome(payload, show=show, next=after)

@@ -1,0 +1,237 @@
+"""What each layer costs in int8 on a target, measured on a model's own images; and giving back until accuracy holds."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..calibration.choice import Calibrated, Choice
+from ..calibration.sensitivity import Cost, Effect, Logits, give_back_order, measure
+from ..errors import GateError
+from .backends.base import Backend, Runner
+from .backends.graph import list_layers
+from .backends.onnx import OrtRunner, original_names
+from .checks.accuracy import judge_accuracy, measure_accuracy
+from .checks.gate import Gate
+from .climb import Judge, Tried, answers
+from .faster import HALF, time_graph
+
+if TYPE_CHECKING:
+    import onnx
+
+    from ..models.sources import Model
+
+ROUNDS = 3
+_PARTS = ("_QuantizeLinear", "_DequantizeLinear")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The layers of a model on a target, the one that float helps most first.
+
+    Attributes:
+        whole: the effect of int8 everywhere.
+        layers: what each costs.
+        images: how many were compared.
+        timed: whether microseconds were measured.
+        modules: where in the module a layer comes from, such as layer1.0.conv1, as far as its weights tell.
+    """
+
+    whole: Effect
+    layers: tuple[Cost, ...]
+    images: int
+    timed: bool
+    modules: Mapping[str, str] = field(default_factory=dict)
+
+
+def measure_costs(
+    backend: Backend,
+    model: Model,
+    calibrated: Calibrated,
+    choice: Choice,
+    images: npt.NDArray[np.float32],
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Costs:
+    """Quantise a model 2 L + 1 times, and on ONNX Runtime time its layers in float and in int8.
+
+    Args:
+        backend: whose target it is.
+        model: the float model.
+        calibrated: graph and ranges.
+        choice: ranges and rounding; what it keeps float is not looked at.
+        images: prepared, N x C x H x W, not those of the calibration.
+        progress: is told (what, done, in all).
+    """
+    told = progress or (lambda _what, _done, _all: None)
+    layers = [layer for layer in list_layers(calibrated.graph) if layer.name not in choice.keep]
+    with OrtRunner(model.spec.name, model.spec, Path(), "cpu", calibrated.graph.SerializeToString()) as runner:
+        reference = runner.run(images)
+
+    def run(keep: frozenset[str]) -> Logits:
+        if len(keep) == len(layers) == 1:
+            return reference
+        own = replace(choice, keep={**choice.keep, **dict.fromkeys(keep, "")})
+        with backend.candidate(model, calibrated, own) as runner:
+            return runner.run(images)
+
+    saved = None
+    if backend.name == "onnx":
+        saved = time_layers(calibrated, choice, model.spec.input, lambda done, all_: told("timing", done, all_))
+    whole, costs = measure(
+        [(layer.name, layer.op, layer.macs) for layer in layers], run, reference, saved,
+        lambda done, all_: told("quantising", done, all_),
+    )  # fmt: skip
+    modules = {
+        node.name: node.input[1].removesuffix(".weight")
+        for node in calibrated.graph.graph.node
+        if len(node.input) > 1 and node.input[1].endswith(".weight")
+    }
+    return Costs(whole, costs, len(images), saved is not None, modules)
+
+
+def time_layers(
+    calibrated: Calibrated,
+    choice: Choice,
+    shape: Sequence[int],
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
+    """Microseconds that int8 saves on each layer: ONNX Runtime's own profile, batch of one, medians of three rounds."""
+    from ..calibration.targets import onnx as target
+
+    base = target.prepare(calibrated.graph)
+    names = [layer.name for layer in list_layers(base)]
+    both = {"float": base, "int8": target.render(base, calibrated.table, names, choice)}
+    rounds: dict[str, list[dict[str, float]]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(ROUNDS):
+            for key, graph in both.items():
+                path = Path(folder) / f"{key}.onnx"
+                path.write_bytes(graph.SerializeToString())
+                rounds[key].append(by_layer(time_graph(path, (1, *shape), "nodes"), graph, names))
+            if progress is not None:
+                progress(index + 1, ROUNDS)
+
+    def median(key: str, name: str) -> float:
+        return statistics.median(one.get(name, 0.0) for one in rounds[key])
+
+    return {name: median("float", name) - median("int8", name) for name in names}
+
+
+def by_layer(times: Mapping[str, float], graph: onnx.ModelProto, layers: Collection[str]) -> dict[str, float]:
+    """Node times as layer times: a layer has its own kernel and the Q/DQ on what it writes.
+
+    Q/DQ on what no layer wrote is shared by the layers that read it. Other nodes are nobody's.
+    """
+    original = original_names(graph)
+    nodes = {node.name: node for node in graph.graph.node}
+    readers: dict[str, list[str]] = defaultdict(list)
+    for node in graph.graph.node:
+        for name in node.input:
+            readers[name].append(node.name)
+    found: dict[str, float] = defaultdict(float)
+    for name, time in times.items():
+        own = original(name)
+        stem = next((own.removesuffix(part) for part in _PARTS if own.endswith(part)), None)
+        if own in layers:
+            found[own] += time
+        elif stem is not None and original(stem) in layers:
+            found[original(stem)] += time
+        elif stem is not None:
+            back = nodes.get(f"{stem}_DequantizeLinear")
+            sharing = [one for one in readers[back.output[0]] if one in layers] if back is not None else []
+            for one in sharing:
+                found[one] += time / len(sharing)
+    return dict(found)
+
+
+def hold_drop(
+    judge: Judge,
+    render: Callable[[Choice], Runner],
+    choice: Choice,
+    costs: Costs,
+    max_drop: float,
+    tell: Callable[[str], None],
+) -> tuple[Choice, tuple[Tried, ...]]:
+    """Give layers back to float, the best bargain first, until the drop of top-1 is within a limit.
+
+    Twice as many each time, then halving between the last that failed and the first that held; at least half of the
+    MACs stay integer.
+
+    Args:
+        judge: images that no calibration saw.
+        render: a choice as a runner.
+        choice: where to start; it did not hold.
+        costs: of the layers.
+        max_drop: share of the images, one-sided with 95 % certainty.
+        tell: is told a line for each number of layers that was tried.
+
+    Raises:
+        GateError: nothing held; the best drop is named.
+    """
+    order = tuple(_affordable(give_back_order(costs.layers), costs.layers))
+    by_name = {one.name: one for one in costs.layers}
+    tried: list[Tried] = []
+
+    def attempt(count: int) -> Gate:
+        own = replace(choice, keep={**choice.keep, **{name: _reason(by_name[name]) for name in order[:count]}})
+        with render(own) as runner:
+            got = answers(judge, runner.run)
+        paired = measure_accuracy(judge.reference, got, judge.labels)
+        gate = judge_accuracy(paired, "int8", numerics_passed=True, limit=max_drop)
+        tried.append(Tried(own, gate))
+        tell(f"int8 with {count} layers given back: {gate.verdict}: {gate.reason}")
+        return gate
+
+    failed, held = 0, None  # nothing given back was tried by the climb
+    for count in _doubling(len(order)):
+        if attempt(count).verdict == "pass":
+            held = count
+            break
+        failed = count
+    if held is None:
+        best = min(tried, key=lambda one: one.gate.numbers["drop_high"], default=None)
+        raise GateError(
+            f"a drop of at most {100 * max_drop:g} points was not held with half of the MACs in int8; "
+            f"{f'the best was: {best.gate.reason}' if best else 'no layer is better in float'}",
+            fix="allow more, give more validation images, or train with --qat",
+        )
+    winner = tried[-1]
+    while held - failed > 1:
+        middle = (held + failed) // 2
+        if attempt(middle).verdict == "pass":
+            held, winner = middle, tried[-1]
+        else:
+            failed = middle
+    return winner.choice, tuple(tried)
+
+
+def _affordable(order: Sequence[str], costs: Sequence[Cost]) -> Iterator[str]:
+    """The names in order, as long as half of the MACs stay integer."""
+    macs = {one.name: one.macs for one in costs}
+    left = total = sum(macs.values()) or 1
+    for name in order:
+        if left - macs[name] >= HALF * total:
+            left -= macs[name]
+            yield name
+
+
+def _doubling(largest: int) -> Iterator[int]:
+    count = 1
+    while count < largest:
+        yield count
+        count *= 2
+    if largest:
+        yield largest
+
+
+def _reason(cost: Cost) -> str:
+    price = "" if cost.saved is None else f", int8 saves {cost.saved:.0f} us"
+    return f"given back: float saves {cost.brought:.2g} nats of KL{price}"
