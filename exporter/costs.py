@@ -201,7 +201,7 @@ def hold_drop(
         raise GateError(
             f"a drop of at most {100 * max_drop:g} points was not held with half of the MACs in int8; "
             f"{f'the best was: {best.gate.reason}' if best else 'no layer is better in float'}",
-            fix="allow more, give more validation images, or train with --qat",
+            fix="allow more, or give more validation images",
         )
     winner = tried[-1]
     while held - failed > 1:

@@ -139,11 +139,11 @@ def judge_accuracy(
     if bounds.high <= limit:
         return Gate("accuracy", "pass", f"{shown}; {within}", numbers)
     if bounds.low > limit:
-        reason = f"{shown}; drop {100 * paired.drop:.2f} points, more than the {100 * limit:.1f} allowed"
+        reason = f"{shown}; drop {100 * paired.drop:.2f} points, more than the {100 * limit:g} allowed"
         return Gate("accuracy", "fail", reason, numbers)
     needed = images_needed(paired, limit)
-    advice = f"needs about {needed:,} images" if needed else f"it looks like more than the {100 * limit:.1f} allowed"
-    return Gate("accuracy", "inconclusive", f"{shown}; {within}, allowed {100 * limit:.1f}: {advice}", numbers)
+    advice = f"needs about {needed:,} images" if needed else f"it looks like more than the {100 * limit:g} allowed"
+    return Gate("accuracy", "inconclusive", f"{shown}; {within}, allowed {100 * limit:g}: {advice}", numbers)
 
 
 def images_needed(paired: Paired, limit: float) -> int | None:
