@@ -15,9 +15,11 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import UsageError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -38,6 +40,27 @@ def write_file(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def claim(folder: Path, files: Collection[str], mark: str, what: str) -> None:
+    """Make sure that a folder may be written to: it is not there, or empty, or holds an earlier one of its kind.
+
+    Args:
+        folder: where it is to be.
+        files: names that it will hold, the one that tells its kind first.
+        mark: what that one has in it.
+        what: its kind, for the message.
+
+    Raises:
+        UsageError: somebody else's files, or a file, are there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", fix="give another --out")
+    content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    first = folder / next(iter(files))
+    text = first.read_text(encoding="utf-8", errors="replace") if first.is_file() else ""
+    if content and not (content <= set(files) and mark in text):
+        raise UsageError(f"{folder} is not empty and holds no earlier {what}", fix="give another --out")
 
 
 def sync(path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..atomic import staged
+from ..atomic import claim, staged
 from ..config import to_json
 from ..errors import IntegrityError, UsageError, one_line
 from .observers import BINS, Method, Range, Seen
@@ -54,8 +54,14 @@ class RangeTable:
         return self.edges[edge].range(method, symmetric=symmetric)
 
     def save(self, folder: Path) -> None:
-        """Write ranges.json (readable) and ranges.safetensors (histograms, channels), whole or not at all."""
+        """Write ranges.json (readable) and ranges.safetensors (histograms, channels), whole or not at all.
+
+        Raises:
+            UsageError: the folder holds anything but an earlier table.
+        """
         from safetensors.numpy import save_file
+
+        claim(folder, FILES, '"edges"', "ranges")
 
         head = {
             "format": FORMAT, "images": self.images, "weights": self.weights, "data": self.data,

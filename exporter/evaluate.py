@@ -53,7 +53,7 @@ def evaluate(
     spec, split = opened.spec, data.val
     if not opened.meaningful:
         raise UsageError("the weights are random: their accuracy means nothing", fix="give trained --weights")
-    _claim(out)
+    atomic.claim(out, FILES, '"tsne_of"', "evaluation")
     matched = match_labels(spec.labels, data.classes)
     if isinstance(matched, Unmatched):
         raise UsageError(f"{data.name} does not fit {spec.name}: {matched.reason}")
@@ -84,19 +84,3 @@ def evaluate(
     document = {"what": opened.what, "data": data.name, **to_mapping(metrics), "tsne_of": kind}
     atomic.write_file(out / FILES[0], to_json(document).encode())
     return Evaluated(opened.what, data.name, metrics, out)
-
-
-def _claim(out: Path) -> None:
-    """Refuse a place that holds anything but an earlier evaluation."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file", fix="give another --out")
-    content = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if content and not (content <= set(FILES) and '"tsne_of"' in _text(out / FILES[0])):
-        raise UsageError(f"{out} is not empty and holds no earlier evaluation", fix="give another --out")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""

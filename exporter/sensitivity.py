@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..atomic import staged
+from ..atomic import claim, staged
 from ..calibration.choice import Choice
 from ..config import to_json
 from ..errors import UsageError
@@ -82,8 +82,18 @@ def as_mapping(costs: Costs, model: str, target: str) -> dict[str, object]:
     }  # fmt: skip
 
 
+def claim_place(folder: Path) -> None:
+    """Raise UsageError for a folder that `save` would not write to: before the minutes of measuring."""
+    claim(folder, FILES, '"brought_kl"', "sensitivity")
+
+
 def save(costs: Costs, model: str, target: str, folder: Path) -> None:
-    """sensitivity.json and sensitivity.png, in a folder that is replaced in one step."""
+    """sensitivity.json and sensitivity.png, in a folder that is replaced in one step.
+
+    Raises:
+        UsageError: the folder holds anything but an earlier one of these.
+    """
+    claim_place(folder)
     with staged(folder) as place:
         (place / FILES[0]).write_text(to_json(as_mapping(costs, model, target)), encoding="utf-8")
         plot(costs, f"{model} in int8 for {target}", place / FILES[1])

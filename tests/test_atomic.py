@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from zoo import atomic
+from zoo.errors import UsageError
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -91,3 +92,20 @@ def test_everything_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatc
     assert {"a", "b", "inner"} <= set(before)
     assert before.index("a") < before.index("inner")
     assert events[-1] == tmp_path.name, "the parent's entry is synced last"
+
+
+def test_a_folder_of_somebody_else_is_not_claimed(tmp_path: Path) -> None:
+    def ours() -> None:
+        atomic.claim(tmp_path / "made", ("a.json", "b.png"), "mark", "thing")
+
+    ours()
+    (tmp_path / "made").mkdir()
+    ours()
+    (tmp_path / "made" / "a.json").write_text("mark")
+    ours()
+    for name, content in (("a.json", "another"), ("thesis", "x")):
+        (tmp_path / "made" / name).write_text(content)
+        with pytest.raises(UsageError, match="holds no earlier thing"):
+            ours()
+    with pytest.raises(UsageError, match="is a file"):
+        atomic.claim(tmp_path / "made" / "thesis", ("a.json",), "mark", "thing")

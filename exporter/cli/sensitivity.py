@@ -36,9 +36,11 @@ def sensitivity(
     from ...models.data.catalog import open_data
     from ...models.sources import SourceOptions, resolve
     from ..report.console import notes, progress, say, table
-    from ..sensitivity import FILES, as_mapping, save
+    from ..sensitivity import FILES, as_mapping, claim_place, save
     from ..sensitivity import sensitivity as measure
 
+    if out is not None:
+        claim_place(out)
     where = choose_device(device)
     dataset = open_data(data, data_root)
     model = resolve(source, SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed))

@@ -134,6 +134,11 @@ def test_costs_of_a_real_model(few_digits: Dataset, tmp_path: Path) -> None:
     assert all(one.alone.sqnr > found.whole.sqnr - 6 for one in found.layers)
     save(found, "alexnet", "onnx", tmp_path / "made")
     assert {one.name for one in (tmp_path / "made").iterdir()} == {"sensitivity.json", "sensitivity.png"}
+    save(found, "alexnet", "onnx", tmp_path / "made")  # its own may be replaced
+    (tmp_path / "made" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="holds no earlier sensitivity"):
+        save(found, "alexnet", "onnx", tmp_path / "made")
+    assert (tmp_path / "made" / "thesis.txt").exists()
 
 
 def test_a_planted_range_is_found_by_its_layers() -> None:
