@@ -19,25 +19,17 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 
 from ..bias_correction import shift_of
 from ..choice import Choice
 from ..quantize import affine_uint8, channel_scales, from_int8, to_int8
 from ..ranges import RangeTable
 from ..view import View, attribute, given
-from .sites import AVERAGES, JOINS, MOVES, averages_as_pools, find_sites, name_nodes
+from .sites import AVERAGES, JOINS, MOVES, find_sites, prepare
+from .writer import Writer
 
+__all__ = ["channel_axis", "edges", "prepare", "render"]
 CARRIES = (*MOVES, *JOINS, *AVERAGES)
-
-
-def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a float graph as this target wants it, with names to plan by; quantise that."""
-    made = onnx.ModelProto()
-    made.CopyFrom(proto)
-    name_nodes(made)
-    averages_as_pools(made)
-    return made
 
 
 def edges(proto: onnx.ModelProto) -> set[str]:
@@ -77,26 +69,19 @@ def render(proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], c
     return made
 
 
-class _Writer:
-    """Collects the new nodes and constants, and puts them into the graph where their inputs are made."""
+class _Writer(Writer):
+    """Q/DQ as ONNX Runtime's integer kernels want it."""
 
     def __init__(self, proto: onnx.ModelProto, table: RangeTable, choice: Choice) -> None:
-        self._graph, self._table, self._choice = proto.graph, table, choice
-        self._after: dict[str, list[onnx.NodeProto]] = {}
-        self._first: list[onnx.NodeProto] = []
+        super().__init__(proto.graph)
+        self._table, self._choice = table, choice
         self._scales: dict[str, float] = {}
         self.dequantised: dict[str, str] = {}
 
     def place(self, name: str, root: str) -> None:
         """Q and DQ behind a tensor, with the scale of `root`."""
         spec = affine_uint8(self._table.range(root, self._choice.method))
-        scale = self._constant(f"{name}_scale", np.float32(spec.scale))
-        zero = self._constant(f"{name}_zero_point", np.uint8(spec.zero_point))
-        quantised, back = f"{name}_QuantizeLinear", f"{name}_DequantizeLinear"
-        self._after[name] = [
-            helper.make_node("QuantizeLinear", [name, scale, zero], [quantised], quantised),
-            helper.make_node("DequantizeLinear", [quantised, scale, zero], [back], back),
-        ]
+        back = self.quantise(name, np.float32(spec.scale), np.uint8(spec.zero_point))
         self.dequantised[name] = back
         self._scales[back] = spec.scale
 
@@ -108,7 +93,7 @@ class _Writer:
         scales = channel_scales(weight, axis, bits)
         integers = to_int8(weight, scales, axis, bits)
         stem = f"{node.name}_weight"
-        node.input[1] = self._dequantise(stem, integers, scales, axis)
+        node.input[1] = self.dequantise(stem, integers, scales, axis)
         bias = view.value(given(node, 2))
         mean = self._table.edges[data].channel_mean
         if self._choice.bias_correction and mean.size:
@@ -119,37 +104,7 @@ class _Writer:
         if bias is not None and node.op_type != "MatMul":
             both = (scales * self._scales[node.input[0]]).astype(np.float32)
             steps = np.clip(np.round(bias.astype(np.float64) / both), -(2**31) + 1, 2**31 - 1).astype(np.int32)
-            node.input[2] = self._dequantise(f"{node.name}_bias", steps, both, 0)
-
-    def finish(self) -> None:
-        """Put everything in its place, and drop the weights that integers replaced."""
-        nodes = [*self._first]
-        for name in [one.name for one in self._graph.input]:
-            nodes += self._after.pop(name, [])
-        for node in self._graph.node:
-            nodes.append(node)
-            for name in node.output:
-                nodes += self._after.pop(name, [])
-        del self._graph.node[:]
-        self._graph.node.extend(nodes)
-        read = {name for node in nodes for name in node.input}
-        kept = [one for one in self._graph.initializer if one.name in read]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
-
-    def _dequantise(self, stem: str, integers: np.ndarray, scales: np.ndarray, axis: int) -> str:
-        names = [
-            self._constant(f"{stem}_quantized", integers),
-            self._constant(f"{stem}_scale", scales),
-            self._constant(f"{stem}_zero_point", np.zeros(scales.shape, integers.dtype)),
-        ]
-        made = f"{stem}_DequantizeLinear"
-        self._first.append(helper.make_node("DequantizeLinear", names, [made], made, axis=axis))
-        return made
-
-    def _constant(self, name: str, value: np.ndarray | np.generic) -> str:
-        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
+            node.input[2] = self.dequantise(f"{node.name}_bias", steps, both, 0)
 
 
 def channel_axis(node: onnx.NodeProto) -> int:

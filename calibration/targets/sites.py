@@ -44,6 +44,15 @@ def name_nodes(proto: onnx.ModelProto) -> None:
         seen.add(node.name)
 
 
+def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a float graph as the onnx and trt targets want it, with names to plan by; quantise that."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    name_nodes(made)
+    averages_as_pools(made)
+    return made
+
+
 def find_sites(view: View, layers: Collection[str], carries: Collection[str]) -> Sites:
     """Follow integers through a graph, in its order.
 

@@ -16,7 +16,6 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 
 from ..bias_correction import shift_of
 from ..choice import Choice
@@ -24,18 +23,10 @@ from ..quantize import channel_scales, from_int8, symmetric_scale, to_int8
 from ..ranges import RangeTable
 from ..view import View, attribute, given
 from .onnx import channel_axis
-from .sites import COMPUTE, averages_as_pools, name_nodes
+from .sites import COMPUTE, prepare
+from .writer import Writer
 
-SMALL_CHANNELS = 8  # grouped convolutions of other multiples have no fast int8 kernel
-
-
-def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a float graph as this target wants it, with names to plan by; quantise that."""
-    made = onnx.ModelProto()
-    made.CopyFrom(proto)
-    name_nodes(made)
-    averages_as_pools(made)
-    return made
+__all__ = ["prepare", "render"]
 
 
 def render(proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], choice: Choice) -> onnx.ModelProto:
@@ -102,11 +93,12 @@ def _near(view: View, name: str, chosen: Collection[str]) -> bool:
     return False
 
 
-class _Writer:
+class _Writer(Writer):
+    """Q/DQ as TensorRT fuses it."""
+
     def __init__(self, proto: onnx.ModelProto, view: View, table: RangeTable, choice: Choice) -> None:
-        self._graph, self._view, self._table, self._choice = proto.graph, view, table, choice
-        self._after: dict[str, list[onnx.NodeProto]] = {}
-        self._first: list[onnx.NodeProto] = []
+        super().__init__(proto.graph)
+        self._view, self._table, self._choice = view, table, choice
         self._scale_of = _shared_scales(view, table, choice)
         self._done: dict[str, str] = {}
 
@@ -114,15 +106,7 @@ class _Writer:
         """The dequantised value of a tensor; Q and DQ are written once for all that read it."""
         if name not in self._done:
             scale = self._scale_of.get(name) or _scale(self._table, name, self._choice)
-            tail = [
-                self._constant(f"{name}_scale", _as_half(scale)), self._constant(f"{name}_zero_point", np.int8(0)),
-            ]  # fmt: skip
-            quantised, back = f"{name}_QuantizeLinear", f"{name}_DequantizeLinear"
-            self._after[name] = [
-                helper.make_node("QuantizeLinear", [name, *tail], [quantised], quantised),
-                helper.make_node("DequantizeLinear", [quantised, *tail], [back], back),
-            ]
-            self._done[name] = back
+            self._done[name] = self.quantise(name, _as_half(scale), np.int8(0))
         return self._done[name]
 
     def weights(self, node: onnx.NodeProto, data: str) -> None:
@@ -132,45 +116,17 @@ class _Writer:
         assert weight is not None
         scales = _as_half(channel_scales(weight, axis))
         integers = to_int8(weight, scales, axis)
-        stem = f"{node.name}_weight"
-        names = [
-            self._constant(f"{stem}_quantized", integers),
-            self._constant(f"{stem}_scale", scales),
-            self._constant(f"{stem}_zero_point", np.zeros(scales.shape, np.int8)),
-        ]
-        made = f"{stem}_DequantizeLinear"
-        self._first.append(helper.make_node("DequantizeLinear", names, [made], made, axis=axis))
-        node.input[1] = made
+        node.input[1] = self.dequantise(f"{node.name}_weight", integers, scales, axis)
         mean = self._table.edges[data].channel_mean
         if self._choice.bias_correction and mean.size and node.op_type != "MatMul":
             shift = shift_of(weight, from_int8(integers, scales, axis), mean, attribute(node, "group", 1), axis)
             bias = self._view.value(given(node, 2))
             bias = (np.zeros(len(shift)) if bias is None else bias) - shift
-            name = self._constant(f"{node.name}_bias", bias.astype(np.float32))
+            name = self.constant(f"{node.name}_bias", bias.astype(np.float32))
             if len(node.input) < 3:
                 node.input.append(name)
             else:
                 node.input[2] = name
-
-    def finish(self) -> None:
-        """Put everything in its place, and drop the weights that integers replaced."""
-        nodes = [*self._first]
-        for one in self._graph.input:
-            nodes += self._after.pop(one.name, [])
-        for node in self._graph.node:
-            nodes.append(node)
-            for name in node.output:
-                nodes += self._after.pop(name, [])
-        del self._graph.node[:]
-        self._graph.node.extend(nodes)
-        read = {name for node in nodes for name in node.input}
-        kept = [one for one in self._graph.initializer if one.name in read]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
-
-    def _constant(self, name: str, value: np.ndarray | np.generic) -> str:
-        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
 
 
 def _shared_scales(view: View, table: RangeTable, choice: Choice) -> dict[str, float]:

@@ -1,0 +1,58 @@
+"""What targets share in writing: new nodes behind the tensors they read, constants, weights as integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+
+class Writer:
+    """Collects new nodes and constants, and puts them into a graph where their inputs are made."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._after: dict[str, list[onnx.NodeProto]] = {}
+        self._first: list[onnx.NodeProto] = []
+
+    def finish(self) -> None:
+        """Put everything in its place, and drop the weights that integers replaced."""
+        nodes = [*self._first]
+        for one in self._graph.input:
+            nodes += self._after.pop(one.name, [])
+        for node in self._graph.node:
+            nodes.append(node)
+            for name in node.output:
+                nodes += self._after.pop(name, [])
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+        read = {name for node in nodes for name in node.input}
+        kept = [one for one in self._graph.initializer if one.name in read]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
+
+    def quantise(self, name: str, scale: np.ndarray | np.generic, zero_point: np.generic) -> str:
+        """Q and DQ behind a tensor; the name of the dequantised value."""
+        tail = [self.constant(f"{name}_scale", scale), self.constant(f"{name}_zero_point", zero_point)]
+        quantised, back = f"{name}_QuantizeLinear", f"{name}_DequantizeLinear"
+        self._after[name] = [
+            helper.make_node("QuantizeLinear", [name, *tail], [quantised], quantised),
+            helper.make_node("DequantizeLinear", [quantised, *tail], [back], back),
+        ]
+        return back
+
+    def dequantise(self, stem: str, integers: np.ndarray, scales: np.ndarray, axis: int) -> str:
+        """Stored integers with their DequantizeLinear; the name of what they stand for."""
+        names = [
+            self.constant(f"{stem}_quantized", integers),
+            self.constant(f"{stem}_scale", scales),
+            self.constant(f"{stem}_zero_point", np.zeros(scales.shape, integers.dtype)),
+        ]
+        made = f"{stem}_DequantizeLinear"
+        self._first.append(helper.make_node("DequantizeLinear", names, [made], made, axis=axis))
+        return made
+
+    def constant(self, name: str, value: np.ndarray | np.generic) -> str:
+        """An initializer; its name."""
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
