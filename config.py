@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import tomllib
 import types
 import typing
@@ -26,6 +27,14 @@ def near(word: str, choices: typing.Iterable[str]) -> str:
     """`, did you mean "x"?` for the nearest of the choices, or an empty string."""
     found = difflib.get_close_matches(word, [choice for choice in choices if choice != word], n=1)
     return f', did you mean "{found[0]}"?' if found else ""
+
+
+def cache_folder() -> Path:
+    """Where zoo keeps what it may lose: ZOO_CACHE, else XDG_CACHE_HOME/zoo, else ~/.cache/zoo."""
+    own = os.environ.get("ZOO_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "zoo"  # noqa: PTH111 - no error without a home
 
 
 def from_mapping(cls: type[T], data: object, where: str) -> T:

@@ -103,7 +103,7 @@ def main(names: list[str]) -> None:
         graph, program = trace_graph(model.module, model.spec, "fp32", Batch(1, 8, 64))
         base = for_onnx.prepare(graph)
         table = collect(program, for_onnx.edges(base), images.reshape(4, 4, *SHAPE))
-        calibrated = Calibrated(graph, program, table, images[:4])
+        calibrated = Calibrated(model.module, graph, program, table, images[:4])
         layers = list_layers(base)
 
         def render(keep: frozenset[str], base=base, table=table, layers=layers) -> bytes:
@@ -116,7 +116,7 @@ def main(names: list[str]) -> None:
             graphs = {"ours": render(best.keep), "static": static(graph, images, folder)}
             ratios = faster.measure(base.SerializeToString(), graphs, (1, *SHAPE))
             paths = {"float": folder / "f.pt", "int8": folder / "q.pt"}
-            quantised = for_torchscript.render(model.module, calibrated, Choice())
+            quantised = for_torchscript.render(calibrated, Choice())
             for key, module in (("float", model.module), ("int8", quantised)):
                 with torch.inference_mode():
                     traced = torch.jit.trace(module.eval(), torch.from_numpy(images[:2]), check_trace=False)

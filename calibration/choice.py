@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from .adaround import Rounder
 from .observers import Method
 from .ranges import RangeTable
 
 if TYPE_CHECKING:
     import onnx
     import torch
+    from torch import nn
+
+ENDS = "first or last layer"  # why a layer stays float by that policy
 
 
 @dataclass(frozen=True)
@@ -22,17 +26,21 @@ class Calibrated:
     """A model's float graph and what its tensors look like: collected once, written for every target.
 
     Attributes:
+        module: float32, in eval mode.
         graph: float32 ONNX, from `program`.
         program: the torch.export graph.
         table: ranges of its tensors.
         sample: a few prepared images, to recognise tensors of other graphs of the same model by.
+        rounder: rounds weights by what the layers read.
         notes: what a person should know.
     """
 
+    module: nn.Module
     graph: onnx.ModelProto
     program: torch.export.ExportedProgram
     table: RangeTable
     sample: npt.NDArray[np.float32]
+    rounder: Rounder | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -43,15 +51,27 @@ class Choice:
     Attributes:
         method: how a range is chosen from what was seen.
         bias_correction: whether biases take back what rounding the weights shifts.
-        weight_bits: 8, or 7 for a CPU without VNNI.
+        equalised: whether the channels between layers were given like ranges first.
+        adaround: whether weights are rounded for the least change of the output, not to the nearest integer.
+        weight_bits: 8, or 7 for ONNX Runtime on a CPU without VNNI.
+        activation_bits: 8, or 7 for TorchScript on a CPU without VNNI.
         keep: layers that stay float, with the reason.
     """
 
     method: Method = "minmax"
     bias_correction: bool = False
+    equalised: bool = False
+    adaround: bool = False
     weight_bits: int = 8
+    activation_bits: int = 8
     keep: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        parts = [self.method, *(["bias correction"] if self.bias_correction else [])]
-        return ", ".join([*parts, *(["7-bit weights"] if self.weight_bits == 7 else [])])
+        parts = [self.method]
+        parts += ["bias correction"] if self.bias_correction else []
+        parts += ["equalised"] if self.equalised else []
+        parts += ["AdaRound"] if self.adaround else []
+        parts += ["7-bit weights"] if self.weight_bits == 7 else []
+        parts += ["7-bit activations"] if self.activation_bits == 7 else []
+        parts += ["first and last layer float"] if ENDS in self.keep.values() else []
+        return ", ".join(parts)

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..calibration.choice import Choice
+from ..calibration.choice import ENDS, Choice
 from ..models.data.dataset import Dataset, batches
 from ..models.data.labels import Unmatched, match_labels
 from ..models.preprocess import normalise
 from ..models.spec import ModelSpec
+from .artifact import Layer
 from .backends.base import Runner
+from .backends.graph import INT8_AT_LEAST
 from .checks.accuracy import judge_accuracy, measure_accuracy
 from .checks.gate import Gate
 
@@ -23,7 +25,8 @@ Run = Callable[[npt.NDArray[np.float32]], Logits]
 JUDGED = 2000  # images, of the validation split
 BATCH = 50
 
-# From the cheapest; each costs a rendering of the graph and a pass over the images that judge it.
+# From the cheapest; each costs a rendering of the graph and a pass over the images that judge it. Equalising also
+# calibrates again, and AdaRound takes a pass over calibration images and seconds a layer.
 RUNGS = (
     Choice("minmax"),
     Choice("percentile"),
@@ -31,6 +34,10 @@ RUNGS = (
     Choice("minmax", bias_correction=True),
     Choice("percentile", bias_correction=True),
     Choice("mse", bias_correction=True),
+    Choice("mse", bias_correction=True, keep={"first": ENDS, "last": ENDS}),
+    Choice("mse", bias_correction=True, equalised=True),
+    Choice("mse", bias_correction=True, adaround=True),
+    Choice("mse", bias_correction=True, equalised=True, adaround=True),
 )
 
 
@@ -87,10 +94,27 @@ def answers(judge: Judge, run: Run) -> Logits:
     return np.concatenate([run(batch) for batch in judge.images()])
 
 
+def rungs_for(base: Choice, layers: Sequence[Layer]) -> tuple[Choice, ...]:
+    """The rungs for a model: bits and kept layers of `base`, and the names of its first and last layer.
+
+    That policy is left out where it would leave less than half of the MACs to int8.
+    """
+    ends = {one.name: ENDS for one in (layers[0], layers[-1]) if one.name not in base.keep} if layers else {}
+    total = sum(layer.macs for layer in layers) or 1
+    left = sum(layer.macs for layer in layers if layer.name not in {**base.keep, **ends})
+    found: list[Choice] = []
+    for rung in RUNGS:
+        if rung.keep and not (ends and left / total >= INT8_AT_LEAST):
+            continue
+        keep = {**base.keep, **ends} if rung.keep else base.keep
+        found.append(replace(rung, weight_bits=base.weight_bits, activation_bits=base.activation_bits, keep=keep))
+    return tuple(found)
+
+
 def climb(
     judge: Judge,
     render: Callable[[Choice], Runner],
-    base: Choice,
+    rungs: Sequence[Choice],
     tell: Callable[[str], None] | None = None,
     limit: float | None = None,
 ) -> tuple[Choice, tuple[Tried, ...]]:
@@ -99,13 +123,12 @@ def climb(
     Args:
         judge: images, labels, and the float model's answers.
         render: a choice as a runner.
-        base: weight bits and kept layers, the same on every rung.
+        rungs: from the cheapest; see `rungs_for`.
         tell: is told a line for each rung.
         limit: the largest drop that passes, where another than the gate's was asked for.
     """
     tried: list[Tried] = []
-    for rung in RUNGS:
-        choice = replace(base, method=rung.method, bias_correction=rung.bias_correction)
+    for choice in rungs:
         with render(choice) as runner:
             got = answers(judge, runner.run)
         paired = measure_accuracy(judge.reference, got, judge.labels)

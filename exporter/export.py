@@ -88,7 +88,8 @@ def export(
     from .golden import make_golden  # needs torch, which a board that only builds has not
 
     golden = make_golden(model, data, seed)
-    from .int8 import Int8Options, calibrate, decide  # reads images only where it is asked for
+    from .calibrate import calibrate
+    from .int8 import Int8Options, decide  # reads images only where it is asked for
 
     calibrated = None
     if options.precision == "int8" and options.graph is None and data is not None:
@@ -113,7 +114,7 @@ def export(
             if calibrated is not None and int8 is not None and data is not None and "int8" in backend.precisions:
                 decided = decide(backend, model, data, calibrated, int8, tell, progress)
                 record = {**decided.record, "notes": list(decided.notes)}
-                own = replace(own, calibrated=calibrated, choice=decided.choice, record=record)
+                own = replace(own, calibrated=decided.calibrated, choice=decided.choice, record=record)
             artifact = backend.export(model, golden, own, folder, accept, progress)
             seconds = time.perf_counter() - begun
             rows.append(Exported(backend.name, options.precision, folder, replaced, artifact, tried[-1], None, seconds))

@@ -1,97 +1,35 @@
-"""int8: images in, a choice out. Calibrates once for all targets, then climbs from the cheapest way that holds."""
+"""int8: a calibration in, a choice out. Divides layers by measured time, then climbs to the cheapest way that holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from ..calibration.choice import Calibrated, Choice
-from ..calibration.images import DEFAULT_IMAGES, choose_images
+from ..calibration.images import DEFAULT_IMAGES
 from ..calibration.observers import METHODS
 from ..config import read_json
 from ..errors import UsageError, one_line
-from ..models.data.dataset import Dataset, batches
-from ..models.preprocess import normalise
-from .artifact import Batch
-from .backends.base import Backend
+from ..models.data.dataset import Dataset
+from .backends.base import Backend, Runner
 from .backends.graph import list_layers
 from .backends.onnx import OrtRunner
-from .climb import JUDGED, RUNGS, climb, make_judge
+from .calibrate import Progress, equalised
+from .climb import JUDGED, climb, make_judge, rungs_for
 from .costs import hold_drop, measure_costs
 from .faster import Timed, fastest
 
 if TYPE_CHECKING:
     from ..models.sources import Model
 
-Progress = Callable[[str, int, int], None]
-BATCH = 16  # images at once: what bounds the memory of a pass
-SAMPLE = 8
 COMPARED = 64  # images that a layer's cost is measured on
 JUDGED_CLOSELY = 10_000  # images, when a drop was asked for
-
-
-def calibrate(
-    model: Model,
-    data: Dataset,
-    *,
-    images: int = DEFAULT_IMAGES,
-    seed: int = 0,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> Calibrated:
-    """The model's float graph with the ranges of its tensors, from training images that no accuracy is judged by.
-
-    Args:
-        model: from `sources.resolve`.
-        data: its training images; the validation images where it has no others.
-        images: how many, class-balanced.
-        seed: of the draw.
-        device: "cpu" or "cuda".
-        progress: is told (what, images done, images in all).
-
-    Raises:
-        UsageError: no images or images of one class; NaN, infinity or a constant in a layer, by name.
-    """
-    from ..calibration.ranges import collect
-    from ..calibration.targets import onnx as target
-    from ..models.weights import digest
-    from .backends.graph import trace_graph
-
-    notes: tuple[str, ...] = ()
-    split = data.train
-    if not len(split):
-        split, notes = (
-            data.val,
-            ("calibrated with validation images: there are no others, accuracy is judged by the same",),
-        )
-    chosen, more = choose_images(split.labels, images, seed)
-    graph, program = trace_graph(model.module, model.spec, "fp32", Batch(1, 8, 1024))
-    own = split.take(chosen)
-    first: list[npt.NDArray[np.float32]] = []
-
-    def prepared() -> Iterator[npt.NDArray[np.float32]]:
-        for pixels, _ in batches(own, model.spec.preprocess, BATCH, len(chosen)):
-            batch = normalise(pixels, model.spec.preprocess)
-            if not first:
-                first.append(batch[:SAMPLE].copy())
-            yield batch
-
-    table = collect(
-        program,
-        target.edges(target.prepare(graph)),
-        prepared(),
-        device=device,
-        progress=None if progress is None else lambda done: progress("calibrating", done, len(chosen)),
-        weights=digest(model.module),
-    )
-    return Calibrated(graph, program, table, first[0], (*notes, *more))
 
 
 @dataclass(frozen=True)
@@ -126,9 +64,10 @@ class Int8Options:
 
 @dataclass(frozen=True)
 class Decided:
-    """A backend's choice, and how it came about."""
+    """A backend's choice, the calibration it is rendered from, and how it came about."""
 
     choice: Choice
+    calibrated: Calibrated
     record: dict[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -158,8 +97,10 @@ def decide(
     """
     if options.plan is not None:
         choice = read_plan(options.plan, calibrated)
-        return Decided(choice, {"plan": str(options.plan), **_as_mapping(choice)}, calibrated.notes)
-    base = Choice(weight_bits=options.weight_bits or suitable_bits(backend.name, cpu_flags()))
+        own = equalised(calibrated, model.spec) if choice.equalised else calibrated
+        return Decided(choice, own, {"plan": str(options.plan), **_as_mapping(choice)}, calibrated.notes)
+    base = suitable(backend.name, cpu_flags())
+    base = replace(base, weight_bits=options.weight_bits or base.weight_bits)
     table = calibrated.table
     record: dict[str, object] = {
         "calibration": {"images": table.images, "data": table.data, "weights": table.weights},
@@ -182,19 +123,25 @@ def decide(
             raise UsageError(f"max_drop cannot be judged: {judge.partition(':')[0]}", fix="leave it out")
         if tell is not None:
             tell(f"int8: {judge}")
-        return Decided(base, {**record, **_as_mapping(base), "climb": []}, (*notes, f"int8: {judge}"))
-    choice, tried = climb(judge, lambda one: backend.candidate(model, calibrated, one), base, tell, options.max_drop)
+        return Decided(base, calibrated, {**record, **_as_mapping(base), "climb": []}, (*notes, f"int8: {judge}"))
+    again = cache(lambda: equalised(calibrated, model.spec))
+
+    def render(one: Choice) -> Runner:
+        return backend.candidate(model, again() if one.equalised else calibrated, one)
+
+    rungs = rungs_for(base, list_layers(calibrated.graph))
+    choice, tried = climb(judge, render, rungs, tell, options.max_drop)
+    own = again() if choice.equalised else calibrated
     record["climb"] = [one.as_mapping() for one in tried]
-    notes = (*notes, f"int8: {choice}, on rung {len(tried)} of {len(RUNGS)}")
+    notes = (*notes, f"int8: {choice}, on rung {len(tried)} of {len(rungs)}")
     if options.max_drop is not None and tried[-1].gate.verdict != "pass":
         images = np.concatenate([*islice(judge.images(), 2)])[:COMPARED]
-        costs = measure_costs(backend, model, calibrated, choice, images, progress)
-        render = partial(backend.candidate, model, calibrated)
+        costs = measure_costs(backend, model, own, choice, images, progress)
         choice, given = hold_drop(judge, render, choice, costs, options.max_drop, tell or (lambda _line: None))
         record["costs"] = [one.as_mapping() for one in costs.layers]
         record["given_back"] = [{"layers": len(one.choice.keep), **one.as_mapping()} for one in given]
         notes = (*notes, f"int8: {len(choice.keep)} layers float, so that {given[-1].gate.reason}")
-    return Decided(choice, {**record, **_as_mapping(choice)}, notes)
+    return Decided(choice, own, {**record, **_as_mapping(choice)}, notes)
 
 
 def _never_slower(
@@ -235,7 +182,10 @@ def read_plan(path: Path, calibrated: Calibrated) -> Choice:
         choice = Choice(
             method=made["method"],
             bias_correction=made["bias_correction"],
+            equalised=made.get("equalised", False),
+            adaround=made.get("adaround", False),
             weight_bits=made["weight_bits"],
+            activation_bits=made.get("activation_bits", 8),
             keep={name: layer["reason"] or "plan" for name, layer in plan.items() if layer["precision"] != "int8"},
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -252,16 +202,23 @@ def _as_mapping(choice: Choice) -> dict[str, object]:
     return {
         "method": choice.method,
         "bias_correction": choice.bias_correction,
+        "equalised": choice.equalised,
+        "adaround": choice.adaround,
         "weight_bits": choice.weight_bits,
+        "activation_bits": choice.activation_bits,
         "kept_float": len(choice.keep),
     }
 
 
-def suitable_bits(backend: str, flags: frozenset[str]) -> int:
-    """7-bit weights where ONNX Runtime's kernels would add pairs of products in 16 bits: x86 without VNNI or AMX."""
-    x86 = "sse2" in flags
-    vnni = flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
-    return 7 if backend == "onnx" and x86 and not vnni else 8
+def suitable(backend: str, flags: frozenset[str]) -> Choice:
+    """The bits that suit a CPU: on x86 without VNNI or AMX, kernels add pairs of products in 16 bits, which saturate.
+
+    ONNX Runtime's are then given 7-bit weights, TorchScript's 7-bit activations, which is what torch's own tools do.
+    """
+    short = 7 if "sse2" in flags and not flags & {"avx512_vnni", "avx_vnni", "amx_int8"} else 8
+    return Choice(
+        weight_bits=short if backend == "onnx" else 8, activation_bits=short if backend == "torchscript" else 8
+    )
 
 
 def cpu_flags() -> frozenset[str]:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 from conftest import tiny_model
+from zoo.calibration.adaround import Rounder
 from zoo.calibration.choice import Calibrated
 from zoo.calibration.ranges import collect
 from zoo.calibration.targets import onnx as target
@@ -24,4 +25,5 @@ def calibrated_model(name: str) -> tuple[Model, Calibrated]:
     graph, program = trace_graph(model.module, model.spec, "fp32", Batch(1, 8, 64))
     batches = images(64).reshape(4, 16, 3, 32, 32)
     table = collect(program, target.edges(target.prepare(graph)), batches)
-    return model, Calibrated(graph, program, table, images(4))
+    rounder = Rounder(graph, program, lambda: iter(batches))
+    return model, Calibrated(model.module, graph, program, table, images(4), rounder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from zoo.models.data.dataset import Dataset
 from zoo.models.sources import Model, SourceOptions, new_model, resolve
 from zoo.models.spec import ModelSpec, Preprocess
 
+os.environ["ZOO_CACHE"] = tempfile.mkdtemp(prefix="zoo-tests-")  # the user's own is left alone
 IN_CI = os.environ.get("CI") == "true"
 TINY = {"width": 0.25, "stem": "small"}
 

@@ -20,9 +20,10 @@ from collections.abc import Collection
 import numpy as np
 import onnx
 
+from ..adaround import Rounder
 from ..bias_correction import shift_of
 from ..choice import Choice
-from ..quantize import affine_uint8, channel_scales, from_int8, to_int8
+from ..quantize import affine_uint8, channel_scales, from_int8
 from ..ranges import RangeTable
 from ..view import View, attribute, given
 from .sites import AVERAGES, JOINS, MOVES, find_sites, prepare
@@ -39,7 +40,9 @@ def edges(proto: onnx.ModelProto) -> set[str]:
     return {name for name in floats if not view.is_constant(name)}
 
 
-def render(proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], choice: Choice) -> onnx.ModelProto:
+def render(
+    proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], choice: Choice, rounder: Rounder | None = None
+) -> onnx.ModelProto:
     """The graph with Q/DQ, so that the named layers run in integers.
 
     Args:
@@ -47,12 +50,13 @@ def render(proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], c
         table: ranges of its tensors.
         layers: names of compute nodes; those that `choice` keeps stay float.
         choice: how ranges are chosen and weights rounded.
+        rounder: of the same graph, for AdaRound.
     """
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     view = View(made)
     sites = find_sites(view, set(layers) - set(choice.keep), CARRIES)
-    writer = _Writer(made, table, choice)
+    writer = _Writer(made, table, choice, rounder)
     for name in (*sites.entered, *sites.produced):
         root = name
         while root in sites.same_as:
@@ -72,8 +76,8 @@ def render(proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], c
 class _Writer(Writer):
     """Q/DQ as ONNX Runtime's integer kernels want it."""
 
-    def __init__(self, proto: onnx.ModelProto, table: RangeTable, choice: Choice) -> None:
-        super().__init__(proto.graph)
+    def __init__(self, proto: onnx.ModelProto, table: RangeTable, choice: Choice, rounder: Rounder | None) -> None:
+        super().__init__(proto.graph, rounder if choice.adaround else None)
         self._table, self._choice = table, choice
         self._scales: dict[str, float] = {}
         self.dequantised: dict[str, str] = {}
@@ -91,7 +95,7 @@ class _Writer(Writer):
         weight = view.value(name)
         assert weight is not None
         scales = channel_scales(weight, axis, bits)
-        integers = to_int8(weight, scales, axis, bits)
+        integers = self.integers(node.name, weight, scales, axis, bits)
         stem = f"{node.name}_weight"
         node.input[1] = self.dequantise(stem, integers, scales, axis)
         bias = view.value(given(node, 2))

@@ -4,9 +4,10 @@ torch.ao.quantization.quantize_fx fuses and converts; the ranges are ours, from 
 An observer of its graph is recognised as an edge of the torch.export graph by what it sees of a few images: shape,
 smallest, largest and mean value, and deviation. One that no edge matches is an error, not a guess.
 
-The rules: activations affine with 7 of 8 bits, one scale a tensor, since fbgemm's kernels add pairs of products in 16
-bits (torch's own default on x86); weights int8 symmetric, one scale an output channel; convolution, batch norm and ReLU
-are one module; additions and concatenations are integer where both sides are.
+The rules: activations affine uint8, one scale a tensor, with 7 of their bits for x86 CPUs without VNNI, where fbgemm's
+kernels add pairs of products in 16 bits and saturate (torch's own default on any x86); weights int8 symmetric, one
+scale an output channel; convolution, batch norm and ReLU are one module; additions and concatenations are integer where
+both sides are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ...errors import UnavailableError, UsageError, one_line
 from ..bias_correction import shift_of
 from ..choice import Calibrated, Choice
 from ..observers import Seen
+from ..quantize import channel_scales, from_int8, to_int8
 from ..ranges import observe
 
 ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
@@ -36,12 +38,11 @@ ALIKE = 1e-3  # of the spread: batch norm is folded in one graph and not in the 
 Print = tuple[tuple[int, ...], tuple[float, ...]]
 
 
-def render(module: nn.Module, calibrated: Calibrated, choice: Choice) -> nn.Module:
-    """A copy of the module with quantised submodules, float32 images to float32 logits, to be traced on a CPU.
+def render(calibrated: Calibrated, choice: Choice) -> nn.Module:
+    """A copy of the calibrated module with quantised submodules, float32 images to logits, to be traced on a CPU.
 
     Args:
-        module: float32, in eval mode.
-        calibrated: its ranges and a sample of images.
+        calibrated: the module, its ranges and a sample of images.
         choice: `keep` names weights of the ONNX graph's layers, which are the module's own.
 
     Raises:
@@ -50,11 +51,11 @@ def render(module: nn.Module, calibrated: Calibrated, choice: Choice) -> nn.Modu
     """
     sample = torch.from_numpy(calibrated.sample)
     with _quiet(), _engine():
-        mapping = QConfigMapping().set_global(_qconfig())
+        mapping = QConfigMapping().set_global(_qconfig(choice.activation_bits))
         for path in kept_modules(calibrated, choice):
             mapping.set_module_name(path, None)
         try:
-            prepared = prepare_fx(copy.deepcopy(module).eval(), mapping, (sample,))
+            prepared = prepare_fx(copy.deepcopy(calibrated.module).eval(), mapping, (sample,))
         except Exception as error:  # torch.fx has its own error class for each way a trace fails
             raise UsageError(
                 f"torch.fx cannot trace the model for int8: {one_line(error)}",
@@ -66,8 +67,8 @@ def render(module: nn.Module, calibrated: Calibrated, choice: Choice) -> nn.Modu
             observer: Any = prepared.get_submodule(name)
             observer.min_val = torch.tensor(min(low for low, _ in ranges))
             observer.max_val = torch.tensor(max(high for _, high in ranges))
-        if choice.bias_correction:
-            _correct(prepared, edges)
+        if choice.bias_correction or choice.adaround:
+            _round(prepared, edges, calibrated, choice)
         return convert_fx(prepared).eval()
 
 
@@ -77,9 +78,11 @@ def kept_modules(calibrated: Calibrated, choice: Choice) -> list[str]:
     return [weights[name].removesuffix(".weight") for name in choice.keep if name in weights]
 
 
-def _qconfig() -> QConfig:
-    activation = MinMaxObserver.with_args(dtype=torch.quint8, reduce_range=True)
-    weight = PerChannelMinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_channel_symmetric)
+def _qconfig(activation_bits: int) -> QConfig:
+    activation = MinMaxObserver.with_args(dtype=torch.quint8, reduce_range=activation_bits == 7)
+    weight = PerChannelMinMaxObserver.with_args(
+        dtype=torch.qint8, qscheme=torch.per_channel_symmetric, quant_min=-127, quant_max=127
+    )
     return QConfig(activation=activation, weight=weight)
 
 
@@ -123,8 +126,12 @@ def _apart(one: Print, other: Print) -> float:
     return max(abs(a - b) for a, b in zip(one[1], other[1], strict=True)) / max(high - low, 1e-12)
 
 
-def _correct(prepared: Any, edges: dict[str, list[Seen]]) -> None:
-    """Bias correction before conversion: the rounding of each weight is known from its own range."""
+def _round(prepared: Any, edges: dict[str, list[Seen]], calibrated: Calibrated, choice: Choice) -> None:
+    """AdaRound and bias correction before conversion, which finds each weight on the grid of its channel's scale."""
+    layers = {
+        node.input[1].removesuffix(".weight"): node.name
+        for node in calibrated.graph.graph.node if len(node.input) > 1
+    }  # fmt: skip
     parts = dict(prepared.named_modules())
     for node in prepared.graph.nodes:
         part = parts.get(str(node.target)) if node.op == "call_module" else None
@@ -132,13 +139,19 @@ def _correct(prepared: Any, edges: dict[str, list[Seen]]) -> None:
         source = str(node.args[0].target) if node.args and isinstance(node.args[0], torch.fx.Node) else ""
         if not isinstance(inner, (nn.Conv2d, nn.Linear)) or source not in edges:
             continue
-        weight = inner.weight.detach().numpy().astype(np.float64)
-        scale = np.abs(weight).reshape(len(weight), -1).max(1).clip(1e-12) / 127.5
-        shaped = scale.reshape(-1, *([1] * (weight.ndim - 1)))
-        rounded = np.clip(np.round(weight / shaped), -128, 127) * shaped
-        shift = shift_of(weight, rounded, edges[source][0].channel_mean, getattr(inner, "groups", 1))
-        before = inner.bias.detach() if inner.bias is not None else torch.zeros(len(weight))
-        inner.bias = nn.Parameter(before - torch.from_numpy(shift).float())
+        weight = inner.weight.detach().numpy()
+        scales = channel_scales(weight, 0)
+        layer = layers.get(str(node.target))
+        if choice.adaround and calibrated.rounder is not None and layer is not None:
+            integers = calibrated.rounder.integers(layer, weight, scales, 0)
+        else:
+            integers = to_int8(weight, scales, 0)
+        rounded = from_int8(integers, scales, 0)
+        if choice.bias_correction:
+            shift = shift_of(weight, rounded, edges[source][0].channel_mean, getattr(inner, "groups", 1))
+            before = inner.bias.detach() if inner.bias is not None else torch.zeros(len(weight))
+            inner.bias = nn.Parameter(before - torch.from_numpy(shift).float())
+        inner.weight = nn.Parameter(torch.from_numpy(rounded))
 
 
 @contextlib.contextmanager

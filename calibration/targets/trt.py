@@ -17,9 +17,10 @@ from collections.abc import Collection
 import numpy as np
 import onnx
 
+from ..adaround import Rounder
 from ..bias_correction import shift_of
 from ..choice import Choice
-from ..quantize import channel_scales, from_int8, symmetric_scale, to_int8
+from ..quantize import channel_scales, from_int8, symmetric_scale
 from ..ranges import RangeTable
 from ..view import View, attribute, given
 from .onnx import channel_axis
@@ -29,7 +30,9 @@ from .writer import Writer
 __all__ = ["prepare", "render"]
 
 
-def render(proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], choice: Choice) -> onnx.ModelProto:
+def render(
+    proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], choice: Choice, rounder: Rounder | None = None
+) -> onnx.ModelProto:
     """The float32 graph with Q/DQ, its scales such as float16 holds exactly; retype it to float16 afterwards.
 
     Args:
@@ -37,6 +40,7 @@ def render(proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], c
         table: ranges of its tensors.
         layers: names of compute nodes; those that `choice` keeps stay float.
         choice: how ranges are chosen and weights rounded; weights have 8 bits.
+        rounder: of the same graph, for AdaRound.
     """
     made = onnx.ModelProto()
     made.CopyFrom(proto)
@@ -45,7 +49,7 @@ def render(proto: onnx.ModelProto, table: RangeTable, layers: Collection[str], c
         node.name for node in view.nodes
         if node.name in set(layers) - set(choice.keep) and node.op_type in COMPUTE and view.is_constant(given(node, 1))
     }  # fmt: skip
-    writer = _Writer(made, view, table, choice)
+    writer = _Writer(made, view, table, choice, rounder)
     for node in made.graph.node:
         if node.name in chosen:
             data = node.input[0]
@@ -96,8 +100,10 @@ def _near(view: View, name: str, chosen: Collection[str]) -> bool:
 class _Writer(Writer):
     """Q/DQ as TensorRT fuses it."""
 
-    def __init__(self, proto: onnx.ModelProto, view: View, table: RangeTable, choice: Choice) -> None:
-        super().__init__(proto.graph)
+    def __init__(
+        self, proto: onnx.ModelProto, view: View, table: RangeTable, choice: Choice, rounder: Rounder | None
+    ) -> None:
+        super().__init__(proto.graph, rounder if choice.adaround else None)
         self._view, self._table, self._choice = view, table, choice
         self._scale_of = _shared_scales(view, table, choice)
         self._done: dict[str, str] = {}
@@ -115,7 +121,7 @@ class _Writer(Writer):
         weight = self._view.value(node.input[1])
         assert weight is not None
         scales = _as_half(channel_scales(weight, axis))
-        integers = to_int8(weight, scales, axis)
+        integers = self.integers(node.name, weight, scales, axis, 8)
         node.input[1] = self.dequantise(f"{node.name}_weight", integers, scales, axis)
         mean = self._table.edges[data].channel_mean
         if self._choice.bias_correction and mean.size and node.op_type != "MatMul":

@@ -6,12 +6,15 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ..adaround import Rounder
+from ..quantize import to_int8
+
 
 class Writer:
     """Collects new nodes and constants, and puts them into a graph where their inputs are made."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._graph = graph
+    def __init__(self, graph: onnx.GraphProto, rounder: Rounder | None = None) -> None:
+        self._graph, self._rounder = graph, rounder
         self._after: dict[str, list[onnx.NodeProto]] = {}
         self._first: list[onnx.NodeProto] = []
 
@@ -51,6 +54,12 @@ class Writer:
         made = f"{stem}_DequantizeLinear"
         self._first.append(helper.make_node("DequantizeLinear", names, [made], made, axis=axis))
         return made
+
+    def integers(self, layer: str, weight: np.ndarray, scales: np.ndarray, axis: int, bits: int) -> np.ndarray:
+        """A layer's weights, rounded to the nearest or as the rounder says."""
+        if self._rounder is None:
+            return to_int8(weight, scales, axis, bits)
+        return self._rounder.integers(layer, weight, scales, axis, bits)
 
     def constant(self, name: str, value: np.ndarray | np.generic) -> str:
         """An initializer; its name."""

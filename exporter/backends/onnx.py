@@ -177,7 +177,9 @@ def _render(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:
     from ...calibration.targets import onnx as target
 
     graph = target.prepare(calibrated.graph)
-    return target.render(graph, calibrated.table, [layer.name for layer in list_layers(graph)], choice)
+    return target.render(
+        graph, calibrated.table, [layer.name for layer in list_layers(graph)], choice, calibrated.rounder
+    )
 
 
 def _by_name(layers: Iterable[Layer], written: onnx.ModelProto) -> dict[str, str]:

@@ -47,7 +47,7 @@ class TorchScript(Backend):
         if options.calibrated is not None:
             from ...calibration.targets.torchscript import render
 
-            typed = render(module, options.calibrated, options.choice)
+            typed = render(options.calibrated, options.choice)
         else:
             typed = in_precision(module, options.precision)
         example = torch.randn(2, *spec.input, generator=torch.Generator().manual_seed(0))
@@ -84,7 +84,7 @@ class TorchScript(Backend):
         from ...calibration.targets.torchscript import render
         from .torch_common import TorchRunner
 
-        return TorchRunner(f"int8 {choice}", model.spec, render(model.module, calibrated, choice), "cpu")
+        return TorchRunner(f"int8 {choice}", model.spec, render(calibrated, choice), "cpu")
 
     def _load(self, artifact: Artifact, device: str) -> Runner:
         import torch

@@ -16,11 +16,12 @@ from zoo.exporter import faster
 from zoo.exporter.artifact import Batch, Layer, load_artifact
 from zoo.exporter.backends.base import ExportOptions
 from zoo.exporter.backends.graph import export_graph, list_layers
+from zoo.exporter.calibrate import calibrate
 from zoo.exporter.checks.check import check
-from zoo.exporter.climb import Judge, climb, make_judge
+from zoo.exporter.climb import Judge, climb, make_judge, rungs_for
 from zoo.exporter.export import export
 from zoo.exporter.faster import Timed, candidates, fastest, measure
-from zoo.exporter.int8 import Int8Options, calibrate, decide, suitable_bits
+from zoo.exporter.int8 import Int8Options, decide, suitable
 from zoo.models.data.dataset import Dataset
 from zoo.models.sources import resolve
 
@@ -122,11 +123,11 @@ def test_the_climb_goes_on_until_accuracy_holds() -> None:
 
     judge = Judge(lambda: iter([np.zeros((2000, 1), np.float32)]), labels, reference)
     told: list[str] = []
-    choice, tried = climb(judge, Fake, Choice(weight_bits=7), told.append)
+    choice, tried = climb(judge, Fake, rungs_for(Choice(weight_bits=7), ()), told.append)
     assert (choice.method, choice.weight_bits) == ("mse", 7)
     assert [one.gate.verdict for one in tried] == ["fail", "fail", "pass"]
     assert len(told) == 3
-    never, all_tried = climb(judge, lambda one: Fake(Choice("minmax")), Choice())
+    never, all_tried = climb(judge, lambda one: Fake(Choice("minmax")), climbing.RUNGS)
     assert len(all_tried) == len(climbing.RUNGS)
     assert never in [one.choice for one in all_tried]
 
@@ -139,10 +140,20 @@ def test_labels_that_do_not_belong_are_not_judged_by(few_digits: Dataset) -> Non
 
 
 def test_seven_bits_where_there_is_no_vnni() -> None:
-    assert suitable_bits("onnx", frozenset({"sse2", "avx2"})) == 7
-    assert suitable_bits("onnx", frozenset({"sse2", "avx512_vnni"})) == 8
-    assert suitable_bits("onnx", frozenset({"asimd"})) == 8
-    assert suitable_bits("trt", frozenset({"sse2"})) == 8
+    old, new = frozenset({"sse2", "avx2"}), frozenset({"sse2", "avx512_vnni"})
+    assert suitable("onnx", old) == Choice(weight_bits=7)
+    assert suitable("torchscript", old) == Choice(activation_bits=7)
+    assert suitable("onnx", new) == suitable("torchscript", frozenset({"asimd"})) == suitable("trt", old) == Choice()
+
+
+def test_rungs_keep_what_was_decided_and_half_of_the_macs() -> None:
+    base = Choice(weight_bits=7, keep={"b": "slow"})
+    layers = [Layer("a", "Conv", "fp32", 10), Layer("b", "Conv", "fp32", 10), Layer("c", "Gemm", "fp32", 10)]
+    assert all("b" in one.keep and one.weight_bits == 7 for one in rungs_for(base, layers))
+    assert len(rungs_for(base, layers)) == len(climbing.RUNGS) - 1  # without a and c nothing would be left
+    more = [*layers, Layer("m", "Conv", "fp32", 100), Layer("z", "Gemm", "fp32", 1)]
+    (ends,) = [one for one in rungs_for(base, more) if "first and last layer float" in str(one)]
+    assert set(ends.keep) == {"a", "b", "z"}
 
 
 class TestNeverSlower:

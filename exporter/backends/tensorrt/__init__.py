@@ -161,7 +161,7 @@ def _render(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:
 
     graph = target.prepare(calibrated.graph)
     layers = [layer.name for layer in list_layers(graph)]
-    return to_float16(target.render(graph, calibrated.table, layers, choice))
+    return to_float16(target.render(graph, calibrated.table, layers, choice, calibrated.rounder))
 
 
 def _build_options(artifact: Artifact) -> BuildOptions:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from .... import atomic
+from ....config import cache_folder
 from ...artifact import Platform
 
 
 def cache_path(here: Platform) -> Path:
     """Under ZOO_CACHE, else XDG_CACHE_HOME/zoo, else ~/.cache/zoo."""
-    root = os.environ.get("ZOO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "zoo"
     name = re.sub(r"[^\w.-]+", "-", f"{here.runtime}-{here.gpu}-{here.compute_capability}")
-    return Path(root) / "tensorrt" / f"{name}.timing"
+    return cache_folder() / "tensorrt" / f"{name}.timing"
 
 
 def read_cache(here: Platform) -> bytes:

@@ -121,7 +121,7 @@ def test_torchscript_has_integer_kernels(name: str) -> None:
     model, made = calibrated_model(name)
     batch = torch.from_numpy(images(8, 1))
     for choice in (Choice(), Choice("percentile", bias_correction=True)):
-        quantised = for_torchscript.render(model.module, made, choice)
+        quantised = for_torchscript.render(made, choice)
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the scales, which become constants
             traced = torch.jit.freeze(torch.jit.trace(quantised, batch[:2], check_trace=False).eval())
@@ -136,10 +136,10 @@ def test_torchscript_has_integer_kernels(name: str) -> None:
 
 
 def test_torchscript_keeps_what_it_is_told_to() -> None:
-    model, made = calibrated_model("resnet18")
+    _, made = calibrated_model("resnet18")
     first = list_layers(made.graph)[0].name
     assert for_torchscript.kept_modules(made, Choice(keep={first: "why"})) == ["conv1"]
-    quantised = for_torchscript.render(model.module, made, Choice(keep={first: "why"}))
+    quantised = for_torchscript.render(made, Choice(keep={first: "why"}))
     assert isinstance(quantised.conv1, torch.nn.Conv2d) or "quantized" not in type(quantised.conv1).__module__
 
 
@@ -149,10 +149,10 @@ def test_a_tensor_that_was_not_calibrated_is_an_error() -> None:
     from zoo.calibration.ranges import RangeTable
     from zoo.errors import UsageError
 
-    model, made = calibrated_model("resnet18")
+    _, made = calibrated_model("resnet18")
     fewer = RangeTable({name: seen for name, seen in made.table.edges.items() if "relu" not in name}, 64)
     with pytest.raises(UsageError, match="was not calibrated"):
-        for_torchscript.render(model.module, replace(made, table=fewer), Choice())
+        for_torchscript.render(replace(made, table=fewer), Choice())
     base = for_onnx.prepare(made.graph)
     with pytest.raises(UsageError, match="no range of"):
         for_onnx.render(base, fewer, [layer.name for layer in list_layers(base)], Choice())
