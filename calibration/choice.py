@@ -53,8 +53,7 @@ class Choice:
         bias_correction: whether biases take back what rounding the weights shifts.
         equalised: whether the channels between layers were given like ranges first.
         adaround: whether weights are rounded for the least change of the output, not to the nearest integer.
-        weight_bits: 8, or 7 for ONNX Runtime on a CPU without VNNI.
-        activation_bits: 8, or 7 for TorchScript on a CPU without VNNI.
+        weight_bits: 8, or 7 for a CPU without VNNI.
         keep: layers that stay float, with the reason.
     """
 
@@ -63,7 +62,6 @@ class Choice:
     equalised: bool = False
     adaround: bool = False
     weight_bits: int = 8
-    activation_bits: int = 8
     keep: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -72,6 +70,5 @@ class Choice:
         parts += ["equalised"] if self.equalised else []
         parts += ["AdaRound"] if self.adaround else []
         parts += ["7-bit weights"] if self.weight_bits == 7 else []
-        parts += ["7-bit activations"] if self.activation_bits == 7 else []
         parts += ["first and last layer float"] if ENDS in self.keep.values() else []
         return ", ".join(parts)

@@ -107,7 +107,7 @@ def rungs_for(base: Choice, layers: Sequence[Layer]) -> tuple[Choice, ...]:
         if rung.keep and not (ends and left / total >= INT8_AT_LEAST):
             continue
         keep = {**base.keep, **ends} if rung.keep else base.keep
-        found.append(replace(rung, weight_bits=base.weight_bits, activation_bits=base.activation_bits, keep=keep))
+        found.append(replace(rung, weight_bits=base.weight_bits, keep=keep))
     return tuple(found)
 
 

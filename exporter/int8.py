@@ -99,8 +99,7 @@ def decide(
         choice = read_plan(options.plan, calibrated)
         own = equalised(calibrated, model.spec) if choice.equalised else calibrated
         return Decided(choice, own, {"plan": str(options.plan), **_as_mapping(choice)}, calibrated.notes)
-    base = suitable(backend.name, cpu_flags())
-    base = replace(base, weight_bits=options.weight_bits or base.weight_bits)
+    base = Choice(weight_bits=options.weight_bits or suitable_bits(backend.name, cpu_flags()))
     table = calibrated.table
     record: dict[str, object] = {
         "calibration": {"images": table.images, "data": table.data, "weights": table.weights},
@@ -185,7 +184,6 @@ def read_plan(path: Path, calibrated: Calibrated) -> Choice:
             equalised=made.get("equalised", False),
             adaround=made.get("adaround", False),
             weight_bits=made["weight_bits"],
-            activation_bits=made.get("activation_bits", 8),
             keep={name: layer["reason"] or "plan" for name, layer in plan.items() if layer["precision"] != "int8"},
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -205,20 +203,14 @@ def _as_mapping(choice: Choice) -> dict[str, object]:
         "equalised": choice.equalised,
         "adaround": choice.adaround,
         "weight_bits": choice.weight_bits,
-        "activation_bits": choice.activation_bits,
         "kept_float": len(choice.keep),
     }
 
 
-def suitable(backend: str, flags: frozenset[str]) -> Choice:
-    """The bits that suit a CPU: on x86 without VNNI or AMX, kernels add pairs of products in 16 bits, which saturate.
-
-    ONNX Runtime's are then given 7-bit weights, TorchScript's 7-bit activations, which is what torch's own tools do.
-    """
-    short = 7 if "sse2" in flags and not flags & {"avx512_vnni", "avx_vnni", "amx_int8"} else 8
-    return Choice(
-        weight_bits=short if backend == "onnx" else 8, activation_bits=short if backend == "torchscript" else 8
-    )
+def suitable_bits(backend: str, flags: frozenset[str]) -> int:
+    """7-bit weights where a runtime's kernels would add pairs of products in 16 bits: x86 without VNNI or AMX."""
+    vnni = flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
+    return 7 if backend in ("onnx", "torchscript") and "sse2" in flags and not vnni else 8
 
 
 def cpu_flags() -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..atomic import claim, staged
+from ..calibration.choice import Choice
 from ..config import to_json
 from ..errors import UsageError
 from ..models.data.dataset import Dataset, batches
@@ -16,7 +17,7 @@ from ..models.preprocess import normalise
 from .backends import get_backend
 from .calibrate import BATCH, calibrate
 from .costs import Costs, measure_costs
-from .int8 import cpu_flags, suitable
+from .int8 import cpu_flags, suitable_bits
 
 if TYPE_CHECKING:
     from ..models.sources import Model
@@ -63,7 +64,7 @@ def sensitivity(
     chosen = np.random.default_rng(seed).permutation(len(data.val))[:compared]
     split = data.val.take(np.sort(chosen))
     made = [normalise(pixels, model.spec.preprocess) for pixels, _ in batches(split, model.spec.preprocess, BATCH)]
-    choice = suitable(target, cpu_flags())
+    choice = Choice(weight_bits=suitable_bits(target, cpu_flags()))
     costs = measure_costs(backend, model, calibrated, choice, np.concatenate(made), progress)
     notes = calibrated.notes
     if not model.meaningful:

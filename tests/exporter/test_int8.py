@@ -21,7 +21,7 @@ from zoo.exporter.checks.check import check
 from zoo.exporter.climb import Judge, climb, make_judge, rungs_for
 from zoo.exporter.export import export
 from zoo.exporter.faster import Timed, candidates, fastest, measure
-from zoo.exporter.int8 import Int8Options, decide, suitable
+from zoo.exporter.int8 import Int8Options, decide, suitable_bits
 from zoo.models.data.dataset import Dataset
 from zoo.models.sources import resolve
 
@@ -141,9 +141,9 @@ def test_labels_that_do_not_belong_are_not_judged_by(few_digits: Dataset) -> Non
 
 def test_seven_bits_where_there_is_no_vnni() -> None:
     old, new = frozenset({"sse2", "avx2"}), frozenset({"sse2", "avx512_vnni"})
-    assert suitable("onnx", old) == Choice(weight_bits=7)
-    assert suitable("torchscript", old) == Choice(activation_bits=7)
-    assert suitable("onnx", new) == suitable("torchscript", frozenset({"asimd"})) == suitable("trt", old) == Choice()
+    assert [suitable_bits(name, old) for name in ("onnx", "torchscript", "trt")] == [7, 7, 8]
+    assert [suitable_bits(name, new) for name in ("onnx", "torchscript", "trt")] == [8, 8, 8]
+    assert suitable_bits("onnx", frozenset({"asimd"})) == 8
 
 
 def test_rungs_keep_what_was_decided_and_half_of_the_macs() -> None:
