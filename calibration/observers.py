@@ -81,6 +81,12 @@ class Seen:
         self.elements += elements
         self.channel_mean = self.channel_mean + (total - elements * self.channel_mean) / self.elements
 
+    def clipped(self, span: Range) -> float:
+        """The share of the values seen that lie outside a range, by the middles of the histogram's bins."""
+        middles = _centres(self)
+        outside = (middles < span[0]) | (middles > span[1])
+        return float(self.histogram[outside].sum() / max(1, self.histogram.sum()))
+
     def range(self, method: Method = "minmax", *, symmetric: bool = False) -> Range:
         """The range to quantise, always with zero in it; symmetric: (-a, a).
 

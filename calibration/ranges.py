@@ -61,8 +61,7 @@ class RangeTable:
         """
         from safetensors.numpy import save_file
 
-        claim(folder, FILES, '"edges"', "ranges")
-
+        claim_place(folder)
         head = {
             "format": FORMAT, "images": self.images, "weights": self.weights, "data": self.data,
             "edges": {
@@ -106,6 +105,11 @@ class RangeTable:
             raise IntegrityError(
                 f"{folder}: the ranges are corrupt ({one_line(error)})", fix="calibrate again"
             ) from error
+
+
+def claim_place(folder: Path) -> None:
+    """Raise UsageError for a folder that `RangeTable.save` would not write to: before the minutes of collecting."""
+    claim(folder, FILES, '"edges"', "ranges")
 
 
 @dataclass

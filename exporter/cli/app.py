@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import build, check, doctor, evaluate, export, lint, listing, predict, sensitivity, train
+from . import build, calibrate, check, doctor, evaluate, export, lint, listing, predict, sensitivity, train
 
 app = typer.Typer(
     name="zoo",
@@ -21,6 +21,7 @@ app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("calibrate")(calibrate.calibrate)
 app.command("sensitivity")(sensitivity.sensitivity)
 app.command("export")(export.export)
 app.command("lint")(lint.lint)
