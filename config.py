@@ -30,11 +30,19 @@ def near(word: str, choices: typing.Iterable[str]) -> str:
 
 
 def cache_folder() -> Path:
-    """Where zoo keeps what it may lose: ZOO_CACHE, else XDG_CACHE_HOME/zoo, else ~/.cache/zoo."""
+    """Where zoo keeps what it may lose: ZOO_CACHE, else XDG_CACHE_HOME/zoo, else ~/.cache/zoo.
+
+    Raises:
+        OSError: this user has no home.
+    """
     own = os.environ.get("ZOO_CACHE")
     if own:
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "zoo"  # noqa: PTH111 - no error without a home
+    other = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(other or Path("~/.cache").expanduser()) / "zoo"
+    except RuntimeError as error:
+        raise FileNotFoundError("no home") from error
 
 
 def from_mapping(cls: type[T], data: object, where: str) -> T:

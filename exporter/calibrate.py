@@ -121,8 +121,9 @@ def _collect_once(
     for batch in images():
         data.update(np.ascontiguousarray(batch).data)
     parts = (str(FORMAT), str(torch.__version__), weights, data.hexdigest(), *sorted(edges))
-    place = cache_folder() / "ranges" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     try:
+        place = cache_folder() / "ranges" / name
         found = RangeTable.load(place)
         if (found.weights, found.data) == (weights, data.hexdigest()):
             if told is not None:
@@ -132,6 +133,7 @@ def _collect_once(
         pass
     table = collect(program, edges, images(), device=device, progress=told, weights=weights)
     try:
+        place = cache_folder() / "ranges" / name
         shutil.rmtree(place, ignore_errors=True)  # what could not be read
         table.save(place)
         _forget_oldest(place.parent)

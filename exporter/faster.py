@@ -96,6 +96,7 @@ def measure(
     graphs: Mapping[str, bytes],
     shape: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
+    suffix: str = ".onnx",
 ) -> dict[str, list[float]]:
     """Float time over each graph's time, one ratio a round; medians of a round's runs, batch of one.
 
@@ -105,7 +106,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         paths: dict[str, Path] = {}
         for index, (name, content) in enumerate((("", reference), *graphs.items())):
-            paths[name] = Path(folder) / f"{index}.onnx"
+            paths[name] = Path(folder) / f"{index}{suffix}"
             paths[name].write_bytes(content)
         ratios: dict[str, list[float]] = {name: [] for name in graphs}
         order = list(paths)
@@ -126,15 +127,28 @@ def fastest(
     render: Callable[[frozenset[str]], bytes],
     shape: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
+    reference: bytes | None = None,
+    suffix: str = ".onnx",
 ) -> tuple[Timed, list[Timed]]:
-    """The fastest division and all that were timed; all in int8 is taken at once where it is clearly faster."""
+    """The fastest division and all that were timed; all in int8 is taken at once where it is clearly faster.
+
+    Args:
+        graph: the float graph, which tells the divisions there are.
+        layers: its compute layers.
+        render: a file with these layers float.
+        shape: of one image.
+        progress: is told rounds done, rounds in all.
+        reference: the float file, where it is not the graph.
+        suffix: of the files: .onnx or .pt.
+    """
     found = candidates(graph, layers)
-    reference = graph.SerializeToString()
+    if reference is None:
+        reference = graph.SerializeToString()
     first = next(iter(found))
     total = sum(layer.macs for layer in layers) or 1
 
     def timed(names: Sequence[str]) -> list[Timed]:
-        ratios = measure(reference, {name: render(found[name]) for name in names}, (1, *shape), progress)
+        ratios = measure(reference, {name: render(found[name]) for name in names}, (1, *shape), progress, suffix)
         return [
             Timed(
                 name, found[name], statistics.median(ratios[name]), min(ratios[name]), max(ratios[name]),

@@ -17,7 +17,7 @@ from ..calibration.observers import METHODS
 from ..config import read_json
 from ..errors import UsageError, one_line
 from ..models.data.dataset import Dataset
-from .backends.base import Backend, Runner
+from .backends.base import Backend, Runner, Timing
 from .backends.graph import list_layers
 from .backends.onnx import OrtRunner
 from .calibrate import Progress, equalised
@@ -105,8 +105,8 @@ def decide(
         "calibration": {"images": table.images, "data": table.data, "weights": table.weights},
     }
     notes = calibrated.notes
-    if options.never_slower and backend.name == "onnx":
-        base, timed = _never_slower(model, calibrated, base, tell, progress)
+    if options.never_slower and (timing := backend.timing(model, calibrated)) is not None:
+        base, timed = _never_slower(timing, model, calibrated, base, tell, progress)
         record["timed"] = [str(one) for one in timed]
         best = max(timed, key=lambda one: one.ratio)
         notes = (*notes, f"int8: {best}")
@@ -144,24 +144,19 @@ def decide(
 
 
 def _never_slower(
+    timing: Timing,
     model: Model,
     calibrated: Calibrated,
     base: Choice,
     tell: Callable[[str], None] | None,
     progress: Progress | None,
 ) -> tuple[Choice, list[Timed]]:
-    from ..calibration.targets import onnx as target
-
-    graph = target.prepare(calibrated.graph)
-    layers = list_layers(graph)
-    names = [layer.name for layer in layers]
-
     def render(keep: frozenset[str]) -> bytes:
-        choice = replace(base, keep=dict.fromkeys(keep, ""))
-        return target.render(graph, calibrated.table, names, choice).SerializeToString()
+        return timing.render(replace(base, keep=dict.fromkeys(keep, "")))
 
     told = None if progress is None else lambda done, total: progress("timing int8", done, total)
-    best, timed = fastest(graph, layers, render, model.spec.input, told)
+    layers = list_layers(calibrated.graph)
+    best, timed = fastest(calibrated.graph, layers, render, model.spec.input, told, timing.reference, timing.suffix)
     if tell is not None:
         for one in timed:
             tell(f"int8, {one}")

@@ -226,6 +226,21 @@ def split(batch: npt.NDArray[np.float32], sizes: Batch | None) -> list[npt.NDArr
     return parts
 
 
+@dataclass(frozen=True)
+class Timing:
+    """Files to time in processes of their own.
+
+    Attributes:
+        reference: the float export.
+        render: an int8 export with a choice.
+        suffix: of the files.
+    """
+
+    reference: bytes
+    render: Callable[[Choice], bytes]
+    suffix: str
+
+
 class Backend(abc.ABC):
     """Exports to a format and runs the result.
 
@@ -360,6 +375,11 @@ class Backend(abc.ABC):
     def rehearse(self, artifact: Artifact) -> Runner | None:
         """A runner for what an artifact that is not built yet holds, on this machine's CPU; None where nothing can."""
         del artifact
+        return None
+
+    def timing(self, model: Model, calibrated: Calibrated) -> Timing | None:
+        """What int8 is timed by on this machine's CPU against float; None where that tells nothing."""
+        del model, calibrated
         return None
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:

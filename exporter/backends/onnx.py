@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ...errors import IntegrityError, UnavailableError, one_line
 from ...models.spec import ModelSpec
 from ..artifact import Artifact, Batch, Layer, Precision, Receipt
-from .base import Available, Backend, ExportOptions, Logits, Progress, Runner, Unavailable, Written
+from .base import Available, Backend, ExportOptions, Logits, Progress, Runner, Timing, Unavailable, Written
 from .graph import (
     INPUT,
     OUTPUT,
@@ -67,6 +67,13 @@ class Onnx(Backend):
             batch=batch,
             plan=list_layers(proto),
         )
+
+    def timing(self, model: Model, calibrated: Calibrated) -> Timing:
+        """The rendered graph against the float one."""
+        from ...calibration.targets import onnx as target
+
+        reference = target.prepare(calibrated.graph).SerializeToString()
+        return Timing(reference, lambda choice: _render(calibrated, choice).SerializeToString(), ".onnx")
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
         """The rendered graph in a session."""

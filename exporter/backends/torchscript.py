@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...errors import IntegrityError, UsageError, one_line
 from ...models.spec import ModelSpec
 from ..artifact import Artifact, Layer, Precision, Receipt
-from .base import Available, Backend, ExportOptions, Progress, Runner, Unavailable, Written
+from .base import Available, Backend, ExportOptions, Progress, Runner, Timing, Unavailable, Written
 from .eager import torch_available
 from .graph import list_layers
 
@@ -50,25 +50,8 @@ class TorchScript(Backend):
             typed = render(options.calibrated, options.choice)
         else:
             typed = in_precision(module, options.precision)
-        example = torch.randn(2, *spec.input, generator=torch.Generator().manual_seed(0))
-        try:
-            with warnings.catch_warnings(), torch.inference_mode():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                warnings.simplefilter("ignore", FutureWarning)
-                # of a quantised module the scales are buffers that become constants, as they should
-                own = "error" if options.calibrated is None else "ignore"
-                warnings.simplefilter(own, torch.jit.TracerWarning)
-                traced: Any = torch.jit.trace(typed, example, check_trace=False)
-                frozen = torch.jit.freeze(traced.eval())
-                torch.jit.save(frozen, made := io.BytesIO())  # to a full disk torch would abort the process
-        except torch.jit.TracerWarning as error:
-            raise UsageError(
-                f"{spec.name} depends on its input in a way that a trace cannot hold: {one_line(error)}",
-                fix="write it without Python control flow on tensors",
-            ) from error
-        except (RuntimeError, torch.jit.TracingCheckError) as error:
-            raise UsageError(f"{spec.name} cannot be traced: {one_line(error)}") from error
-        (folder / MODEL).write_bytes(made.getvalue())
+        frozen, content = script(typed, spec, strict=options.calibrated is None)
+        (folder / MODEL).write_bytes(content)
         plan = _plan(frozen, options.calibrated) if options.calibrated is not None else ()
         notes = ("fp16 TorchScript is for GPUs: on a CPU it is many times slower than fp32",)
         return Written(
@@ -78,6 +61,15 @@ class TorchScript(Backend):
             notes=notes if options.precision == "fp16" else (),
             plan=plan,
         )
+
+    def timing(self, model: Model, calibrated: Calibrated) -> Timing:
+        """The traced int8 module against the traced float one."""
+        from ...calibration.targets.torchscript import render
+
+        def file_of(choice: Choice) -> bytes:
+            return script(render(calibrated, choice), model.spec, strict=False)[1]
+
+        return Timing(script(calibrated.module, model.spec)[1], file_of, ".pt")
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
         """The converted module, run eagerly: the kernels are those that the trace will call."""
@@ -116,6 +108,39 @@ class TorchScript(Backend):
         return ScriptRunner(str(artifact.folder), artifact.manifest.spec, module, device)
 
 
+def script(module: nn.Module, spec: ModelSpec, strict: bool = True) -> tuple[Any, bytes]:
+    """A module traced and frozen, and its file.
+
+    Args:
+        module: in eval mode on the CPU.
+        spec: its input.
+        strict: refuse a trace that depends on its input. Of a quantised module the scales are buffers that become
+            constants, as they should, and torch warns of each.
+
+    Raises:
+        UsageError: it cannot be traced.
+    """
+    import torch
+
+    example = torch.randn(2, *spec.input, generator=torch.Generator().manual_seed(0))
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("error" if strict else "ignore", torch.jit.TracerWarning)
+            traced: Any = torch.jit.trace(module, example, check_trace=False)
+            frozen = torch.jit.freeze(traced.eval())
+            torch.jit.save(frozen, made := io.BytesIO())  # to a full disk torch would abort the process
+    except torch.jit.TracerWarning as error:
+        raise UsageError(
+            f"{spec.name} depends on its input in a way that a trace cannot hold: {one_line(error)}",
+            fix="write it without Python control flow on tensors",
+        ) from error
+    except (RuntimeError, torch.jit.TracingCheckError) as error:
+        raise UsageError(f"{spec.name} cannot be traced: {one_line(error)}") from error
+    return frozen, made.getvalue()
+
+
 def _precisions(module: Any) -> list[str]:
     """What each convolution and matrix product of a frozen graph computes in, in the graph's order."""
     from .torch_common import NAMES
@@ -133,11 +158,9 @@ def _precisions(module: Any) -> list[str]:
 def _plan(frozen: Any, calibrated: Calibrated) -> tuple[Layer, ...]:
     """The compute layers of an int8 trace, with the MACs of the float graph's, which has them in the same order."""
     made, known = _precisions(frozen), list_layers(calibrated.graph)
-    macs = [layer.macs for layer in known] if len(known) == len(made) else [0] * len(made)
-    return tuple(
-        Layer(f"layer_{index}", known[index].op if len(known) == len(made) else "", precision, macs[index])
-        for index, precision in enumerate(made)
-    )
+    if len(known) != len(made):
+        return tuple(Layer(f"layer_{index}", "", precision) for index, precision in enumerate(made))
+    return tuple(replace(one, precision=precision) for one, precision in zip(known, made, strict=True))
 
 
 def _is_constant_tensor(value: Any) -> bool:

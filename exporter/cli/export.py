@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from ...errors import UsageError, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, error_mapping, need_torch, parse_input
 
 if TYPE_CHECKING:
+    from ..artifact import Layer
     from ..export import Exported
 
 
@@ -97,6 +98,8 @@ def export(
     def show() -> None:
         table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, rows)))
         notes([note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]])
+        for row in rows:
+            notes(stay_float(row.artifact.manifest.plan, str(row.folder)) if row.artifact else [])
 
     made = [str(row.folder) for row in rows if row.artifact and row.artifact.manifest.built]
     left = [str(row.folder) for row in rows if row.artifact and not row.artifact.manifest.built]
@@ -146,6 +149,22 @@ def as_mapping(row: Exported) -> dict[str, object]:
         "receipt": vars(receipt) if receipt else None,
         "notes": list(row.artifact.manifest.notes),
     }
+
+
+def stay_float(plan: Sequence[Layer], name: str) -> list[str]:
+    """Lines that say which layers of an int8 plan are not int8, and why; none for a plan that is int8 throughout."""
+    others = [layer for layer in plan if layer.precision != "int8"]
+    if not others or len(others) == len(plan):
+        return []
+    total = sum(layer.macs for layer in plan) or 1
+    share = 1 - sum(layer.macs for layer in others) / total
+    lines = [f"{name}: {share:.0%} of the MACs in int8, {len(others)} of {len(plan)} layers are not:"]
+    for reason in dict.fromkeys(layer.reason for layer in others):
+        same = [layer for layer in others if layer.reason == reason]
+        named = ", ".join(layer.name for layer in same[:4]) + (f" and {len(same) - 4} more" if len(same) > 4 else "")
+        part = sum(layer.macs for layer in same) / total
+        lines.append(f"{named} ({part:.0%} of the MACs): {reason or 'no integer kernel takes it'}")
+    return lines
 
 
 def cells(row: Exported) -> list[str]:

@@ -156,7 +156,30 @@ def test_rungs_keep_what_was_decided_and_half_of_the_macs() -> None:
     assert set(ends.keep) == {"a", "b", "z"}
 
 
+def test_what_stays_float_is_said_with_its_reason() -> None:
+    from zoo.exporter.cli.export import stay_float
+
+    plan = [Layer("a", "Conv", "int8", 60), Layer("b", "Conv", "fp32", 30, "slow"), Layer("c", "Gemm", "fp32", 10)]
+    first, slow, unknown = stay_float(plan, "here")
+    assert "60% of the MACs in int8, 2 of 3 layers" in first
+    assert slow == "b (30% of the MACs): slow"
+    assert unknown.startswith("c (10% of the MACs): no integer kernel")
+    assert stay_float(plan[:1], "here") == []
+
+
 class TestNeverSlower:
+    def test_torchscript_is_timed_too(self, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+        from zoo.exporter.backends import get_backend
+
+        monkeypatch.setattr(faster, "ROUNDS", 1)
+        monkeypatch.setattr(faster, "RUNS", 3)
+        model = tiny_model()
+        calibrated = calibrate(model, few_digits, images=100)
+        decided = decide(get_backend("torchscript"), model, few_digits, calibrated, Int8Options(images=100))
+        (told,) = decided.record["timed"]
+        assert told.startswith("all layers int8: ")
+        assert "100% of MACs int8" in told
+
     def test_networks_without_islands_have_one_candidate(self) -> None:
         model = tiny_model("resnet18")
         graph = export_graph(model.module, model.spec, "fp32", Batch(1, 4, 8))
@@ -181,7 +204,9 @@ class TestNeverSlower:
         layers = list_layers(graph)
         speeds = {"all layers int8": 0.7, "dense layers int8": 1.1}
         monkeypatch.setattr(
-            faster, "measure", lambda _ref, graphs, _shape, _told: {name: [speeds.get(name, 0.9)] for name in graphs}
+            faster,
+            "measure",
+            lambda _ref, graphs, *_more: {name: [speeds.get(name, 0.9)] for name in graphs},
         )
         best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
         assert best.name == "dense layers int8"

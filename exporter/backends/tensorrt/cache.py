@@ -20,7 +20,7 @@ def read_cache(here: Platform) -> bytes:
     """What earlier builds measured on such a machine; nothing when there were none, or it cannot be read."""
     try:
         return cache_path(here).read_bytes()
-    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
+    except OSError:
         return b""
 
 
@@ -30,6 +30,6 @@ def write_cache(here: Platform, content: bytes) -> str:
         path = cache_path(here)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_file(path, content)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         return f"the timing cache could not be kept ({error}); set ZOO_CACHE to a folder that can be written"
     return ""
