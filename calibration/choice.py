@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .adaround import Rounder
-from .observers import Method
-from .ranges import RangeTable
+from .ranges import Method, RangeTable
 
 if TYPE_CHECKING:
     import onnx

@@ -11,12 +11,13 @@ reached it is left alone, and no other one is brought nearer to it than that.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from .aten import kind, only_reader, parameters
 
 if TYPE_CHECKING:
     import torch
@@ -133,29 +134,29 @@ def find_pairs(program: torch.export.ExportedProgram) -> tuple[Pair, ...]:
     names = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
     found: list[Pair] = []
     for node in program.graph.nodes:
-        if _kind(node) not in _COMPUTE:
+        if kind(node) not in _COMPUTE:
             continue
-        weight, bias = _parameters(node, names)
-        if not weight or (_kind(node) == "conv2d" and _grouped(node)):
+        weight, bias = parameters(node, names)
+        if not weight or (kind(node) == "conv2d" and _grouped(node)):
             continue
         first, ceiling, edge = (weight, *bias), None, node.name
-        at = _only_reader(node)
-        while at is not None and _kind(at) in _COMMUTING:
-            if _kind(at) == "_native_batch_norm_legit_no_training":
+        at = only_reader(node)
+        while at is not None and kind(at) in _COMMUTING:
+            if kind(at) == "_native_batch_norm_legit_no_training":
                 first = tuple(names[str(one)] for one in at.args[1:3] if str(one) in names)
-            elif _kind(at) in ("hardtanh", "clamp"):
+            elif kind(at) in ("hardtanh", "clamp"):
                 bounds: Any = [*at.args[1:], None, None]
                 low, high = bounds[:2]
                 if low != 0 or high is None:  # a clip below zero does not commute
                     break
                 ceiling = float(high)
-            if _kind(at) in ("relu", "hardtanh", "clamp", "getitem"):
+            if kind(at) in ("relu", "hardtanh", "clamp", "getitem"):
                 edge = at.name
-            at = _only_reader(at)
-        if at is None or _kind(at) not in _COMPUTE or not first:
+            at = only_reader(at)
+        if at is None or kind(at) not in _COMPUTE or not first:
             continue
-        second, _ = _parameters(at, names)
-        if second and not (_kind(at) == "conv2d" and _grouped(at)):
+        second, _ = parameters(at, names)
+        if second and not (kind(at) == "conv2d" and _grouped(at)):
             found.append(Pair(first, second, edge, ceiling))
     return tuple(found)
 
@@ -165,22 +166,3 @@ def _grouped(node: torch.fx.Node) -> bool:
     args: Any = node.args
     groups, shape = args[6] if len(args) > 6 else 1, args[1].meta["val"].shape
     return bool(groups != 1 and not (shape[1] == 1 and groups == shape[0]))
-
-
-def _kind(node: torch.fx.Node) -> str:
-    """An operator's name without namespace and overload."""
-    target: Any = node.target
-    return (
-        getattr(target, "__name__", str(target)).removesuffix("_").split(".")[0] if node.op == "call_function" else ""
-    )
-
-
-def _only_reader(node: torch.fx.Node) -> torch.fx.Node | None:
-    readers = list(node.users)
-    return readers[0] if len(readers) == 1 else None
-
-
-def _parameters(node: torch.fx.Node, names: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Names of a layer's weight and bias in the module."""
-    weight, bias = (str(one) for one in [*node.args[1:3], None][:2])
-    return names.get(weight, ""), ((names[bias],) if bias in names else ())

@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
-METHODS: tuple[Method, ...] = get_args(Method)
+Statistic = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
+METHODS: tuple[Statistic, ...] = get_args(Statistic)
 BINS = 4096  # over [-bound, bound]: a tensor that is never negative has half of them
 PERCENTILE = 99.999
 MOMENTUM = 0.01  # of the moving average; torch.ao.quantization's and Jacob et al. 2018's choice
@@ -87,7 +87,7 @@ class Seen:
         outside = (middles < span[0]) | (middles > span[1])
         return float(self.histogram[outside].sum() / max(1, self.histogram.sum()))
 
-    def range(self, method: Method = "minmax", *, symmetric: bool = False) -> Range:
+    def range(self, method: Statistic = "minmax", *, symmetric: bool = False) -> Range:
         """The range to quantise, always with zero in it; symmetric: (-a, a).
 
         minmax: the extremes (Jacob et al. 2018, arXiv 1712.05877).

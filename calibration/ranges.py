@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,13 @@ import numpy.typing as npt
 from ..atomic import claim, staged
 from ..config import to_json
 from ..errors import IntegrityError, UsageError, one_line
-from .observers import BINS, Method, Range, Seen
+from .observers import BINS, Range, Seen
 
 if TYPE_CHECKING:
     import torch
 
+Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy", "learned"]
+ALL_METHODS: tuple[Method, ...] = get_args(Method)
 FORMAT = 1
 FILES = ("ranges.json", "ranges.safetensors")
 _ARRAYS = ("histogram", "channel_low", "channel_high", "channel_mean")
@@ -38,19 +40,30 @@ class RangeTable:
         images: how many were seen.
         weights: hash of the model's weights.
         data: hash of the images.
+        learned: ranges that training with fake quantisation settled on, of the edges that it rounded.
     """
 
     edges: dict[str, Seen]
     images: int
     weights: str = ""
     data: str = ""
+    learned: Mapping[str, Range] = field(default_factory=dict)
 
     def range(self, edge: str, method: Method = "minmax", *, symmetric: bool = False) -> Range:
-        """The range of an edge; raises UsageError for one that was not collected."""
+        """The range of an edge; raises UsageError for one that was not collected.
+
+        learned: what training found; the extremes, for an edge that it did not round.
+        """
         if edge not in self.edges:
             raise UsageError(
                 f"no range of {edge} was collected, only of {len(self.edges)} others", fix="calibrate again"
             )
+        if method == "learned":
+            if edge in self.learned:
+                low, high = self.learned[edge]
+                largest = max(-low, high)
+                return (-largest, largest) if symmetric else (low, high)
+            method = "minmax"
         return self.edges[edge].range(method, symmetric=symmetric)
 
     def save(self, folder: Path) -> None:

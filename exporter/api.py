@@ -32,6 +32,7 @@ def train(
     device: str = "cpu",
     seed: int = 0,
     overwrite: bool = False,
+    qat: str | None = None,
     **values: Any,
 ) -> Any:
     """Train a classifier as `zoo train` does, and return what run.json holds.
@@ -46,20 +47,19 @@ def train(
         device: "cpu" or "cuda".
         seed: of initialisation, order and augmentation.
         overwrite: replace the run in `out`.
+        qat: a target (onnx, torchscript, trt) to train with fake quantisation for, from `weights`.
         **values: of the recipe, such as epochs=3 or lr=0.05.
 
     Raises:
         UsageError, UnavailableError, IntegrityError: as the command.
     """
     from ..models.data.catalog import open_data
-    from ..models.sources import SourceOptions, new_model
     from ..models.training.loop import train as train_model
-    from ..models.training.recipe import default_recipe, load_recipe
-    from ..models.training.setup import spec_for_training, stem_arguments
+    from .training import Asked, set_up
 
     dataset = open_data(data)
-    spec = spec_for_training(source, dataset, None)
-    settings = load_recipe(recipe or default_recipe(spec.input[1], len(dataset.train)), **values)
-    options = SourceOptions(weights=weights, arguments=stem_arguments(source, stem, spec), seed=seed)
-    model = new_model(source, spec, options)
-    return train_model(model, dataset, settings, Path(out), device=device, seed=seed, overwrite=overwrite)
+    made = set_up(Asked(source, weights, recipe, (), values, None, stem, seed, qat), dataset)
+    return train_model(
+        made.model, dataset, made.recipe, Path(out), device=device, seed=seed, overwrite=overwrite, parent=made.parent,
+        standin=made.standin,
+    )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,10 @@ def calibrate(
             yield normalise(pixels, model.spec.preprocess)
 
     told = None if progress is None else lambda done: progress("calibrating", done, len(chosen))
-    return _calibrated(model.module, model.spec, prepared, device, told, (*notes, *more))
+    made = _calibrated(model.module, model.spec, prepared, device, told, (*notes, *more))
+    if model.learned is None:
+        return made
+    return replace(made, table=replace(made.table, learned=model.learned.ranges))
 
 
 def equalised(calibrated: Calibrated, spec: ModelSpec, device: str = "cpu") -> Calibrated:

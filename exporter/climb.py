@@ -97,12 +97,13 @@ def answers(judge: Judge, run: Run) -> Logits:
 def rungs_for(base: Choice, layers: Sequence[Layer]) -> tuple[Choice, ...]:
     """The rungs for a model: bits and kept layers of `base`, and the names of its first and last layer.
 
+    Ranges that a training learned come before all others.
     That policy is left out where it would leave less than half of the MACs to int8.
     """
     ends = {one.name: ENDS for one in (layers[0], layers[-1]) if one.name not in base.keep} if layers else {}
     total = sum(layer.macs for layer in layers) or 1
     left = sum(layer.macs for layer in layers if layer.name not in {**base.keep, **ends})
-    found: list[Choice] = []
+    found = [base] if base.method == "learned" else []
     for rung in RUNGS:
         if rung.keep and not (ends and left / total >= INT8_AT_LEAST):
             continue

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..calibration.choice import Calibrated, Choice
 from ..calibration.images import DEFAULT_IMAGES
-from ..calibration.observers import METHODS
+from ..calibration.ranges import ALL_METHODS
 from ..config import read_json
 from ..errors import UsageError, one_line
 from ..models.data.dataset import Dataset
@@ -26,6 +26,7 @@ from .costs import hold_drop, measure_costs
 from .faster import Timed, fastest
 
 if TYPE_CHECKING:
+    from ..models.runs import Learned
     from ..models.sources import Model
 
 COMPARED = 64  # images that a layer's cost is measured on
@@ -99,12 +100,12 @@ def decide(
         choice = read_plan(options.plan, calibrated)
         own = equalised(calibrated, model.spec) if choice.equalised else calibrated
         return Decided(choice, own, {"plan": str(options.plan), **_as_mapping(choice)}, calibrated.notes)
-    base = Choice(weight_bits=options.weight_bits or suitable_bits(backend.name, cpu_flags()))
+    base, extra = starting_choice(backend.name, model.learned, options.weight_bits)
     table = calibrated.table
     record: dict[str, object] = {
         "calibration": {"images": table.images, "data": table.data, "weights": table.weights},
     }
-    notes = calibrated.notes
+    notes = (*calibrated.notes, *extra)
     if options.never_slower and (timing := backend.timing(model, calibrated)) is not None:
         base, timed = _never_slower(timing, model, calibrated, base, tell, progress)
         record["timed"] = [str(one) for one in timed]
@@ -186,7 +187,9 @@ def read_plan(path: Path, calibrated: Calibrated) -> Choice:
             f"{path} holds no int8 plan ({one_line(error)})", fix="give the artifact.json of one"
         ) from error
     known = {layer.name for layer in list_layers(calibrated.graph)}
-    if choice.method not in METHODS or set(plan) != known:
+    if choice.method == "learned" and not calibrated.table.learned:
+        raise UsageError(f"{path} was made with ranges that a training learned, and this model has none")
+    if choice.method not in ALL_METHODS or set(plan) != known:
         raise UsageError(f"{path} is the plan of another model: {len(set(plan) ^ known)} layers differ")
     return choice
 
@@ -200,6 +203,21 @@ def _as_mapping(choice: Choice) -> dict[str, object]:
         "weight_bits": choice.weight_bits,
         "kept_float": len(choice.keep),
     }
+
+
+def starting_choice(backend: str, learned: Learned | None, bits: int | None) -> tuple[Choice, tuple[str, ...]]:
+    """The cheapest way: what training with fake quantisation learned for this target, else min-max; and notes."""
+    suits = suitable_bits(backend, cpu_flags())
+    if learned is None:
+        return Choice(weight_bits=bits or suits), ()
+    if learned.target != backend:
+        note = f"trained with fake quantisation for {learned.target}: ranges for {backend} are calibrated"
+        return Choice(weight_bits=bits or suits), (note,)
+    bits = bits or learned.bits
+    more = () if bits == learned.bits else (f"trained for {learned.bits}-bit weights, exported with {bits}",)
+    if bits > suits:
+        more = (*more, f"{bits}-bit weights, as trained: on this CPU, which has no VNNI, sums of products may saturate")
+    return Choice("learned", weight_bits=bits), more
 
 
 def suitable_bits(backend: str, flags: frozenset[str]) -> int:

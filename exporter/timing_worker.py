@@ -1,8 +1,8 @@
 """Times an ONNX or TorchScript file on this machine's CPU, in a process of its own.
 
 `python -m zoo.exporter.timing_worker`: two runtimes in one process disturb each other, the spinning threads of one slow
-the other two- to threefold. Prints the milliseconds of each run as one JSON list; with `nodes`, the microseconds of each
-node of ONNX Runtime's optimised graph instead.
+the other two- to threefold. Prints the milliseconds of each run as one JSON list; with `nodes`, the microseconds of
+each node of ONNX Runtime's optimised graph instead.
 """
 
 from __future__ import annotations

@@ -42,6 +42,23 @@ class Reached:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What training with fake quantisation learned beside the weights.
+
+    Attributes:
+        target: whose rules were trained by.
+        bits: of the weights.
+        ranges: of the tensors that were rounded, by their name in the torch.export graph of the module.
+        accuracy: of the fake-quantised network, on what `reached` was measured on.
+    """
+
+    target: str
+    bits: int
+    ranges: dict[str, tuple[float, float]]
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class Run:
     """The content of run.json."""
 
@@ -56,6 +73,7 @@ class Run:
     seed: int = 0
     parent: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    learned: Learned | None = None
     format: int = FORMAT
 
 

@@ -22,7 +22,7 @@ from .factory import call_factory, refuse_foreign
 from .preprocess import Batch, prepare
 from .pretrained import Pretrained, from_timm, from_torchvision, imagenet_weights
 from .registry import MODELS, create_model, native_size
-from .runs import WEIGHTS, Origin, Reached, Run, is_run, newest_run, read_run
+from .runs import WEIGHTS, Learned, Origin, Reached, Run, is_run, newest_run, read_run
 from .spec import ModelSpec, imagenet_preprocess, numbered_labels
 
 Transform = Callable[[Image.Image], Batch]
@@ -62,6 +62,7 @@ class Model:
         meaningful: False for random weights, of which no accuracy is judged.
         reached: the accuracy that training measured, where there was one.
         notes: what was assumed or done on the way.
+        learned: what training with fake quantisation found.
     """
 
     spec: ModelSpec
@@ -72,6 +73,7 @@ class Model:
     meaningful: bool = True
     reached: Reached | None = None
     notes: tuple[str, ...] = ()
+    learned: Learned | None = None
 
 
 def resolve(source: str, options: SourceOptions | None = None) -> Model:
@@ -252,17 +254,18 @@ def _run(folder: Path, options: SourceOptions) -> Model:
     wanted = options.weights
     if wanted in (None, str(folder)):
         path, taken, reached, notes = folder / WEIGHTS, f"run {folder}", run.reached, ()
+        learned = run.learned
         loaded = weights_io.read(path)
     elif wanted in ("imagenet", "random"):
         raise UsageError(f"{folder} is a run and has its own weights", fix=f"leave --weights {wanted} out")
     else:
-        path, reached = Path(str(wanted)), None
+        path, reached, learned = Path(str(wanted)), None, None
         path = path / WEIGHTS if is_run(path) else path
         loaded = weights_io.read(path)
         taken, notes = f"file {path}", loaded.notes
     weights_io.fit(module, loaded.state, str(path))
     spec = run.spec
-    return Model(spec, module, run.origin, taken, _through(spec), reached=reached, notes=notes)
+    return Model(spec, module, run.origin, taken, _through(spec), reached=reached, notes=notes, learned=learned)
 
 
 def _published(source: str, options: SourceOptions, load: Callable[..., Pretrained]) -> Model:

@@ -20,7 +20,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.ao.quantization import QConfig, QConfigMapping
@@ -30,13 +29,10 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from ...errors import UnavailableError, UsageError, one_line
 from ..bias_correction import shift_of
 from ..choice import Calibrated, Choice
-from ..observers import Seen
 from ..quantize import channel_scales, from_int8, to_int8
-from ..ranges import observe
+from ..recognise import ALIKE, apart, known_edges, seen_by
 
 ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
-ALIKE = 1e-3  # of the spread: batch norm is folded in one graph and not in the other
-Print = tuple[tuple[int, ...], tuple[float, ...]]
 
 
 def render(calibrated: Calibrated, choice: Choice) -> nn.Module:
@@ -67,7 +63,7 @@ def render(calibrated: Calibrated, choice: Choice) -> nn.Module:
             ) from error
         edges = _recognise(prepared, calibrated, sample)
         for name, several in edges.items():
-            ranges = [edge.range(choice.method) for edge in several]
+            ranges = [calibrated.table.range(edge, choice.method) for edge in several]
             observer: Any = prepared.get_submodule(name)
             observer.min_val = torch.tensor(min(low for low, _ in ranges))
             observer.max_val = torch.tensor(max(high for _, high in ranges))
@@ -97,47 +93,28 @@ def _qconfig(bits: int) -> QConfig:
     return QConfig(activation=activation, weight=weight)
 
 
-def _recognise(prepared: nn.Module, calibrated: Calibrated, sample: Tensor) -> dict[str, list[Seen]]:
+def _recognise(prepared: nn.Module, calibrated: Calibrated, sample: Tensor) -> dict[str, list[str]]:
     """The edges behind each activation observer, by fingerprints of the same images."""
-    known: dict[str, Print] = {}
-    observe(calibrated.program, calibrated.sample, lambda name, tensor: known.__setitem__(name, _print(tensor)))
-    prints: dict[str, list[Print]] = defaultdict(list)  # an observer may stand at several places
-    hooks = [
-        part.register_forward_hook(lambda _part, given, _made, name=name: prints[name].append(_print(given[0])))
+    known = known_edges(calibrated.program, calibrated.sample)
+    observers = [
+        (name, part)
         for name, part in prepared.named_modules()
         if isinstance(part, MinMaxObserver) and not name.endswith("weight_fake_quant")
     ]
-    with torch.inference_mode():
-        prepared(sample)
-    for hook in hooks:
-        hook.remove()
-    found: dict[str, list[Seen]] = defaultdict(list)
+    prints = seen_by(observers, lambda: prepared(sample))
+    found: dict[str, list[str]] = defaultdict(list)
     for name, own in ((name, own) for name, several in prints.items() for own in several):
-        apart = {edge: _apart(own, other) for edge, other in known.items() if edge in calibrated.table.edges}
-        nearest = min(apart, key=lambda edge: apart[edge])
-        if apart[nearest] > ALIKE:
+        distance = {edge: apart(own, other) for edge, other in known.items() if edge in calibrated.table.edges}
+        nearest = min(distance, key=lambda edge: distance[edge])
+        if distance[nearest] > ALIKE:
             raise UsageError(
                 f"int8 for torchscript: tensor {name} of shape {own[0]} was not calibrated", fix="export int8 to onnx"
             )
-        found[name].append(calibrated.table.edges[nearest])
+        found[name].append(nearest)
     return found
 
 
-def _print(tensor: Tensor) -> Print:
-    values = tensor.detach().double()
-    low, high = torch.aminmax(values)
-    return tuple(values.shape), tuple(float(one) for one in (low, high, values.mean(), values.std()))
-
-
-def _apart(one: Print, other: Print) -> float:
-    """How far two fingerprints are apart, over the spread; rounding is all there is between those of one tensor."""
-    if int(np.prod(one[0])) != int(np.prod(other[0])):
-        return np.inf
-    low, high = other[1][:2]
-    return max(abs(a - b) for a, b in zip(one[1], other[1], strict=True)) / max(high - low, 1e-12)
-
-
-def _round(prepared: Any, edges: dict[str, list[Seen]], calibrated: Calibrated, choice: Choice) -> None:
+def _round(prepared: Any, edges: dict[str, list[str]], calibrated: Calibrated, choice: Choice) -> None:
     """AdaRound and bias correction before conversion, which finds each weight on the grid of its channel's scale."""
     layers = {
         node.input[1].removesuffix(".weight"): node.name
@@ -160,7 +137,8 @@ def _round(prepared: Any, edges: dict[str, list[Seen]], calibrated: Calibrated, 
             integers = to_int8(weight, scales, 0, bits)
         rounded = from_int8(integers, scales, 0)
         if choice.bias_correction:
-            shift = shift_of(weight, rounded, edges[source][0].channel_mean, getattr(inner, "groups", 1))
+            mean = calibrated.table.edges[edges[source][0]].channel_mean
+            shift = shift_of(weight, rounded, mean, getattr(inner, "groups", 1))
             before = inner.bias.detach() if inner.bias is not None else torch.zeros(len(weight))
             inner.bias = nn.Parameter(before - torch.from_numpy(shift).float())
         inner.weight = nn.Parameter(torch.from_numpy(rounded))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...errors import UsageError
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ def train(
     weights: Annotated[str | None, typer.Option(help="Start from a run, a file, or imagenet.")] = None,
     input_: Annotated[str | None, typer.Option("--input", help="CxHxW; else what suits the data.")] = None,
     stem: Annotated[str | None, typer.Option(help="paper or small; else small up to 64 pixels.")] = None,
+    qat: Annotated[
+        bool, typer.Option("--qat", help="Train with fake quantisation, from --weights; see docs/quantisation.md.")
+    ] = False,
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", help="With --qat: whose integers, onnx, torchscript or trt.", show_default="onnx"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; else runs/MODEL-DATA.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -37,25 +45,29 @@ def train(
     del debug, json
     need_torch("zoo train")
     from ...models.data.catalog import open_data
-    from ...models.runs import WEIGHTS, claim, is_run, read_run
-    from ...models.sources import SourceOptions, new_model
+    from ...models.runs import WEIGHTS, claim, read_run
     from ...models.training.loop import Watcher
     from ...models.training.loop import train as train_model
-    from ...models.training.recipe import default_recipe, load_recipe
-    from ...models.training.setup import spec_for_training, stem_arguments
     from ..report.console import notes, progress, say
+    from ..training import Asked, set_up
 
+    if for_ is not None and not qat:
+        raise UsageError("--for names whose integers --qat trains for", fix="add --qat, or leave --for out")
     where = choose_device(device)
     dataset = open_data(data, data_root)
-    spec = spec_for_training(source, dataset, parse_input(input_))
-    chosen = recipe or default_recipe(spec.input[1], len(dataset.train))
-    settings = load_recipe(chosen, set_ or (), epochs=epochs)
-    folder = out or Path("runs") / f"{spec.name}-{Path(data).name}"
+    made = set_up(
+        Asked(
+            source, weights, recipe, set_ or (), {"epochs": epochs}, parse_input(input_), stem, seed,
+            (for_ or "onnx") if qat else None,
+        ),
+        dataset,
+    )  # fmt: skip
+    model, settings = made.model, made.recipe
+    folder = out or made.folder
     claim(folder, resume=resume, overwrite=overwrite, dry=True)
-    options = SourceOptions(weights=weights, arguments=stem_arguments(source, stem, spec), seed=seed)
-    model = new_model(source, spec, options)
     notes((*dataset.notes, *model.notes))
-    say(f"{spec.name}: {model.weights}; {len(dataset.train)} images of {data}, recipe {chosen}")
+    how = f", fake quantisation for {made.standin.options.target}" if made.standin else ""
+    say(f"{model.spec.name}: {model.weights}; {len(dataset.train)} images of {data}, recipe {made.named}{how}")
 
     with progress("steps") as bar:
         watcher = Watcher(
@@ -63,13 +75,13 @@ def train(
             step=lambda epoch, total, step, steps: bar("training", epoch * steps + step, total * steps),
             epoch=lambda done: say(_line(done, settings.epochs)),
         )
-        parent = str(weights) if weights and is_run(Path(weights)) else ""
         run = train_model(
             model, dataset, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
-            parent=parent, watcher=watcher,
+            parent=made.parent, watcher=watcher, standin=made.standin,
         )  # fmt: skip
     reached = read_run(folder).reached
-    payload = {
+    unmatched = made.standin.unmatched if made.standin else ()
+    payload: dict[str, object] = {
         "run": str(folder),
         "weights": str(folder / WEIGHTS),
         "epochs": settings.epochs,
@@ -78,11 +90,20 @@ def train(
         "seconds": run.seconds,
         "device": run.device,
     }
+    after = "--to torchscript,onnx"
+    summary_of = ""
+    if run.learned is not None:
+        payload["qat"] = {
+            "target": run.learned.target, "accuracy": run.learned.accuracy, "ranges": len(run.learned.ranges),
+            "unmatched": list(unmatched),
+        }  # fmt: skip
+        after = f"--to {run.learned.target} --int8"
+        summary_of = f"; {run.learned.accuracy:.2%} with fake quantisation"
     summary = f"{reached.accuracy:.2%} of {reached.images} validation images right, {run.seconds:.0f} s on {run.device}"
     return Outcome(
         payload,
-        show=lambda: say(f"{folder}: {summary}", "bold"),
-        next=f"zoo export {folder} --to torchscript,onnx --data {data}",
+        show=lambda: say(f"{folder}: {summary}{summary_of}", "bold"),
+        next=f"zoo export {folder} {after} --data {data}",
     )
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from ..data.dataset import Dataset, Split, batches
 from ..runs import (
     CHECKPOINT,
     WEIGHTS,
+    Learned,
     Reached,
     Run,
     append_metrics,
@@ -61,6 +63,28 @@ class Watcher:
     epoch: Callable[[Epoch], None] = lambda _result: None
 
 
+class Standin(Protocol):
+    """Something that is trained in a module's place, such as its graph with fake quantisation (calibration/qat.py).
+
+    Attributes:
+        facts: what must agree when a training resumes.
+    """
+
+    facts: dict[str, Any]
+
+    def start(self, module: nn.Module) -> nn.Module:
+        """What is trained instead of the module, on the same device."""
+        ...
+
+    def at(self, share: float) -> None:
+        """This share of all steps is done."""
+        ...
+
+    def finish(self, module: nn.Module, accuracy: float) -> Learned:
+        """Hand the weights over to the module; what else was learned, by something of that accuracy."""
+        ...
+
+
 def train(
     model: Model,
     data: Dataset,
@@ -73,6 +97,7 @@ def train(
     overwrite: bool = False,
     parent: str = "",
     watcher: Watcher | None = None,
+    standin: Standin | None = None,
 ) -> Run:
     """Train a model and write a run folder.
 
@@ -87,6 +112,7 @@ def train(
         overwrite: replace the run in `out`.
         parent: the run that the weights came from, if any.
         watcher: is told of progress.
+        standin: is trained in the module's place.
 
     Raises:
         UsageError: no training images, a folder that is taken, a checkpoint of another training,
@@ -100,7 +126,7 @@ def train(
     claim(out, resume=resume, overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        run = _train(model, data, recipe, out, device, seed, resume, parent, watcher)
+        run = _train(model, data, recipe, out, device, seed, resume, parent, watcher, standin)
     except BaseException:
         restore_replaced(out)
         raise
@@ -118,13 +144,15 @@ def _train(
     resume: bool,
     parent: str,
     watcher: Watcher,
+    standin: Standin | None,
 ) -> Run:
     started = time.perf_counter()
     target = torch.device(device)
     arithmetic = choose_arithmetic(recipe.precision, hardware(target))
     watcher.start(f"{arithmetic.name} on {device}: {arithmetic.reason}")
 
-    module = model.module.to(device=target).to(memory_format=torch.channels_last)
+    module = model.module if standin is None else standin.start(model.module)
+    module = module.to(device=target).to(memory_format=torch.channels_last)
     feed = make_feed(data.train, model.spec.preprocess, recipe, target, seed)
     settle_norms(module, feed.steps)
     generator = torch.Generator(target).manual_seed(seed)
@@ -144,6 +172,7 @@ def _train(
         "data": data.name,
         "recipe": as_mapping(recipe),
         "seed": seed,
+        **(standin.facts if standin is not None else {}),
     }
     done = load_checkpoint(out / CHECKPOINT, module, optimiser, generator, facts) if resume else 0
     trim_metrics(out, done)
@@ -153,6 +182,8 @@ def _train(
         module.train()
         total, lr = torch.zeros((), device=target), 0.0
         for step, (images, labels) in enumerate(feed.epoch(epoch)):
+            if standin is not None:
+                standin.at((epoch * feed.steps + step) / (recipe.epochs * feed.steps))
             lr = cosine(epoch * feed.steps + step, recipe.epochs * feed.steps, recipe.lr, recipe.warmup)
             for group in optimiser.param_groups:
                 group["lr"] = lr
@@ -172,6 +203,11 @@ def _train(
         watcher.epoch(result)
         save_checkpoint(out / CHECKPOINT, module, optimiser, generator, {**facts, "epochs_done": epoch + 1})
 
+    learned = None
+    if standin is not None:
+        rounded = evaluate(module, data.val, model.spec.preprocess, target, arithmetic)
+        learned = standin.finish(model.module.to(target), rounded)
+        module = model.module
     module = module.to(memory_format=torch.contiguous_format).eval()
     final = evaluate(module, data.val, model.spec.preprocess, target, Arithmetic("fp32", None, "final"))
     weights_io.save(out / WEIGHTS, module)
@@ -187,6 +223,7 @@ def _train(
         seed=seed,
         parent=parent,
         versions={"torch": str(torch.__version__), "python": platform.python_version()},
+        learned=learned,
     )
     write_run(out, run)
     (out / CHECKPOINT).unlink(missing_ok=True)

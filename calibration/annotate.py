@@ -1,0 +1,114 @@
+"""Where fake quantisation goes for each target, on a torch.export graph: the same places as the target's own writer.
+
+    onnx         uint8 affine on what layers read and on what they write, behind their ReLU or clip; residual additions,
+                 concatenations and average pools between integer layers have a scale of their own
+    torchscript  the same, and hard-swish, sigmoids and products, which are integer kernels there; 7-bit weights in
+                 depthwise convolutions
+    trt          int8 symmetric on what layers read, and on the skip branch of residual additions
+
+Weights have a scale an output channel and are symmetric. A tensor is quantised once: what reads it reads that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch.fx import Graph, Node
+
+from .aten import kind, only_reader
+
+COMPUTE = ("conv2d", "linear")
+ACTIVATIONS = ("relu", "hardtanh", "clamp")
+MOVES = ("max_pool2d", "flatten", "view", "reshape", "dropout", "clone", "alias", "permute", "squeeze", "unsqueeze")
+JOINS = ("add", "cat", "adaptive_avg_pool2d", "avg_pool2d", "mean")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a target wants to be fed.
+
+    Attributes:
+        symmetric: activations are int8 and symmetric, else uint8 and affine.
+        written: also what layers write is quantised.
+        more: operators beside JOINS that the target runs on integers.
+        depthwise_bits: of the weights of depthwise convolutions; None for those of all.
+    """
+
+    symmetric: bool = False
+    written: bool = True
+    more: tuple[str, ...] = ()
+    depthwise_bits: int | None = None
+
+
+RULES: Mapping[str, Rules] = {
+    "onnx": Rules(),
+    "torchscript": Rules(more=("hardswish", "hardsigmoid", "sigmoid", "mul"), depthwise_bits=7),
+    "trt": Rules(symmetric=True, written=False),
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where fake quantisation goes.
+
+    Attributes:
+        weights: the bits of each compute node's weights.
+        read: tensors that one node alone reads quantised: (tensor, reader).
+        written: tensors that all their readers read quantised.
+    """
+
+    weights: dict[Node, int]
+    read: list[tuple[Node, Node]]
+    written: list[Node]
+
+
+def find_places(graph: Graph, rules: Rules, ends: Mapping[Node, Node], bits: int = 8) -> Places:
+    """Follow integers through a graph, in its order, as calibration/targets/sites.py does through an ONNX graph.
+
+    Args:
+        graph: of aten operators, in eval mode.
+        rules: of the target.
+        ends: of a convolution with a batch norm, that batch norm.
+        bits: of weights.
+    """
+    places = Places({}, [], [])
+    carried: set[Node] = set()
+    order = {node: index for index, node in enumerate(graph.nodes)}
+
+    def finish(node: Node, absorbs: bool = True) -> None:
+        reader = only_reader(node)
+        if absorbs and reader is not None and kind(reader) in ACTIVATIONS:
+            node = reader
+        if all(reader.op != "output" for reader in node.users):  # nothing is gained after the logits
+            places.written.append(node)
+            carried.add(node)
+
+    for node in graph.nodes:
+        name, data = kind(node), [one for one in node.all_input_nodes if one.op != "get_attr"]
+        if name in COMPUTE:
+            depthwise = name == "conv2d" and node.args[1].meta["val"].shape[1] == 1 != node.args[1].meta["val"].shape[0]
+            places.weights[node] = (rules.depthwise_bits or bits) if depthwise else bits
+            if node.args[0] not in carried:
+                places.read.append((node.args[0], node))
+            if rules.written:
+                finish(ends.get(node, node))
+        elif name in MOVES:
+            if data and data[0] in carried:
+                carried.add(node)
+        elif rules.written and name in (*JOINS, *rules.more):
+            if data and all(one in carried for one in data):
+                finish(node)
+        elif not rules.written and name == "add" and len(data) == 2:
+            bare = [_layer_behind(one, ends) for one in data]
+            where = [order[one] if one is not None else -1 for one in bare]
+            if max(where) >= 0:
+                skip = data[0] if where[1] > where[0] else data[1]
+                places.read.append((skip, node))
+    return places
+
+
+def _layer_behind(node: Node, ends: Mapping[Node, Node]) -> Node | None:
+    """The layer that alone writes a tensor for a single reader."""
+    owner = {end: layer for layer, end in ends.items()}.get(node, node)
+    return owner if kind(owner) in COMPUTE and only_reader(node) is not None else None

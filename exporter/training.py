@@ -1,0 +1,107 @@
+"""How `zoo train` and `zoo.train` set a training up: what is trained, by which recipe, in which folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..calibration.qat import QatOptions
+from ..config import from_mapping, parse_setting
+from ..errors import UsageError
+from ..models.runs import is_run, read_run
+from ..models.sources import Model, SourceOptions, new_model
+from ..models.training.recipe import Recipe, default_recipe, load_recipe
+from ..models.training.setup import spec_for_training, stem_arguments
+from .int8 import cpu_flags, suitable_bits
+from .qat import QatStandin, qat_recipe
+
+if TYPE_CHECKING:
+    from ..models.data.dataset import Dataset
+
+QAT_RECIPE = "qat"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a training is asked for.
+
+    Attributes:
+        source: a model source.
+        weights: a run, a file or imagenet to start from.
+        recipe: a name or a TOML file; None for what suits the data.
+        overrides: key=value, of the recipe; qat.key=value of `QatOptions`.
+        values: of the recipe, where they are not None.
+        shape: C, H, W; None for what suits the data.
+        stem: "paper" or "small"; None for what suits the input.
+        seed: of initialisation.
+        qat: the target to train with fake quantisation for; None for training in float.
+    """
+
+    source: str
+    weights: str | None = None
+    recipe: str | None = None
+    overrides: Iterable[str] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, int, int] | None = None
+    stem: str | None = None
+    seed: int = 0
+    qat: str | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training, set up.
+
+    Attributes:
+        model: with the weights it starts from.
+        recipe: in numbers.
+        named: the recipe's name.
+        parent: the run that the weights came from, "" where there is none.
+        standin: what is trained in the module's place.
+        folder: where it goes when nobody says.
+    """
+
+    model: Model
+    recipe: Recipe
+    named: str
+    parent: str
+    standin: QatStandin | None
+    folder: Path
+
+
+def set_up(asked: Asked, data: Dataset) -> Training:
+    """Resolve what was asked for; nothing is written.
+
+    Weights of a run of the same model bring its stem, its input and its preprocessing.
+
+    Raises:
+        UsageError: an unknown source, recipe or setting; fake quantisation from scratch.
+        UnavailableError, IntegrityError: weights that cannot be had, or that are corrupt.
+    """
+    source, overrides, own = asked.source, [], {}
+    for text in asked.overrides:
+        key, value = parse_setting(text, "lr=0.05")
+        if key.startswith("qat.") and asked.qat is not None:
+            own[key.removeprefix("qat.")] = value
+        else:
+            overrides.append(text)
+    run = Path(asked.weights) if asked.weights and is_run(Path(asked.weights)) else None
+    if run is not None and asked.stem is None and read_run(run).origin.source == source:
+        source = str(run)
+    parent = str(run) if run is not None else source if is_run(Path(source)) else ""
+    if asked.qat is not None and asked.weights is None and not parent:
+        raise UsageError(f"--qat fine-tunes, {source} would start fresh", fix="give --weights RUN, FILE or imagenet")
+    spec = spec_for_training(source, data, asked.shape)
+    named = asked.recipe or (QAT_RECIPE if asked.qat else default_recipe(spec.input[1], len(data.train)))
+    recipe = load_recipe(named, overrides, **asked.values)
+    standin = None
+    if asked.qat is not None:
+        recipe = qat_recipe(recipe)
+        own = {"bits": suitable_bits(asked.qat, cpu_flags()), **own, "target": asked.qat}
+        standin = QatStandin(from_mapping(QatOptions, own, "--set qat"), spec, data)
+    options = SourceOptions(weights=asked.weights, arguments=stem_arguments(source, asked.stem, spec), seed=asked.seed)
+    model = new_model(source, spec, options)
+    folder = Path("runs") / f"{spec.name}-{Path(data.name).name}{'-qat' if asked.qat else ''}"
+    return Training(model, recipe, named, parent, standin, folder)
