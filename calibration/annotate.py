@@ -4,7 +4,7 @@
                  concatenations and average pools between integer layers have a scale of their own
     torchscript  the same, and hard-swish, sigmoids and products, which are integer kernels there; 7-bit weights in
                  depthwise convolutions
-    trt          int8 symmetric on what layers read, and on the skip branch of residual additions
+    trt          int8 symmetric on what layers and average pools read, and on the skip branch of residual additions
 
 Weights have a scale an output channel and are symmetric. A tensor is quantised once: what reads it reads that.
 """
@@ -21,7 +21,8 @@ from .aten import kind, only_reader
 COMPUTE = ("conv2d", "linear")
 ACTIVATIONS = ("relu", "hardtanh", "clamp")
 MOVES = ("max_pool2d", "flatten", "view", "reshape", "dropout", "clone", "alias", "permute", "squeeze", "unsqueeze")
-JOINS = ("add", "cat", "adaptive_avg_pool2d", "avg_pool2d", "mean")
+AVERAGES = ("adaptive_avg_pool2d", "avg_pool2d", "mean")
+JOINS = ("add", "cat", *AVERAGES)
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,20 @@ class Rules:
         written: also what layers write is quantised.
         more: operators beside JOINS that the target runs on integers.
         depthwise_bits: of the weights of depthwise convolutions; None for those of all.
+        half_scales: scales of weights are stored as float16.
     """
 
     symmetric: bool = False
     written: bool = True
     more: tuple[str, ...] = ()
     depthwise_bits: int | None = None
+    half_scales: bool = False
 
 
 RULES: Mapping[str, Rules] = {
     "onnx": Rules(),
     "torchscript": Rules(more=("hardswish", "hardsigmoid", "sigmoid", "mul"), depthwise_bits=7),
-    "trt": Rules(symmetric=True, written=False),
+    "trt": Rules(symmetric=True, written=False, half_scales=True),
 }
 
 
@@ -105,6 +108,8 @@ def find_places(graph: Graph, rules: Rules, ends: Mapping[Node, Node], bits: int
             if max(where) >= 0:
                 skip = data[0] if where[1] > where[0] else data[1]
                 places.read.append((skip, node))
+        elif not rules.written and name in AVERAGES and _near_a_layer(data[0], ends):
+            places.read.append((data[0], node))
     return places
 
 
@@ -112,3 +117,15 @@ def _layer_behind(node: Node, ends: Mapping[Node, Node]) -> Node | None:
     """The layer that alone writes a tensor for a single reader."""
     owner = {end: layer for layer, end in ends.items()}.get(node, node)
     return owner if kind(owner) in COMPUTE and only_reader(node) is not None else None
+
+
+def _near_a_layer(node: Node, ends: Mapping[Node, Node]) -> bool:
+    """Whether a tensor comes from a layer, through an activation or an addition."""
+    layers = {*ends.values()}
+    for _ in range(3):
+        if node in layers or kind(node) in COMPUTE:
+            return True
+        if kind(node) not in (*ACTIVATIONS, "add", "cat", "max_pool2d"):
+            return False
+        node = node.all_input_nodes[0]
+    return False

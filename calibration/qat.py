@@ -126,7 +126,7 @@ class FakeQuantised(nn.Module):
         """The range of each, with zero in it."""
         found: dict[str, tuple[float, float]] = {}
         for name, part in self.ranges().items():
-            low, high = float(part.activation_post_process.min_val), float(part.activation_post_process.max_val)
+            low, high = part.extremes()
             found[name] = min(low, 0.0), max(high, 0.0)
         return found
 
@@ -226,7 +226,8 @@ def _prepare(made: GraphModule, ends: Mapping[Node, Node], rules: Rules, bits: i
         from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
         from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
-        from .fake_quantize import PerChannelWeight, activation_fake_quantise
+        from .fake_quantize import PerChannelWeight
+        from .fake_quantize import activation as rounds
     except ImportError as error:
         raise UnavailableError(
             f"training with fake quantisation needs torchao ({one_line(error)})", fix="pip install 'zoo-export[qat]'"
@@ -235,16 +236,18 @@ def _prepare(made: GraphModule, ends: Mapping[Node, Node], rules: Rules, bits: i
     low, high = (-127, 127) if rules.symmetric else (0, 255)
     activation = QuantizationSpec(
         torch.int8 if rules.symmetric else torch.uint8,
-        activation_fake_quantise(MOMENTUM),
+        rounds(rules.symmetric, MOMENTUM),
         low,
         high,
         torch.per_tensor_symmetric if rules.symmetric else torch.per_tensor_affine,
     )
 
+    constructor: Any = PerChannelWeight.with_args(half=rules.half_scales)
+
     def weight(own: int) -> QuantizationSpec:
         limit = 2 ** (own - 1) - 1
         return QuantizationSpec(
-            torch.int8, PerChannelWeight, -limit, limit, torch.per_channel_symmetric, ch_axis=0
+            torch.int8, constructor, -limit, limit, torch.per_channel_symmetric, ch_axis=0
         )  # fmt: skip
 
     class Annotator(Quantizer):

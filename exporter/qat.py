@@ -19,6 +19,7 @@ from .backends.graph import trace_graph
 if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
+    from torch.export import ExportedProgram
 
     from ..models.spec import ModelSpec
     from ..models.training.recipe import Recipe
@@ -51,21 +52,21 @@ class QatStandin:
         trained = self._trained.to("cpu")
         trained.write_back(module)
         module.to("cpu").eval()
-        ranges, self.unmatched = learned_ranges(trained, module, self._spec, self._sample)
+        _, program = trace_graph(module, self._spec, "fp32", Batch(1, 8, 1024))
+        ranges, self.unmatched = learned_ranges(trained, program, self._sample)
         return Learned(self.options.target, self.options.bits, ranges, accuracy)
 
 
 def learned_ranges(
-    trained: FakeQuantised, module: nn.Module, spec: ModelSpec, sample: npt.NDArray[np.float32]
+    trained: FakeQuantised, program: ExportedProgram, sample: npt.NDArray[np.float32]
 ) -> tuple[dict[str, tuple[float, float]], tuple[str, ...]]:
-    """The range of each tensor of the module's float graph that was rounded in training, and what matched none.
+    """The range of each tensor of the trained module's float graph that was rounded in training, and what matched none.
 
     Tensors are recognised by what they are for a few images, without rounding (calibration/recognise.py). One that only
     moves another's numbers gets its range too; of several ranges for one tensor the union is taken.
     """
     import torch
 
-    _, program = trace_graph(module, spec, "fp32", Batch(1, 8, 1024))
     known = known_edges(program, sample)
     prints = seen_by(trained.ranges().items(), lambda: trained.in_float(torch.from_numpy(sample)))
     found: dict[str, tuple[float, float]] = {}

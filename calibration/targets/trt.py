@@ -141,6 +141,8 @@ def _shared_scales(view: View, table: RangeTable, choice: Choice) -> dict[str, f
     for node in view.nodes:
         if node.op_type == "Concat":
             names = [name for name in (*node.input, node.output[0]) if name in table.edges]
+            if choice.method == "learned":  # a training rounds the output alone
+                names = [name for name in names if name in table.learned]
             widest = max((_scale(table, name, choice) for name in names), default=0.0)
             found.update(dict.fromkeys(names, widest))
     return found

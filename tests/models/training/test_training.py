@@ -193,7 +193,7 @@ def test_random_resized_crop_stays_inside(few_digits) -> None:
 
 
 def test_recipes_that_come_with_zoo_are_valid_and_say_what_they_are() -> None:
-    assert recipe_names() == ["imagenet", "small", "tiny"]
+    assert recipe_names() == ["imagenet", "qat", "small", "tiny"]
     for name in recipe_names():
         load_recipe(name)
     assert [default_recipe(*of) for of in ((224, 10**6), (32, 60_000), (32, 1438), (224, 90))] == [

@@ -1,0 +1,179 @@
+"""Training with fake quantisation: the same network without rounding, and with it what the export will compute."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from calibration_help import images
+from conftest import tiny_model
+from torch import nn
+from zoo.calibration.choice import Choice
+from zoo.calibration.qat import FakeQuantised, QatOptions
+from zoo.calibration.ranges import RangeTable, collect
+from zoo.calibration.targets import onnx as for_onnx
+from zoo.calibration.targets import trt as for_trt
+from zoo.errors import UnavailableError, UsageError
+from zoo.exporter.artifact import Batch
+from zoo.exporter.backends.graph import list_layers, trace_graph
+from zoo.exporter.qat import learned_ranges
+
+TARGETS = {"onnx": for_onnx, "trt": for_trt}
+
+
+def trained_a_little(name: str, target: str, steps: int = 6) -> tuple[FakeQuantised, nn.Module]:
+    """Ranges of a few batches; the weights move a little, so that what is written back is not what was there."""
+    model = tiny_model(name)
+    made = FakeQuantised(model.module, model.spec.input, QatOptions(target))
+    made.train()
+    optimiser = torch.optim.SGD(made.parameters(), lr=1e-4)
+    for step in range(steps):
+        made.at(step / steps)
+        made(torch.from_numpy(images(8, seed=step))).square().mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    return made.eval(), model.module
+
+
+class Noting(RangeTable):
+    """A table that notes which ranges were asked for."""
+
+    def range(self, edge: str, method: str = "minmax", *, symmetric: bool = False) -> tuple[float, float]:
+        asked.add(edge)
+        return super().range(edge, method, symmetric=symmetric)
+
+
+asked: set[str] = set()
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("resnet18", "onnx"), ("googlenet", "onnx"), ("mobilenet_v3_large", "onnx"), ("resnet18", "trt"),
+     ("efficientnet_b0", "trt")],
+)  # fmt: skip
+def test_the_export_computes_what_was_trained(name: str, target: str) -> None:
+    """The Q/DQ graph with the learned ranges against the fake-quantised network, beside what rounding changes."""
+    trained, module = trained_a_little(name, target)
+    trained.write_back(module)
+    spec, sample = tiny_model(name).spec, images(4, seed=99)
+    graph, program = trace_graph(module.eval(), spec, "fp32", Batch(1, 8, 64))
+    ranges, unmatched = learned_ranges(trained, program, sample)
+    assert not unmatched
+    base = TARGETS[target].prepare(graph)
+    table = collect(program, for_onnx.edges(base), iter([images(8)]))
+    asked.clear()
+    noting = Noting(table.edges, table.images, learned=ranges)
+    made = TARGETS[target].render(base, noting, [one.name for one in list_layers(base)], Choice("learned"))
+    assert asked <= set(ranges), f"not trained for: {asked - set(ranges)}"
+
+    second = [node.output[0] for node in made.graph.node if "QuantizeLinear" in node.name and node.input[0] in ranges][
+        1
+    ]
+    back = second.replace("_QuantizeLinear", "_DequantizeLinear")
+    made.graph.output.append(onnx.helper.make_tensor_value_info(back, onnx.TensorProto.FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # Q/DQ as it is written
+    session = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    got, got_second = session.run(None, {"images": sample})
+
+    rounded_at: list[np.ndarray] = []
+    for part in trained.ranges().values():
+        part.register_forward_hook(lambda _part, _given, made: rounded_at.append(made.numpy().copy()))
+    with torch.inference_mode():
+        rounded, exact = trained(torch.from_numpy(sample)).numpy(), module(torch.from_numpy(sample)).numpy()
+    low, high = ranges[second.removesuffix("_QuantizeLinear")]
+    steps = np.abs(got_second - rounded_at[1]) / ((max(high, -low) / 127) if target == "trt" else (high - low) / 255)
+    largest, ties = (2.2, 0.1) if target == "trt" else (1.2, 0.01)  # scales of trt are rounded to float16
+    assert steps.max() < largest and (steps > 0.2).mean() < ties, "what a layer reads is rounded alike, but for ties"
+    # and at the end: random weights amplify each tie, and still it is nearer than the float network
+    assert np.abs(got - rounded).mean() < np.abs(rounded - exact).mean()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet", "mobilenet_v3_large"])
+def test_without_rounding_it_is_the_module(name: str) -> None:
+    """Also where eps and momentum of the batch norms are not torch's defaults."""
+    model = tiny_model(name)
+    made = FakeQuantised(model.module, model.spec.input, QatOptions())
+    batch = torch.from_numpy(images(4))
+    with torch.inference_mode():
+        assert torch.allclose(made.in_float(batch), model.module(batch), rtol=1e-4, atol=1e-4)
+    assert set(model.module.state_dict()) <= set(made.graph.state_dict())
+
+
+def test_batch_norms_keep_their_own_momentum_and_stop_when_frozen() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, eps=1e-3, momentum=0.25), nn.ReLU(), nn.Flatten(1),
+                           nn.Linear(4 * 36, 5))  # fmt: skip
+    module.eval()
+    made = FakeQuantised(module, (3, 8, 8), QatOptions(norms_until=0.5)).train()
+    batch = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    made(batch)
+    seen = made.graph.state_dict()["1.running_mean"].clone()
+    want = 0.25 * module[0](batch).mean((0, 2, 3))
+    assert torch.allclose(seen, want, atol=5e-3), "a quarter of the batch's, rounding aside"
+    made.at(0.5)
+    made(batch)
+    assert torch.equal(made.graph.state_dict()["1.running_mean"], seen)
+
+
+def test_ranges_stop_when_frozen_and_in_eval_mode() -> None:
+    model = tiny_model("resnet18")
+    made = FakeQuantised(model.module, model.spec.input, QatOptions(ranges_until=0.5)).train()
+    made(torch.from_numpy(images(4)))
+    before = made.spans()
+    for quiet in (made.eval, lambda: made.train().at(0.5)):
+        quiet()
+        made(torch.from_numpy(10 * images(4)))
+        assert made.spans() == before
+    assert made.train() and made.spans() == before
+    made(torch.from_numpy(10 * images(4)))
+    assert made.spans() == before, "a later epoch does not thaw them"
+
+
+def test_dropout_is_on_in_training_only() -> None:
+    module = nn.Sequential(nn.Flatten(1), nn.Dropout(0.5), nn.Linear(12, 3)).eval()
+    made = FakeQuantised(module, (3, 2, 2), QatOptions())
+    batch = torch.ones(64, 3, 2, 2)
+    assert made.train()(batch).std(0).max() > 0.01
+    assert made.eval()(batch).std(0).max() < 1e-6
+
+
+def test_torchscript_has_seven_bits_in_depthwise_convolutions_and_products_rounded() -> None:
+    model = tiny_model("mobilenet_v3_large")
+    made = FakeQuantised(model.module, model.spec.input, QatOptions("torchscript"))
+    other = FakeQuantised(model.module, model.spec.input, QatOptions("onnx"))
+    limits = [{part.quant_max for part in one.modules() if getattr(part, "is_weight", False)} for one in (made, other)]
+    assert limits == [{63, 127}, {127}]
+    assert len(made.ranges()) > len(other.ranges())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"target": "eager"}, "onnx, torchscript, trt"),
+        ({"norms_until": -0.1}, "norms_until"),
+        ({"ranges_until": 0.0}, "ranges_until"),
+        ({"bits": 4}, "bits must be 7 or 8"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        QatOptions(**options)
+
+
+def test_a_model_that_cannot_be_traced_is_named() -> None:
+    class Branches(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :3] if x.sum() > 0 else x.flatten(1)[:, 3:6]
+
+    with pytest.raises(UsageError, match=r"torch\.export cannot trace"):
+        FakeQuantised(Branches(), (3, 4, 4), QatOptions())
+
+
+def test_without_torchao_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torchao.quantization.pt2e.quantize_pt2e", None)
+    with pytest.raises(UnavailableError, match="zoo-export"):
+        FakeQuantised(nn.Sequential(nn.Flatten(1), nn.Linear(12, 3)), (3, 2, 2), QatOptions())
