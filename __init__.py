@@ -5,7 +5,8 @@
     model = zoo.resolve("runs/resnet18-digits")
     data = zoo.open_data("digits")
     exported = zoo.export(model, ["torchscript", "onnx"], data=data)
-    checked = zoo.check([row.folder for row in exported], data)
+    small = zoo.export(model, "onnx", zoo.ExportOptions("int8"), data=data, int8=zoo.Int8Options(images=256))
+    checked = zoo.check([row.folder for row in (*exported, *small)], data)
     with zoo.load("exports/resnet18/onnx-fp32") as runner:
         logits = runner.run(batch)
 
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from .errors import ZooError
     from .exporter.api import load, train
     from .exporter.backends.base import ExportOptions
+    from .exporter.calibrate import calibrate
     from .exporter.checks.check import check
     from .exporter.evaluate import evaluate
     from .exporter.export import export
+    from .exporter.int8 import Int8Options
     from .exporter.opened import open_any
+    from .exporter.sensitivity import sensitivity
     from .models.data.catalog import open_data
     from .models.registry import create_model
     from .models.sources import SourceOptions, resolve
@@ -32,10 +36,12 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "ExportOptions": ".exporter.backends.base",
+    "Int8Options": ".exporter.int8",
     "ModelSpec": ".models.spec",
     "Preprocess": ".models.spec",
     "SourceOptions": ".models.sources",
     "ZooError": ".errors",
+    "calibrate": ".exporter.calibrate",
     "check": ".exporter.checks.check",
     "create_model": ".models.registry",
     "evaluate": ".exporter.evaluate",
@@ -44,15 +50,18 @@ _WHERE = {
     "open_any": ".exporter.opened",
     "open_data": ".models.data.catalog",
     "resolve": ".models.sources",
+    "sensitivity": ".exporter.sensitivity",
     "train": ".exporter.api",
 }
 
 __all__ = [
     "ExportOptions",
+    "Int8Options",
     "ModelSpec",
     "Preprocess",
     "SourceOptions",
     "ZooError",
+    "calibrate",
     "check",
     "create_model",
     "evaluate",
@@ -61,6 +70,7 @@ __all__ = [
     "open_any",
     "open_data",
     "resolve",
+    "sensitivity",
     "train",
 ]
 
