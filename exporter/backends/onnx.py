@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -110,12 +111,15 @@ class OrtRunner(Runner):
         self._session = self._make_session()
 
     def _make_session(self, optimised: Path | None = None) -> Any:
+        """A session; with `optimised` it writes the graph it made there, and keeps a profile of its runs beside it."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if optimised is not None:
             options.optimized_model_filepath = str(optimised)
+            options.enable_profiling = True
+            options.profile_file_prefix = str(optimised.with_name("profile"))
         wanted = PROVIDERS[self._device]
         try:
             session = onnxruntime.InferenceSession(self._content or str(self._path), options, providers=[wanted])
@@ -165,19 +169,31 @@ class OrtRunner(Runner):
             self._binding.synchronize_outputs()
 
     def _receipt(self) -> Receipt:
-        """Count the compute layers of the graph that ONNX Runtime made of the file, by the type they compute in."""
+        """The compute layers of the graph that ONNX Runtime made of the file, as its profile saw them run."""
         import onnx
         import onnxruntime
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimised.onnx"
-            self._make_session(path)
-            layers = list_layers(onnx.load(path))
-        provider = self._session.get_providers()[0]
+            session = self._make_session(path)
+            session.run([OUTPUT], {INPUT: np.zeros((1, *self.spec.input), np.float32)})
+            kernels = ran_on(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+            layers = [layer for layer in list_layers(onnx.load(path)) if layer.name in kernels]
+        provider = session.get_providers()[0]
+        elsewhere = Counter(kernels[layer.name] for layer in layers if kernels[layer.name] != provider)
+        told = "".join(f"; {count} layers on {other}" for other, count in elsewhere.items())
         counted = dict(Counter(layer.precision for layer in layers))
-        return Receipt(
-            f"onnxruntime {onnxruntime.__version__}", self._device, provider, counted, _by_name(layers, self._written())
-        )
+        runtime = f"onnxruntime {onnxruntime.__version__}"
+        return Receipt(runtime, self._device, provider + told, counted, _by_name(layers, self._written()))
+
+
+def ran_on(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """From ONNX Runtime's profile: the nodes whose kernels ran, and the provider that each ran on."""
+    return {
+        str(event["name"]).removesuffix("_kernel_time"): str(event.get("args", {}).get("provider", ""))
+        for event in events
+        if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time")
+    }
 
 
 def _render(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:

@@ -22,6 +22,8 @@ class Tolerance:
         agreement: share of images whose top answer must be the same.
         reason: why that much.
         flips: answers that may differ however few the images are.
+        stragglers: whether one image in a hundred may have a smaller cosine: that of many images falls with their
+            number.
     """
 
     relative: float
@@ -29,6 +31,7 @@ class Tolerance:
     agreement: float
     reason: str
     flips: int = 0
+    stragglers: bool = False
 
 
 # Chosen by docs/benchmarks/numerics.md, where random weights make the hard case.
@@ -36,7 +39,9 @@ TOLERANCES = {
     "fp32": Tolerance(1e-4, 0.99999, 1.0, "the same arithmetic in another order"),
     "fp16": Tolerance(2e-2, 0.999, 0.99, "10 bits of mantissa, one rounding a layer"),
     "bf16": Tolerance(1e-1, 0.99, 0.95, "7 bits of mantissa, one rounding a layer"),
-    "int8": Tolerance(2e-1, 0.98, 0.93, "8 bits a value; whether that is good enough, accuracy says", flips=1),
+    "int8": Tolerance(
+        2e-1, 0.98, 0.93, "8 bits a value; whether that is good enough, accuracy says", flips=1, stragglers=True
+    ),
 }
 
 
@@ -59,6 +64,7 @@ class Numerics:
         spread: largest minus smallest logit of the reference.
         relative: max_abs over spread.
         cosine: of the two logit vectors, the smallest over all images.
+        cosine_most: the smallest but for one image in a hundred.
         agreement: share of images with the same top answer; where the reference's first two are closer together than
             the error, either counts.
         variation: the relative error that the best constant answer would have: half the largest range of a logit over
@@ -71,6 +77,7 @@ class Numerics:
     spread: float
     relative: float
     cosine: float
+    cosine_most: float
     agreement: float
     variation: float
     finite: bool
@@ -81,9 +88,9 @@ def measure_numerics(reference: Logits, got: Logits) -> Numerics:
     if reference.shape != got.shape:
         raise ValueError(f"logits of shape {reference.shape} and {got.shape} cannot be compared")
     if reference.size == 0:
-        return Numerics(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, True)
+        return Numerics(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, True)
     if not (np.isfinite(reference).all() and np.isfinite(got).all()):
-        return Numerics(len(reference), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, False)
+        return Numerics(len(reference), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, False)
     a, b = reference.astype(np.float64), got.astype(np.float64)
     difference = np.abs(a - b)
     max_abs, spread = float(difference.max()), float(np.ptp(a))
@@ -99,6 +106,7 @@ def measure_numerics(reference: Logits, got: Logits) -> Numerics:
         spread=spread,
         relative=max_abs / spread if spread > 0 else float(max_abs > 0),
         cosine=float(cosines.min()),
+        cosine_most=float(np.sort(cosines)[len(cosines) // 100]),
         agreement=float(same.mean()),
         variation=float(np.ptp(a, axis=0).max()) / 2 / spread if spread > 0 else 0.0,
         finite=True,
@@ -121,12 +129,13 @@ def judge_numerics(measured: Numerics, precision: str, what: str = "images", *, 
         return Gate("numerics", "fail", f"nothing was compared: no {what}", numbers)
     if not measured.finite:
         return Gate("numerics", "fail", f"NaN or infinity in the logits of {measured.images} {what}", numbers)
+    cosine = measured.cosine_most if limit.stragglers else measured.cosine
     flips = round((1 - measured.agreement) * measured.images) if measured.agreement < limit.agreement else 0
     problems = [
         f"{name} {value:.3g} {sign} {bound:g}"
         for name, value, sign, bound, bad in (
             ("relative error", measured.relative, ">", limit.relative, measured.relative > limit.relative),
-            ("cosine", measured.cosine, "<", limit.cosine, measured.cosine < limit.cosine),
+            ("cosine", cosine, "<", limit.cosine, cosine < limit.cosine),
             ("top-1 agreement", measured.agreement, "<", limit.agreement, flips > limit.flips),
         )
         if bad

@@ -37,6 +37,14 @@ def judge_precision(backend: str, precision: str, receipt: Receipt, plan: Sequen
     return Gate("precision", "fail", f"planned {precision}, ran {ran}", numbers)
 
 
+def integer_share(receipt: Receipt, plan: Sequence[Layer]) -> float | None:
+    """The share of a plan's MACs that ran in int8; None where the runtime does not tell, or the plan has no MACs."""
+    total = sum(layer.macs for layer in plan)
+    if not receipt.ran or not total:
+        return None
+    return sum(layer.macs for layer in plan if receipt.ran.get(layer.name) == "int8") / total
+
+
 def _by_macs(precision: str, receipt: Receipt, plan: Sequence[Layer], numbers: dict[str, Any], ran: str) -> Gate:
     names = [layer.name for layer in plan]
     if len(set(names)) < len(names):

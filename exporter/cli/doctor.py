@@ -17,6 +17,7 @@ PACKAGES = {
     "scikit-learn": "full",
     "matplotlib": "full",
     "timm": "timm",
+    "torchao": "qat",
 }
 
 

@@ -12,7 +12,7 @@ from ...errors import UsageError, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, error_mapping, need_torch, parse_input
 
 if TYPE_CHECKING:
-    from ..artifact import Layer
+    from ..artifact import Layer, Manifest
     from ..export import Exported
 
 
@@ -99,7 +99,7 @@ def export(
         table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, rows)))
         notes([note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]])
         for row in rows:
-            notes(stay_float(row.artifact.manifest.plan, str(row.folder)) if row.artifact else [])
+            notes(not_integer(row.artifact.manifest, str(row.folder)) if row.artifact else [])
 
     made = [str(row.folder) for row in rows if row.artifact and row.artifact.manifest.built]
     left = [str(row.folder) for row in rows if row.artifact and not row.artifact.manifest.built]
@@ -137,6 +137,8 @@ def as_mapping(row: Exported) -> dict[str, object]:
     if row.error is not None or row.artifact is None or row.golden is None:
         assert row.error is not None
         return {**common, "artifact": None, "error": error_mapping(row.error)}
+    from ..checks.precision import integer_share
+
     receipt = row.artifact.manifest.receipt
     return {
         **common,
@@ -147,28 +149,43 @@ def as_mapping(row: Exported) -> dict[str, object]:
         "seconds": round(row.seconds, 2),
         "golden": row.golden.as_mapping(),
         "receipt": vars(receipt) if receipt else None,
+        "int8_share": integer_share(receipt, row.artifact.manifest.plan) if receipt else None,
         "notes": list(row.artifact.manifest.notes),
     }
 
 
-def stay_float(plan: Sequence[Layer], name: str) -> list[str]:
-    """Lines that say which layers of an int8 plan are not int8, and why; none for a plan that is int8 throughout."""
-    others = [layer for layer in plan if layer.precision != "int8"]
-    if not others or len(others) == len(plan):
+def not_integer(manifest: Manifest, name: str) -> list[str]:
+    """Lines that say which layers of an int8 artifact do not run in int8, and why; none where all do."""
+    plan = manifest.plan
+    if manifest.precision != "int8" or not any(layer.precision == "int8" for layer in plan):
+        return []
+    ran = manifest.receipt.ran if manifest.receipt else {}
+    reasons: dict[str, list[Layer]] = {}
+    for layer in plan:
+        if layer.precision != "int8":
+            reasons.setdefault(layer.reason or "no integer kernel takes it", []).append(layer)
+        elif ran and ran.get(layer.name) != "int8":
+            found = ran.get(layer.name, "unseen by the runtime")
+            reasons.setdefault(f"planned int8, but {found}: the runtime made no integer kernel of it", []).append(layer)
+    if not reasons:
         return []
     total = sum(layer.macs for layer in plan) or 1
-    share = 1 - sum(layer.macs for layer in others) / total
-    lines = [f"{name}: {share:.0%} of the MACs in int8, {len(others)} of {len(plan)} layers are not:"]
-    for reason in dict.fromkeys(layer.reason for layer in others):
-        same = [layer for layer in others if layer.reason == reason]
+
+    def share(layers: Sequence[Layer]) -> str:
+        return f"{sum(layer.macs for layer in layers) / total:.0%} of the MACs"
+
+    others = [layer for same in reasons.values() for layer in same]
+    left = [layer for layer in plan if layer not in others]
+    lines = [f"{name}: {share(left)} in int8, {len(others)} of {len(plan)} layers are not:"]
+    for reason, same in reasons.items():
         named = ", ".join(layer.name for layer in same[:4]) + (f" and {len(same) - 4} more" if len(same) > 4 else "")
-        part = sum(layer.macs for layer in same) / total
-        lines.append(f"{named} ({part:.0%} of the MACs): {reason or 'no integer kernel takes it'}")
+        lines.append(f"{named} ({share(same)}): {reason}")
     return lines
 
 
 def cells(row: Exported) -> list[str]:
     """A row of the table."""
+    from ..checks.precision import integer_share
     from ..report.console import megabytes, ran_as
 
     if row.error is not None:
@@ -179,5 +196,8 @@ def cells(row: Exported) -> list[str]:
     size = f"{megabytes(row.bytes) if built else 'to be built'}, {row.seconds:.1f} s"
     receipt = row.artifact.manifest.receipt if row.artifact else None
     ran = ran_as(receipt) if receipt else "not run here"
+    if row.precision == "int8" and receipt and row.artifact:
+        share = integer_share(receipt, row.artifact.manifest.plan)
+        ran += "" if share is None else f", {share:.0%} of the MACs in int8"
     place = f"{row.folder}{' (replaced)' if row.replaced else ''}"
     return [place, f"{row.golden.verdict}: {row.golden.reason}", ran, size]

@@ -13,11 +13,12 @@ from zoo.calibration.choice import Choice
 from zoo.errors import UsageError
 from zoo.exporter import climb as climbing
 from zoo.exporter import faster
-from zoo.exporter.artifact import Batch, Layer, load_artifact
+from zoo.exporter.artifact import Batch, Layer, Receipt, load_artifact
 from zoo.exporter.backends.base import ExportOptions
 from zoo.exporter.backends.graph import export_graph, list_layers
 from zoo.exporter.calibrate import calibrate
 from zoo.exporter.checks.check import check
+from zoo.exporter.checks.precision import integer_share
 from zoo.exporter.climb import Judge, climb, make_judge, rungs_for
 from zoo.exporter.export import export
 from zoo.exporter.faster import Timed, candidates, fastest, measure
@@ -156,15 +157,23 @@ def test_rungs_keep_what_was_decided_and_half_of_the_macs() -> None:
     assert set(ends.keep) == {"a", "b", "z"}
 
 
-def test_what_stays_float_is_said_with_its_reason() -> None:
-    from zoo.exporter.cli.export import stay_float
+def test_what_is_not_integer_is_said_with_its_reason(made: dict[str, Path]) -> None:
+    from zoo.exporter.cli.export import not_integer
 
-    plan = [Layer("a", "Conv", "int8", 60), Layer("b", "Conv", "fp32", 30, "slow"), Layer("c", "Gemm", "fp32", 10)]
-    first, slow, unknown = stay_float(plan, "here")
+    plan = (Layer("a", "Conv", "int8", 60), Layer("b", "Conv", "fp32", 30, "slow"), Layer("c", "Gemm", "fp32", 10))
+    manifest = replace(load_artifact(made["onnx"]).manifest, plan=plan, receipt=None)
+    first, slow, unknown = not_integer(manifest, "here")
     assert "60% of the MACs in int8, 2 of 3 layers" in first
     assert slow == "b (30% of the MACs): slow"
     assert unknown.startswith("c (10% of the MACs): no integer kernel")
-    assert stay_float(plan[:1], "here") == []
+    receipt = Receipt("r", "cpu", "p", {"fp32": 1}, {"a": "fp32"})
+    first, fell = not_integer(replace(manifest, plan=plan[:1], receipt=receipt), "here")
+    assert "0% of the MACs in int8" in first
+    assert "planned int8, but fp32" in fell
+    assert integer_share(receipt, plan) == 0
+    assert integer_share(replace(receipt, ran={"a": "int8"}), plan) == 0.6
+    for folder in made.values():
+        assert not_integer(load_artifact(folder).manifest, "here") == []
 
 
 class TestNeverSlower:
@@ -176,7 +185,9 @@ class TestNeverSlower:
         model = tiny_model()
         calibrated = calibrate(model, few_digits, images=100)
         decided = decide(get_backend("torchscript"), model, few_digits, calibrated, Int8Options(images=100))
-        (told,) = decided.record["timed"]
+        timed = decided.record["timed"]
+        assert isinstance(timed, list)
+        (told,) = timed
         assert told.startswith("all layers int8: ")
         assert "100% of MACs int8" in told
 

@@ -100,3 +100,12 @@ def test_cuda_needs_a_gpu(exported_folders) -> None:
         pytest.skip("this machine has one")
     with pytest.raises(UnavailableError, match="no device cuda"):
         backend.Onnx().load(exported_folders["onnx"], "cuda")
+
+
+def test_the_receipt_is_of_kernels_that_the_profile_saw() -> None:
+    events = [
+        {"cat": "Session", "name": "model_run"},
+        {"cat": "Node", "name": "conv_kernel_time", "args": {"provider": "CPUExecutionProvider"}},
+        {"cat": "Node", "name": "conv_fence_before"},
+    ]
+    assert backend.ran_on(events) == {"conv": "CPUExecutionProvider"}

@@ -92,3 +92,16 @@ def test_random_weights_are_judged_by_their_own_tolerance_and_only_in_low_precis
     assert judge_numerics(measured, "fp16").verdict == "fail"
     assert judge_numerics(measured, "fp16", trained=False).verdict == "pass"
     assert judge_numerics(measured, "fp32", trained=False).verdict == "fail"
+
+
+def test_of_many_images_one_in_a_hundred_may_be_odd_in_int8() -> None:
+    """The smallest cosine of 10,000 images says how many there are; two in a hundred say that something is wrong."""
+    reference = np.tile(LOGITS, (10, 1))
+    for odd, expected in ((1, "pass"), (len(reference) // 50, "fail")):
+        got = reference.copy()
+        got[:odd] = got[:odd] - 0.55 * (got[:odd] - got[:odd].mean(1, keepdims=True)) + 0.1 * np.ptp(reference)
+        measured = measure_numerics(reference, got)
+        assert measured.cosine < 0.98
+        assert measured.cosine <= measured.cosine_most
+        found = judge_numerics(measured, "int8")
+        assert found.verdict == expected, found.reason
