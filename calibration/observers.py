@@ -73,6 +73,11 @@ class Seen:
     def add_channels(self, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32],
                      total: npt.NDArray[np.float64], elements: int) -> None:  # fmt: skip
         """One batch per channel: extremes, sums, and how many elements each sum is of."""
+        if self.elements and len(low) != len(self.channel_low):  # dimension 1 is the batch, not channels
+            self.channel_low, self.channel_high = np.zeros(0, np.float32), np.zeros(0, np.float32)
+            self.channel_mean = np.zeros(0)
+        if self.elements and not len(self.channel_low):
+            return
         if not self.elements:
             self.channel_low, self.channel_high = low.copy(), high.copy()
             self.channel_mean = np.zeros(len(total))
@@ -82,9 +87,9 @@ class Seen:
         self.channel_mean = self.channel_mean + (total - elements * self.channel_mean) / self.elements
 
     def clipped(self, span: Range) -> float:
-        """The share of the values seen that lie outside a range, by the middles of the histogram's bins."""
-        middles = _centres(self)
-        outside = (middles < span[0]) | (middles > span[1])
+        """The share of the values seen that surely lie outside a range: in bins that do as a whole."""
+        edges = np.linspace(-self.bound, self.bound, BINS + 1)
+        outside = (edges[1:] <= span[0]) | (edges[:-1] > span[1])
         return float(self.histogram[outside].sum() / max(1, self.histogram.sum()))
 
     def range(self, method: Statistic = "minmax", *, symmetric: bool = False) -> Range:

@@ -86,7 +86,7 @@ class FakeQuantised(nn.Module):
         """Dropout is on in training, and so are batch norms until they are frozen; ranges are watched in training."""
         self.training = mode
         for node in self.graph.graph.nodes:
-            if kind(node) == "batch_norm":
+            if kind(node) == "batch_norm" and node.args[3] is not None:  # without statistics it is always live
                 node.update_arg(5, mode and self._norms_live)
             elif kind(node) == "dropout":
                 node.update_arg(2, mode)
@@ -178,8 +178,15 @@ def _scale_by_norms(made: GraphModule) -> dict[Node, Node]:
         if kind(norm) != "batch_norm":
             continue
         norm.target = batch_norm
+        if norm.args[6] == 0.0:  # a cumulative average (momentum None) leaves this in evaluation, and would stand still
+            norm.update_arg(6, 0.1)
         layer = norm.args[0]
-        if not isinstance(layer, Node) or kind(layer) != "conv2d" or only_reader(layer) is not norm:
+        if (
+            norm.args[3] is None
+            or not isinstance(layer, Node)
+            or kind(layer) != "conv2d"
+            or only_reader(layer) is not norm
+        ):
             continue
         _, gamma, _, _, variance, *_, eps, _ = norm.args
         weight: Any = layer.args[1]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy", "learned"]
 ALL_METHODS: tuple[Method, ...] = get_args(Method)
-FORMAT = 1
+FORMAT = 2
 FILES = ("ranges.json", "ranges.safetensors")
 _ARRAYS = ("histogram", "channel_low", "channel_high", "channel_mean")
 
@@ -76,7 +76,8 @@ class RangeTable:
 
         claim_place(folder)
         head = {
-            "format": FORMAT, "images": self.images, "weights": self.weights, "data": self.data,
+            "format": FORMAT, "sha256": _digest(self.edges),
+            "images": self.images, "weights": self.weights, "data": self.data,
             "edges": {
                 name: {"low": seen.low, "high": seen.high, "average": list(seen.average), "bound": seen.bound,
                        "batches": seen.batches, "elements": seen.elements}
@@ -111,6 +112,8 @@ class RangeTable:
                 )
                 for name, one in head["edges"].items()
             }  # fmt: skip
+            if head["sha256"] != _digest(edges):
+                raise ValueError("the hash does not fit")
             if head["format"] != FORMAT or any(seen.histogram.shape != (BINS,) for seen in edges.values()):
                 raise ValueError(f"format {head['format']}")
             return cls(edges, int(head["images"]), head["weights"], head["data"])
@@ -118,6 +121,17 @@ class RangeTable:
             raise IntegrityError(
                 f"{folder}: the ranges are corrupt ({one_line(error)})", fix="calibrate again"
             ) from error
+
+
+def _digest(edges: Mapping[str, Seen]) -> str:
+    """SHA-256 over all statistics, by name."""
+    total = hashlib.sha256()
+    for name, seen in sorted(edges.items()):
+        numbers = [float(one) for one in (seen.low, seen.high, *seen.average, seen.bound, seen.batches, seen.elements)]
+        total.update(f"{name} {numbers!r}\n".encode())
+        for key in _ARRAYS:
+            total.update(np.ascontiguousarray(getattr(seen, key)).tobytes())
+    return total.hexdigest()
 
 
 def claim_place(folder: Path) -> None:
@@ -130,6 +144,12 @@ class _Collector:
     """Adds a tensor's statistics to its edge; on the tensor's own device, with one copy to the host a batch."""
 
     edges: dict[str, Seen] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, edge: str) -> str:
+        """An edge with the module that makes it, where that is known."""
+        module = self.modules.get(edge)
+        return f"{edge} (in module {module})" if module else edge
 
     def see(self, name: str, tensor: torch.Tensor) -> None:
         import torch
@@ -139,7 +159,7 @@ class _Collector:
         low, high = (float(one) for one in low_high.cpu())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise UsageError(
-                f"calibration: layer {name} gives {'NaN' if np.isnan(low + high) else 'infinity'}",
+                f"calibration: layer {self.named(name)} gives {'NaN' if np.isnan(low + high) else 'infinity'}",
                 fix="look at the weights and the preprocessing",
             )
         seen = self.edges.setdefault(name, Seen())
@@ -184,7 +204,7 @@ def collect(
     """
     import torch
 
-    collector = _Collector()
+    collector = _Collector(modules=_modules(program))
     run = _interpreter(program, frozenset(edges), collector.see, torch.device(device))
     digest, images = hashlib.sha256(), 0
     for batch in batches:
@@ -203,12 +223,22 @@ def collect(
         raise UsageError("calibration needs images, got none", fix="give --data")
     dead = [name for name, seen in collector.edges.items() if seen.low == seen.high]
     if dead:
+        named = ", ".join(map(collector.named, dead[:3]))
         raise UsageError(
-            f"calibration: {', '.join(dead[:3])} {'is' if len(dead) == 1 else 'are'} the same for every one of "
-            f"{images} images",
+            f"calibration: {named} {'is' if len(dead) == 1 else 'are'} the same for every one of {images} images",
             fix="look at the weights (all zero?) and the images",
         )
     return RangeTable(collector.edges, images, weights, digest.hexdigest())
+
+
+def _modules(program: torch.export.ExportedProgram) -> dict[str, str]:
+    """The path of the module that each node of a graph comes from."""
+    found: dict[str, str] = {}
+    for node in program.graph.nodes:
+        stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
+        if stack:
+            found[node.name] = str(stack[-1])
+    return found
 
 
 def observe(
@@ -253,6 +283,7 @@ def _interpreter(
             return made
 
     interpreter = Interpreter(program.graph_module, garbage_collect_values=True)
+    interpreter.extra_traceback = False  # it would add lines to a message that is one
 
     def run(batch: torch.Tensor) -> Any:
         given = [batch if name == own else value for name, value in zip(fed, fixed, strict=True)]

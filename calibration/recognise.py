@@ -23,7 +23,7 @@ def fingerprint(tensor: Tensor) -> Print:
     """Shape, smallest and largest value, mean and deviation."""
     values = tensor.detach().double()
     low, high = torch.aminmax(values)
-    return tuple(values.shape), tuple(float(one) for one in (low, high, values.mean(), values.std()))
+    return tuple(values.shape), tuple(float(one) for one in (low, high, values.mean(), values.std(correction=0)))
 
 
 def apart(one: Print, other: Print) -> float:

@@ -17,7 +17,7 @@ from ..calibration.choice import Calibrated
 from ..calibration.images import DEFAULT_IMAGES, choose_images
 from ..calibration.ranges import FORMAT, RangeTable, collect
 from ..config import cache_folder
-from ..errors import ZooError
+from ..errors import IntegrityError, ZooError
 from ..models.data.dataset import Dataset, batches
 from ..models.preprocess import normalise
 from .artifact import Batch
@@ -79,6 +79,12 @@ def calibrate(
     made = _calibrated(model.module, model.spec, prepared, device, told, (*notes, *more))
     if model.learned is None:
         return made
+    strangers = [name for name in model.learned.ranges if name not in made.table.edges]
+    if len(strangers) == len(model.learned.ranges):
+        raise IntegrityError(
+            f"the ranges that were learned are of other tensors than the model's, such as {strangers[0]}",
+            fix="train again with --qat",
+        )
     return replace(made, table=replace(made.table, learned=model.learned.ranges))
 
 

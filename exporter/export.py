@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError
 from ..models.data.dataset import Dataset
-from .artifact import ARTIFACT, Artifact, Receipt, read_manifest
+from .artifact import ARTIFACT, Artifact, Receipt, may_replace, read_manifest
 from .backends import get_backend
 from .backends.base import Backend, ExportOptions, Progress
 from .checks.check import check_golden
@@ -89,18 +89,22 @@ def export(
 
     golden = make_golden(model, data, seed)
     from .calibrate import calibrate
-    from .int8 import Int8Options, decide  # reads images only where it is asked for
+    from .int8 import Int8Options, decide, parse_plan  # reads images only where it is asked for
 
     calibrated = None
     if options.precision == "int8" and options.graph is None and data is not None:
         int8 = int8 or Int8Options()
+        if int8.plan is not None:
+            parse_plan(int8.plan)  # before the minutes of calibrating
+        for backend in found:
+            may_replace(place_of(out, model, backend, options))
         calibrated = calibrate(model, data, images=int8.images, seed=seed, device=device, progress=progress)
         for note in calibrated.notes:
             tell(f"note: {note}")
     rows: list[Exported] = []
     for index, backend in enumerate(found):
         progress("exporting", index, len(found))
-        folder = Path(out) / model.spec.name / f"{backend.name}-{options.precision}"
+        folder = place_of(out, model, backend, options)
         replaced = (folder / ARTIFACT).exists()
         begun = time.perf_counter()
         tried: list[Gate] = []
@@ -122,6 +126,11 @@ def export(
             rows.append(Exported(backend.name, options.precision, folder, error=error))
     progress("exporting", len(found), len(found))
     return rows
+
+
+def place_of(out: str | Path, model: Model, backend: Backend, options: ExportOptions) -> Path:
+    """The folder of an artifact."""
+    return Path(out) / model.spec.name / f"{backend.name}-{options.precision}"
 
 
 def build(

@@ -98,6 +98,11 @@ def decide(
     """
     if options.plan is not None:
         choice = read_plan(options.plan, calibrated)
+        if choice.method == "learned" and (model.learned is None or model.learned.target != backend.name):
+            raise UsageError(
+                f"{options.plan} takes ranges that were learned for {backend.name}, and this model has none",
+                fix="give the plan of an export without them, or a run of `zoo train --qat`",
+            )
         own = equalised(calibrated, model.spec) if choice.equalised else calibrated
         return Decided(choice, own, {"plan": str(options.plan), **_as_mapping(choice)}, calibrated.notes)
     base, extra = starting_choice(backend.name, model.learned, options.weight_bits)
@@ -170,28 +175,34 @@ def read_plan(path: Path, calibrated: Calibrated) -> Choice:
     Raises:
         UsageError: no artifact.json of an int8 export there, or one of another model.
     """
+    choice, plan = parse_plan(path)
+    known = {layer.name for layer in list_layers(calibrated.graph)}
+    if plan != known:
+        raise UsageError(f"{path} is the plan of another model: {len(plan ^ known)} layers differ")
+    return choice
+
+
+def parse_plan(path: Path) -> tuple[Choice, frozenset[str]]:
+    """The choice that an earlier export recorded, and the names of its layers.
+
+    Raises:
+        UsageError: no artifact.json of an int8 export there.
+    """
     data = read_json(path / "artifact.json" if path.is_dir() else path)
     try:
-        made = data["options"]["int8"]
-        plan = {layer["name"]: layer for layer in data["plan"]}
-        choice = Choice(
-            method=made["method"],
-            bias_correction=made["bias_correction"],
-            equalised=made.get("equalised", False),
-            adaround=made.get("adaround", False),
-            weight_bits=made["weight_bits"],
-            keep={name: layer["reason"] or "plan" for name, layer in plan.items() if layer["precision"] != "int8"},
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        made, plan = data["options"]["int8"], {layer["name"]: layer for layer in data["plan"]}
+        facts = [made["bias_correction"], made.get("equalised", False), made.get("adaround", False)]
+        if made["method"] not in ALL_METHODS or made["weight_bits"] not in (7, 8):
+            raise ValueError(f"method {made['method']!r}, weight_bits {made['weight_bits']!r}")
+        if not all(isinstance(one, bool) for one in facts) or len(plan) != len(data["plan"]):
+            raise ValueError(f"true or false is expected, got {facts}, and each layer once")
+        keep = {name: layer["reason"] or "plan" for name, layer in plan.items() if layer["precision"] != "int8"}
+        corrected, equal, rounded = facts
+        return Choice(made["method"], corrected, equal, rounded, made["weight_bits"], keep), frozenset(plan)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{path} holds no int8 plan ({one_line(error)})", fix="give the artifact.json of one"
         ) from error
-    known = {layer.name for layer in list_layers(calibrated.graph)}
-    if choice.method == "learned" and not calibrated.table.learned:
-        raise UsageError(f"{path} was made with ranges that a training learned, and this model has none")
-    if choice.method not in ALL_METHODS or set(plan) != known:
-        raise UsageError(f"{path} is the plan of another model: {len(set(plan) ^ known)} layers differ")
-    return choice
 
 
 def _as_mapping(choice: Choice) -> dict[str, object]:

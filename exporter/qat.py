@@ -33,13 +33,16 @@ class QatStandin:
     def __init__(self, options: QatOptions, spec: ModelSpec, data: Dataset) -> None:
         self.options, self._spec = options, spec
         self.facts: dict[str, Any] = {"qat": asdict(options)}
+        if not len(data.train):
+            raise UsageError(f"{data.name} has no images to train on", fix="add a train/ folder")
         split = data.train.take(np.arange(min(SAMPLE, len(data.train))))
         pixels, _ = next(batches(split, spec.preprocess, SAMPLE))
         self._sample = normalise(pixels, spec.preprocess)
         self.unmatched: tuple[str, ...] = ()
 
     def start(self, module: nn.Module) -> FakeQuantised:
-        """The module's graph with fake quantisation."""
+        """The module's graph with fake quantisation; one that could not be exported is refused before the training."""
+        trace_graph(module, self._spec, "fp32", Batch(1, 8, 1024))
         self._trained = FakeQuantised(module, self._spec.input, self.options)
         return self._trained
 

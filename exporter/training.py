@@ -91,7 +91,9 @@ def set_up(asked: Asked, data: Dataset) -> Training:
     if run is not None and asked.stem is None and read_run(run).origin.source == source:
         source = str(run)
     parent = str(run) if run is not None else source if is_run(Path(source)) else ""
-    if asked.qat is not None and asked.weights is None and not parent:
+    if "target" in own:
+        raise UsageError("--set qat.target is said with --for", fix=f"--for {own['target']}")
+    if asked.qat is not None and asked.weights in (None, "random") and not parent:
         raise UsageError(f"--qat fine-tunes, {source} would start fresh", fix="give --weights RUN, FILE or imagenet")
     spec = spec_for_training(source, data, asked.shape)
     named = asked.recipe or (QAT_RECIPE if asked.qat else default_recipe(spec.input[1], len(data.train)))

@@ -8,6 +8,7 @@ metrics.jsonl         one line per epoch
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,14 @@ class Learned:
     bits: int
     ranges: dict[str, tuple[float, float]]
     accuracy: float
+
+    def __post_init__(self) -> None:
+        wrong = [name for name, (low, high) in self.ranges.items() if not -math.inf < low <= 0 <= high < math.inf]
+        if wrong or not self.ranges:
+            told = f"of {wrong[0]} is {self.ranges[wrong[0]]}" if wrong else "is not there"
+            raise ValueError(f"learned.ranges: a finite range with zero in it is expected, that {told}")
+        if self.bits not in (7, 8) or not 0 <= self.accuracy <= 1:
+            raise ValueError(f"learned: bits 7 or 8 and an accuracy are expected, got {self.bits} and {self.accuracy}")
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,10 @@ def trim_metrics(folder: Path, epochs: int) -> None:
 
 def _set_aside(folder: Path, names: set[str]) -> None:
     aside = folder / REPLACED
+    if is_run(aside) and not is_run(folder):  # an overwriting that was interrupted: the last whole run is that one
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        return
     if aside.exists():  # left by a kill: the run in it is older than the one here
         shutil.rmtree(aside)
     aside.mkdir()

@@ -35,7 +35,7 @@ class Loaded:
 def save(path: Path, module: nn.Module) -> None:
     """Write a module's parameters and buffers as safetensors, whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    atomic.write_file(path, safetensors.torch.save(_unshared(state)))
+    atomic.write_file(path, safetensors.torch.save(unshared(state)))
 
 
 def digest(module: nn.Module) -> str:
@@ -171,7 +171,7 @@ def _counters(wanted: Mapping[str, Tensor]) -> set[str]:
     return {name for name in wanted if name.endswith(".num_batches_tracked")}
 
 
-def _unshared(state: State) -> State:
+def unshared(state: State) -> State:
     """Copies of tensors that share memory (tied weights): safetensors stores each name by itself."""
     seen: set[int] = set()
     result: State = {}

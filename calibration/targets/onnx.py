@@ -26,7 +26,7 @@ from ..choice import Choice
 from ..quantize import affine_uint8, channel_scales, from_int8
 from ..ranges import RangeTable
 from ..view import View, attribute, given
-from .sites import AVERAGES, JOINS, MOVES, find_sites, prepare
+from .sites import AVERAGES, JOINS, MOVES, edge_of, find_sites, prepare
 from .writer import Writer
 
 __all__ = ["channel_axis", "edges", "prepare", "render"]
@@ -55,13 +55,13 @@ def render(
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     view = View(made)
-    sites = find_sites(view, set(layers) - set(choice.keep), CARRIES)
+    sites = find_sites(view, set(layers) - set(choice.keep), CARRIES, table.edges)
     writer = _Writer(made, table, choice, rounder)
     for name in (*sites.entered, *sites.produced):
         root = name
         while root in sites.same_as:
             root = sites.same_as[root]
-        writer.place(name, root)
+        writer.place(name, edge_of(root))
     read = {node.name: node.input[0] for node in made.graph.node if node.input}
     for node in made.graph.node:
         for index, name in enumerate(node.input):
@@ -99,7 +99,7 @@ class _Writer(Writer):
         stem = f"{node.name}_weight"
         node.input[1] = self.dequantise(stem, integers, scales, axis)
         bias = view.value(given(node, 2))
-        mean = self._table.edges[data].channel_mean
+        mean = self._table.edges[edge_of(data)].channel_mean
         if self._choice.bias_correction and mean.size:
             shift = shift_of(weight, from_int8(integers, scales, axis), mean, attribute(node, "group", 1), axis)
             bias = (np.zeros(len(shift)) if bias is None else bias) - shift

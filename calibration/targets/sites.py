@@ -14,6 +14,7 @@ ACTIVATIONS = ("Relu", "Clip")  # folded into the layer before them by an intege
 MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")  # the numbers stay the same
 JOINS = ("Add", "Concat")
 AVERAGES = ("GlobalAveragePool", "AveragePool")
+POOLED = "_pooled"  # behind the name of a mean over height and width: the pool that it is written as
 
 
 @dataclass
@@ -53,22 +54,39 @@ def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def find_sites(view: View, layers: Collection[str], carries: Collection[str]) -> Sites:
+def edge_of(name: str) -> str:
+    """The tensor of the torch.export graph that a tensor of a prepared graph has the numbers of."""
+    return name.removesuffix(POOLED)
+
+
+def find_sites(
+    view: View, layers: Collection[str], carries: Collection[str], known: Collection[str] | None = None
+) -> Sites:
     """Follow integers through a graph, in its order.
 
     A compute layer of `layers` reads and writes integers. An activation that alone reads a layer's output is part of
-    it. Operators in `carries` go on with integers when all that they read already is.
+    it. Operators in `carries` go on with integers when all that they read already is. What reads or writes a tensor
+    that is not `known` stays float: operators that the exporter took apart have no name in the torch.export graph.
 
     Args:
         view: the graph.
         layers: names of compute nodes to run in int8.
         carries: operators beside them that the target runs on integers.
+        known: tensors that have a range; None for all.
     """
     sites = Sites()
+
+    def has_range(name: str) -> bool:
+        while name in sites.same_as:
+            name = sites.same_as[name]
+        return known is None or edge_of(name) in known
+
     absorbed: dict[str, str] = {}  # an activation's input -> its output
     chosen: list[str] = []
     for node in view.nodes:
         if node.name in layers and node.op_type in COMPUTE and view.is_constant(given(node, 1)):
+            if not (has_range(node.input[0]) and has_range(_end(view, node))):
+                continue
             chosen.append(node.name)
             sites.integer.add(node.name)
             data = node.input[0]
@@ -77,7 +95,8 @@ def find_sites(view: View, layers: Collection[str], carries: Collection[str]) ->
             _finish(view, node, sites, absorbed)
         elif node.op_type in carries:
             data = [name for name in _data_inputs(node) if not view.is_constant(name)]
-            if data and len(data) == len(_data_inputs(node)) and all(name in sites.produced for name in data):
+            whole = data and len(data) == len(_data_inputs(node)) and all(name in sites.produced for name in data)
+            if whole and (node.op_type in MOVES or has_range(_end(view, node))):
                 sites.integer.add(node.name)
                 _finish(view, node, sites, absorbed)
                 if node.op_type in MOVES:
@@ -86,18 +105,20 @@ def find_sites(view: View, layers: Collection[str], carries: Collection[str]) ->
     return sites
 
 
-def _finish(view: View, node: onnx.NodeProto, sites: Sites, absorbed: dict[str, str]) -> None:
-    """Mark what the node writes, behind the activation that is folded into it."""
+def _end(view: View, node: onnx.NodeProto) -> str:
+    """What the node writes, behind the activation that is folded into it."""
     out = node.output[0]
     readers = view.readers[out]
-    if (
-        node.op_type not in MOVES
-        and len(readers) == 1
-        and readers[0].op_type in ACTIVATIONS
-        and readers[0].input[0] == out
-    ):
-        sites.integer.add(readers[0].name)
-        absorbed[out] = out = readers[0].output[0]
+    folded = len(readers) == 1 and readers[0].op_type in ACTIVATIONS and readers[0].input[0] == out
+    return readers[0].output[0] if folded and node.op_type not in MOVES else out
+
+
+def _finish(view: View, node: onnx.NodeProto, sites: Sites, absorbed: dict[str, str]) -> None:
+    """Mark what the node writes."""
+    out = _end(view, node)
+    if out != node.output[0]:
+        sites.integer.add(view.readers[node.output[0]][0].name)
+        absorbed[node.output[0]] = out
     if out not in {one.name for one in view.graph.output}:  # the logits stay float: nothing is gained after them
         sites.produced[out] = None
 
@@ -120,7 +141,7 @@ def averages_as_pools(proto: onnx.ModelProto) -> None:
         if attribute(node, "keepdims", 1):
             nodes.append(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], list(node.output), node.name))
         else:
-            inner = f"{node.output[0]}_pooled"
+            inner = f"{node.output[0]}{POOLED}"
             nodes.append(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [inner], node.name))
             nodes.append(onnx.helper.make_node("Flatten", [inner], list(node.output), f"{node.name}_flat", axis=1))
     del proto.graph.node[:]

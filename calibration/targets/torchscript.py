@@ -26,7 +26,7 @@ from torch.ao.quantization import QConfig, QConfigMapping
 from torch.ao.quantization.observer import MinMaxObserver, PerChannelMinMaxObserver
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-from ...errors import UnavailableError, UsageError, one_line
+from ...errors import UnavailableError, UsageError, ZooError, one_line
 from ..bias_correction import shift_of
 from ..choice import Calibrated, Choice
 from ..quantize import channel_scales, from_int8, to_int8
@@ -36,15 +36,29 @@ ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
 
 
 def render(calibrated: Calibrated, choice: Choice) -> nn.Module:
+    """See `_render`, whose errors of torch this puts into words.
+
+    Raises:
+        UnavailableError: this torch has no quantised engine.
+        UsageError: torch cannot trace or convert the module, or an observer matches no edge.
+    """
+    try:
+        return _render(calibrated, choice)
+    except ZooError:
+        raise
+    except Exception as error:  # torch.fx and torch.ao have an error class for each way to fail
+        raise UsageError(
+            f"torch cannot trace or convert the model to int8: {type(error).__name__}: {one_line(error)}",
+            fix="export int8 to onnx",
+        ) from error
+
+
+def _render(calibrated: Calibrated, choice: Choice) -> nn.Module:
     """A copy of the calibrated module with quantised submodules, float32 images to logits, to be traced on a CPU.
 
     Args:
         calibrated: the module, its ranges and a sample of images.
         choice: `keep` names weights of the ONNX graph's layers, which are the module's own.
-
-    Raises:
-        UnavailableError: this torch has no quantised engine.
-        UsageError: torch.fx cannot trace the module, or an observer matches no edge.
     """
     sample = torch.from_numpy(calibrated.sample)
     with _quiet(), _engine():
@@ -54,13 +68,7 @@ def render(calibrated: Calibrated, choice: Choice) -> nn.Module:
                 mapping.set_module_name(path, _qconfig(_bits(part, choice)))
         for path in kept_modules(calibrated, choice):
             mapping.set_module_name(path, None)
-        try:
-            prepared = prepare_fx(copy.deepcopy(calibrated.module).eval(), mapping, (sample,))
-        except Exception as error:  # torch.fx has its own error class for each way a trace fails
-            raise UsageError(
-                f"torch.fx cannot trace the model for int8: {one_line(error)}",
-                fix="write it without control flow on tensors, or export int8 to onnx",
-            ) from error
+        prepared = prepare_fx(copy.deepcopy(calibrated.module).eval(), mapping, (sample,))
         edges = _recognise(prepared, calibrated, sample)
         for name, several in edges.items():
             ranges = [calibrated.table.range(edge, choice.method) for edge in several]

@@ -24,7 +24,7 @@ from ..quantize import channel_scales, from_int8, symmetric_scale
 from ..ranges import RangeTable
 from ..view import View, attribute, given
 from .onnx import channel_axis
-from .sites import COMPUTE, prepare
+from .sites import COMPUTE, edge_of, prepare
 from .writer import Writer
 
 __all__ = ["prepare", "render"]
@@ -48,6 +48,7 @@ def render(
     chosen = {
         node.name for node in view.nodes
         if node.name in set(layers) - set(choice.keep) and node.op_type in COMPUTE and view.is_constant(given(node, 1))
+        and edge_of(node.input[0]) in table.edges
     }  # fmt: skip
     writer = _Writer(made, view, table, choice, rounder)
     for node in made.graph.node:
@@ -58,9 +59,11 @@ def render(
     for node in made.graph.node:
         if node.op_type == "Add" and not any(view.is_constant(name) for name in node.input):
             skip = _skip_branch(view, node, chosen)
-            if skip is not None:
+            if skip is not None and edge_of(node.input[skip]) in table.edges:
                 node.input[skip] = writer.activation(node.input[skip])
         elif node.op_type in ("GlobalAveragePool", "AveragePool") and _near(view, node.input[0], chosen):
+            if edge_of(node.input[0]) not in table.edges:
+                continue
             node.input[0] = writer.activation(node.input[0])
     writer.finish()
     return made
@@ -123,7 +126,7 @@ class _Writer(Writer):
         scales = _as_half(channel_scales(weight, axis))
         integers = self.integers(node.name, weight, scales, axis, 8)
         node.input[1] = self.dequantise(f"{node.name}_weight", integers, scales, axis)
-        mean = self._table.edges[data].channel_mean
+        mean = self._table.edges[edge_of(data)].channel_mean
         if self._choice.bias_correction and mean.size and node.op_type != "MatMul":
             shift = shift_of(weight, from_int8(integers, scales, axis), mean, attribute(node, "group", 1), axis)
             bias = self._view.value(given(node, 2))
@@ -149,7 +152,7 @@ def _shared_scales(view: View, table: RangeTable, choice: Choice) -> dict[str, f
 
 
 def _scale(table: RangeTable, name: str, choice: Choice) -> float:
-    return symmetric_scale(table.range(name, choice.method, symmetric=True)[1])
+    return symmetric_scale(table.range(edge_of(name), choice.method, symmetric=True)[1])
 
 
 def _as_half(value: float | np.ndarray) -> np.ndarray:

@@ -163,7 +163,7 @@ def not_integer(manifest: Manifest, name: str) -> list[str]:
     reasons: dict[str, list[Layer]] = {}
     for layer in plan:
         if layer.precision != "int8":
-            reasons.setdefault(layer.reason or "no integer kernel takes it", []).append(layer)
+            reasons.setdefault(layer.reason or "it has no integer kernel, or its tensors no range", []).append(layer)
         elif ran and ran.get(layer.name) != "int8":
             found = ran.get(layer.name, "unseen by the runtime")
             reasons.setdefault(f"planned int8, but {found}: the runtime made no integer kernel of it", []).append(layer)

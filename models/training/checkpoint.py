@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ... import atomic
 from ...errors import IntegrityError, UsageError, one_line
+from .. import weights
 
 
 def save_checkpoint(
@@ -29,7 +30,8 @@ def save_checkpoint(
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     # channels_last tensors are dense too, but safetensors wants row-major ones
-    data = safetensors.torch.save({name: t.contiguous() for name, t in tensors.items()}, {"facts": json.dumps(facts)})
+    dense = weights.unshared({name: t.contiguous() for name, t in tensors.items()})
+    data = safetensors.torch.save(dense, {"facts": json.dumps(facts)})
     atomic.write_file(path, data)
 
 

@@ -67,7 +67,7 @@ def test_a_layer_that_breaks_is_named(value: float, words: str) -> None:
     with torch.no_grad():
         module.layer3[0].conv1.weight[0, 0, 0, 0] = value
     graph, program = trace_graph(module, model.spec, "fp32", Batch(1, 8, 64))
-    with pytest.raises(UsageError, match=rf"layer \w+ gives ({words})"):
+    with pytest.raises(UsageError, match=rf"layer \w+ \(in module [\w.]+\) gives ({words}); [^\n]*$"):
         collect(program, {name for node in graph.graph.node for name in node.output}, [images(4)])
 
 

@@ -165,7 +165,7 @@ def test_what_is_not_integer_is_said_with_its_reason(made: dict[str, Path]) -> N
     first, slow, unknown = not_integer(manifest, "here")
     assert "60% of the MACs in int8, 2 of 3 layers" in first
     assert slow == "b (30% of the MACs): slow"
-    assert unknown.startswith("c (10% of the MACs): no integer kernel")
+    assert unknown.startswith("c (10% of the MACs): it has no integer kernel")
     receipt = Receipt("r", "cpu", "p", {"fp32": 1}, {"a": "fp32"})
     first, fell = not_integer(replace(manifest, plan=plan[:1], receipt=receipt), "here")
     assert "0% of the MACs in int8" in first

@@ -143,7 +143,7 @@ def test_torchscript_keeps_what_it_is_told_to() -> None:
     assert isinstance(quantised.conv1, torch.nn.Conv2d) or "quantized" not in type(quantised.conv1).__module__
 
 
-def test_a_tensor_that_was_not_calibrated_is_an_error() -> None:
+def test_what_reads_a_tensor_that_was_not_calibrated_stays_float_or_is_an_error() -> None:
     from dataclasses import replace
 
     from zoo.calibration.ranges import RangeTable
@@ -153,6 +153,13 @@ def test_a_tensor_that_was_not_calibrated_is_an_error() -> None:
     fewer = RangeTable({name: seen for name, seen in made.table.edges.items() if "relu" not in name}, 64)
     with pytest.raises(UsageError, match="was not calibrated"):
         for_torchscript.render(replace(made, table=fewer), Choice())
-    base = for_onnx.prepare(made.graph)
     with pytest.raises(UsageError, match="no range of"):
-        for_onnx.render(base, fewer, [layer.name for layer in list_layers(base)], Choice())
+        fewer.range("relu")
+    for target in (for_onnx, for_trt):
+        base = target.prepare(made.graph)
+        names = [layer.name for layer in list_layers(base)]
+        session(target.render(base, fewer, names, Choice()))
+        read = {node.name: node.input[0] for node in base.graph.node if node.name in names}
+        quantised = target.render(base, fewer, names, Choice())
+        for layer in list_layers(quantised):
+            assert "relu" not in read[layer.name] or layer.precision == "fp32", layer

@@ -99,7 +99,7 @@ def test_of_many_images_one_in_a_hundred_may_be_odd_in_int8() -> None:
     reference = np.tile(LOGITS, (10, 1))
     for odd, expected in ((1, "pass"), (len(reference) // 50, "fail")):
         got = reference.copy()
-        got[:odd] = got[:odd] - 0.55 * (got[:odd] - got[:odd].mean(1, keepdims=True)) + 0.1 * np.ptp(reference)
+        got[:odd] = got[:odd] - 0.55 * (got[:odd] - got[:odd].mean(1, keepdims=True)) + 0.05 * np.ptp(reference)
         measured = measure_numerics(reference, got)
         assert measured.cosine < 0.98
         assert measured.cosine <= measured.cosine_most
