@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ENDS = "first or last layer"  # why a layer stays float by that policy
+DEPTHWISE = "depthwise layer"
 
 
 @dataclass(frozen=True)
@@ -70,4 +71,5 @@ class Choice:
         parts += ["AdaRound"] if self.adaround else []
         parts += ["7-bit weights"] if self.weight_bits == 7 else []
         parts += ["first and last layer float"] if ENDS in self.keep.values() else []
+        parts += ["depthwise layers float"] if DEPTHWISE in self.keep.values() else []
         return ", ".join(parts)

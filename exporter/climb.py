@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..calibration.choice import ENDS, Choice
+from ..calibration.choice import DEPTHWISE, ENDS, Choice
 from ..models.data.dataset import Dataset, batches
 from ..models.data.labels import Unmatched, match_labels
 from ..models.preprocess import normalise
@@ -20,13 +20,18 @@ from .backends.graph import INT8_AT_LEAST
 from .checks.accuracy import judge_accuracy, measure_accuracy
 from .checks.gate import Gate
 
+if TYPE_CHECKING:
+    import onnx
+
 Logits = npt.NDArray[np.float32]
 Run = Callable[[npt.NDArray[np.float32]], Logits]
 JUDGED = 2000  # images, of the validation split
 BATCH = 50
 
 # From the cheapest; each costs a rendering of the graph and a pass over the images that judge it. Equalising also
-# calibrates again, and AdaRound takes a pass over calibration images and seconds a layer.
+# calibrates again, and AdaRound takes a pass over calibration images and seconds a layer. Layers in float cost time
+# whenever the model runs: few, and large ones, come before, and depthwise ones last (they have a tenth of the MACs, and
+# with few weights a channel they lose most).
 RUNGS = (
     Choice("minmax"),
     Choice("percentile"),
@@ -38,6 +43,7 @@ RUNGS = (
     Choice("mse", bias_correction=True, equalised=True),
     Choice("mse", bias_correction=True, adaround=True),
     Choice("mse", bias_correction=True, equalised=True, adaround=True),
+    Choice("percentile", bias_correction=True, keep={"first": ENDS, "last": ENDS, "depthwise": DEPTHWISE}),
 )
 
 
@@ -94,20 +100,33 @@ def answers(judge: Judge, run: Run) -> Logits:
     return np.concatenate([run(batch) for batch in judge.images()])
 
 
-def rungs_for(base: Choice, layers: Sequence[Layer]) -> tuple[Choice, ...]:
-    """The rungs for a model: bits and kept layers of `base`, and the names of its first and last layer.
+def depthwise_layers(graph: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the convolutions with one input channel a group."""
+    shapes = {one.name: one.dims for one in graph.graph.initializer}
+    return tuple(
+        node.name
+        for node in graph.graph.node
+        if node.op_type == "Conv" and any(one.name == "group" and one.i > 1 for one in node.attribute)
+        if list(shapes.get(node.input[1], ()))[1:2] == [1]
+    )
+
+
+def rungs_for(base: Choice, layers: Sequence[Layer], depthwise: Sequence[str] = ()) -> tuple[Choice, ...]:
+    """The rungs for a model: bits and kept layers of `base`, and the names of its first, last and depthwise layers.
 
     Ranges that a training learned come before all others.
-    That policy is left out where it would leave less than half of the MACs to int8.
+    A policy is left out where it has nothing to keep, and where it would leave less than half of the MACs to int8.
     """
     ends = {one.name: ENDS for one in (layers[0], layers[-1]) if one.name not in base.keep} if layers else {}
+    inner = {name: DEPTHWISE for name in depthwise if name not in {**base.keep, **ends}}
     total = sum(layer.macs for layer in layers) or 1
-    left = sum(layer.macs for layer in layers if layer.name not in {**base.keep, **ends})
     found = [base] if base.method == "learned" else []
     for rung in RUNGS:
-        if rung.keep and not (ends and left / total >= INT8_AT_LEAST):
+        more = {**(ends if "first" in rung.keep else {}), **(inner if "depthwise" in rung.keep else {})}
+        keep = {**base.keep, **more}
+        left = sum(layer.macs for layer in layers if layer.name not in keep)
+        if rung.keep and (not more or ("depthwise" in rung.keep and not inner) or left / total < INT8_AT_LEAST):
             continue
-        keep = {**base.keep, **ends} if rung.keep else base.keep
         found.append(replace(rung, weight_bits=base.weight_bits, keep=keep))
     return tuple(found)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROUNDS, RUNS, THREADS = 5, 40, 2
 CLEARLY = 1.3  # times as fast as float: nothing else is tried
+ALIKE = 0.97  # of the fastest: of divisions that are as fast as that, the one with the most in int8 is taken
 HALF = 0.5  # of the MACs must stay integer
 FLOAT_ISLANDS = ("Sigmoid", "HardSigmoid", "HardSwish", "Mul", "Gelu", "Mish", "Softplus", "Tanh", "Erf")
 WEIGHTS = (4_000, 8_000, 20_000, 40_000)  # of a dense convolution, from which on it is worth its Q/DQ
@@ -130,7 +131,9 @@ def fastest(
     reference: bytes | None = None,
     suffix: str = ".onnx",
 ) -> tuple[Timed, list[Timed]]:
-    """The fastest division and all that were timed; all in int8 is taken at once where it is clearly faster.
+    """The fastest division (of those that are alike, the one with the most in int8), and all that were timed.
+
+    All in int8 is taken at once where it is clearly faster.
 
     Args:
         graph: the float graph, which tells the divisions there are.
@@ -160,7 +163,8 @@ def fastest(
     tried = timed([first])
     if tried[0].ratio < CLEARLY and len(found) > 1:
         tried += timed([name for name in found if name != first])
-    return max(tried, key=lambda one: one.ratio), tried
+    fast = [one for one in tried if one.ratio >= ALIKE * max(other.ratio for other in tried)]
+    return max(fast, key=lambda one: one.share), tried
 
 
 def time_graph(path: Path, shape: Sequence[int], *more: str) -> Any:

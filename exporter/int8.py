@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,9 +22,9 @@ from .backends.base import Backend, Runner, Timing
 from .backends.graph import list_layers
 from .backends.onnx import OrtRunner
 from .calibrate import Progress, equalised
-from .climb import JUDGED, climb, make_judge, rungs_for
+from .climb import JUDGED, climb, depthwise_layers, make_judge, rungs_for
 from .costs import hold_drop, measure_costs
-from .faster import Timed, fastest
+from .faster import Timed, fastest, measure
 
 if TYPE_CHECKING:
     from ..models.runs import Learned
@@ -105,19 +106,27 @@ def decide(
             )
         own = equalised(calibrated, model.spec) if choice.equalised else calibrated
         return Decided(choice, own, {"plan": str(options.plan), **_as_mapping(choice)}, calibrated.notes)
+    tell = tell or (lambda _line: None)
     base, extra = starting_choice(backend.name, model.learned, options.weight_bits)
+    for note in extra:
+        tell(note)
     table = calibrated.table
     record: dict[str, object] = {
         "calibration": {"images": table.images, "data": table.data, "weights": table.weights},
     }
     notes = (*calibrated.notes, *extra)
-    if options.never_slower and (timing := backend.timing(model, calibrated)) is not None:
+    timing = backend.timing(model, calibrated) if options.never_slower else None
+    times: list[str] = []
+    if timing is not None:
         base, timed = _never_slower(timing, model, calibrated, base, tell, progress)
-        record["timed"] = [str(one) for one in timed]
-        best = max(timed, key=lambda one: one.ratio)
+        times += map(str, timed)
+        record["timed"] = times
+        best = next(one for one in timed if one.keep == frozenset(base.keep))
         notes = (*notes, f"int8: {best}")
         if best.ratio < 1:
-            notes = (*notes, f"int8 is slower than float on this CPU ({best.ratio:.2f}x), whatever stays float")
+            slow = f"int8 is slower than float on this CPU ({best.ratio:.2f}x), whatever stays float"
+            notes = (*notes, slow)
+            tell(slow)
     with OrtRunner(
         model.spec.name, model.spec, Path("model.onnx"), "cpu", calibrated.graph.SerializeToString()
     ) as runner:
@@ -126,15 +135,14 @@ def decide(
     if isinstance(judge, str):
         if options.max_drop is not None:
             raise UsageError(f"max_drop cannot be judged: {judge.partition(':')[0]}", fix="leave it out")
-        if tell is not None:
-            tell(f"int8: {judge}")
+        tell(f"int8: {judge}")
         return Decided(base, calibrated, {**record, **_as_mapping(base), "climb": []}, (*notes, f"int8: {judge}"))
     again = cache(lambda: equalised(calibrated, model.spec))
 
     def render(one: Choice) -> Runner:
         return backend.candidate(model, again() if one.equalised else calibrated, one)
 
-    rungs = rungs_for(base, list_layers(calibrated.graph))
+    rungs = rungs_for(base, list_layers(calibrated.graph), depthwise_layers(calibrated.graph))
     choice, tried = climb(judge, render, rungs, tell, options.max_drop)
     own = again() if choice.equalised else calibrated
     record["climb"] = [one.as_mapping() for one in tried]
@@ -142,10 +150,18 @@ def decide(
     if options.max_drop is not None and tried[-1].gate.verdict != "pass":
         images = np.concatenate([*islice(judge.images(), 2)])[:COMPARED]
         costs = measure_costs(backend, model, own, choice, images, progress)
-        choice, given = hold_drop(judge, render, choice, costs, options.max_drop, tell or (lambda _line: None))
+        choice, given = hold_drop(judge, render, choice, costs, options.max_drop, tell)
         record["costs"] = [one.as_mapping() for one in costs.layers]
         record["given_back"] = [{"layers": len(one.choice.keep), **one.as_mapping()} for one in given]
         notes = (*notes, f"int8: {len(choice.keep)} layers float, so that {given[-1].gate.reason}")
+    if timing is not None and choice.keep.keys() != base.keep.keys():
+        files = {"int8": timing.render(replace(choice, equalised=False, adaround=False))}
+        ratios = measure(timing.reference, files, (1, *model.spec.input), None, timing.suffix)["int8"]
+        told = f"int8 with the layers that accuracy wants in float: {statistics.median(ratios):.2f}x float"
+        times.append(told)
+        slower = ", slower than float on this CPU" if statistics.median(ratios) < 1 else ""
+        notes = (*notes, f"{told} ({min(ratios):.2f} to {max(ratios):.2f}){slower}")
+        tell(notes[-1])
     return Decided(choice, own, {**record, **_as_mapping(choice)}, notes)
 
 

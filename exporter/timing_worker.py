@@ -16,9 +16,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+LONG_ENOUGH = 300.0  # milliseconds of runs, however many that takes: a few short ones are all noise
+
 
 def main(path: str, runs: int, threads: int, shape: list[int], nodes: bool = False) -> int:
-    """Warm up with a fifth of the runs, then time each."""
+    """Warm up with a fifth of the runs, then time at least so many."""
     if path.endswith(".pt"):
         sys.stdout.write(json.dumps(script_times(path, runs, threads, shape)) + "\n")
         return 0
@@ -39,7 +41,7 @@ def main(path: str, runs: int, threads: int, shape: list[int], nodes: bool = Fal
         for _ in range(warm):
             session.run(None, {name: batch})
         times: list[float] = []
-        for _ in range(runs):
+        while len(times) < runs or (sum(times) < LONG_ENOUGH and not nodes):
             begun = time.perf_counter()
             session.run(None, {name: batch})
             times.append(1e3 * (time.perf_counter() - begun))
@@ -62,12 +64,13 @@ def script_times(path: str, runs: int, threads: int, shape: list[int]) -> list[f
     module = torch.jit.load(path, map_location="cpu")
     batch = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     times: list[float] = []
+    warm = max(3, runs // 5)
     with torch.inference_mode():
-        for _ in range(runs + max(3, runs // 5)):
+        while len(times) < runs + warm or sum(times) < LONG_ENOUGH:
             begun = time.perf_counter()
             module(batch)
             times.append(1e3 * (time.perf_counter() - begun))
-    return times[-runs:]
+    return times[warm:]
 
 
 def node_times(events: list[dict[str, Any]], warm: int) -> dict[str, float]:

@@ -151,10 +151,22 @@ def test_rungs_keep_what_was_decided_and_half_of_the_macs() -> None:
     base = Choice(weight_bits=7, keep={"b": "slow"})
     layers = [Layer("a", "Conv", "fp32", 10), Layer("b", "Conv", "fp32", 10), Layer("c", "Gemm", "fp32", 10)]
     assert all("b" in one.keep and one.weight_bits == 7 for one in rungs_for(base, layers))
-    assert len(rungs_for(base, layers)) == len(climbing.RUNGS) - 1  # without a and c nothing would be left
+    assert len(rungs_for(base, layers)) == len(climbing.RUNGS) - 2  # without a and c nothing would be left
     more = [*layers, Layer("m", "Conv", "fp32", 100), Layer("z", "Gemm", "fp32", 1)]
     (ends,) = [one for one in rungs_for(base, more) if "first and last layer float" in str(one)]
     assert set(ends.keep) == {"a", "b", "z"}
+    last = rungs_for(base, [*more[:3], Layer("d", "Conv", "fp32", 20), *more[3:]], ["d"])[-1]
+    assert set(last.keep) == {"a", "b", "d", "z"}
+    assert str(last).endswith("first and last layer float, depthwise layers float")
+    assert (
+        len(rungs_for(base, [*more[:3], Layer("d", "Conv", "fp32", 500), *more[3:]], ["d"])) == len(climbing.RUNGS) - 1
+    )
+
+
+def test_depthwise_layers_are_found_in_the_graph() -> None:
+    model = tiny_model("mobilenet_v2")
+    graph = export_graph(model.module, model.spec, "fp32", Batch(1, 4, 8))
+    assert len(climbing.depthwise_layers(graph)) == 17
 
 
 def test_what_is_not_integer_is_said_with_its_reason(made: dict[str, Path]) -> None:
