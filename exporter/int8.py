@@ -155,13 +155,9 @@ def decide(
         record["given_back"] = [{"layers": len(one.choice.keep), **one.as_mapping()} for one in given]
         notes = (*notes, f"int8: {len(choice.keep)} layers float, so that {given[-1].gate.reason}")
     if timing is not None and choice.keep.keys() != base.keep.keys():
-        files = {"int8": timing.render(replace(choice, equalised=False, adaround=False))}
-        ratios = measure(timing.reference, files, (1, *model.spec.input), None, timing.suffix)["int8"]
-        told = f"int8 with the layers that accuracy wants in float: {statistics.median(ratios):.2f}x float"
-        times.append(told)
-        slower = ", slower than float on this CPU" if statistics.median(ratios) < 1 else ""
-        notes = (*notes, f"{told} ({min(ratios):.2f} to {max(ratios):.2f}){slower}")
-        tell(notes[-1])
+        times.append(_timed_again(timing, model, choice))
+        notes = (*notes, times[-1])
+        tell(times[-1])
     return Decided(choice, own, {**record, **_as_mapping(choice)}, notes)
 
 
@@ -183,6 +179,16 @@ def _never_slower(
         for one in timed:
             tell(f"int8, {one}")
     return replace(base, keep=dict.fromkeys(best.keep, f"measured: {best}")), timed
+
+
+def _timed_again(timing: Timing, model: Model, choice: Choice) -> str:
+    """What a choice that the climb changed takes; how its weights are rounded makes no difference to that."""
+    files = {"int8": timing.render(replace(choice, equalised=False, adaround=False))}
+    ratios = measure(timing.reference, files, (1, *model.spec.input), None, timing.suffix)["int8"]
+    middle = statistics.median(ratios)
+    slower = ", slower than float on this CPU" if middle < 1 else ""
+    spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
+    return f"int8 with the layers that accuracy wants in float: {middle:.2f}x float {spread}{slower}"
 
 
 def read_plan(path: Path, calibrated: Calibrated) -> Choice:

@@ -206,8 +206,8 @@ def _train(
     learned = None
     if standin is not None:
         rounded = evaluate(module, data.val, model.spec.preprocess, target, arithmetic)
-        learned = standin.finish(model.module.to(target), rounded)
-        module = model.module
+        learned = standin.finish(model.module, rounded)
+        module = model.module.to(target)
     module = module.to(memory_format=torch.contiguous_format).eval()
     final = evaluate(module, data.val, model.spec.preprocess, target, Arithmetic("fp32", None, "final"))
     weights_io.save(out / WEIGHTS, module)

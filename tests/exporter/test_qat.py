@@ -160,3 +160,12 @@ def test_the_command_trains_and_says_what_next(trained: Path, tmp_path: Path) ->
     told = json.loads(done.stdout)
     assert told["qat"]["target"] == "onnx"
     assert told["qat"]["unmatched"] == []
+
+
+@pytest.mark.gpu
+def test_it_trains_on_a_gpu(trained_folder: Path, few_digits: Dataset, tmp_path: Path) -> None:
+    made = set_up(asked(trained_folder), few_digits)
+    run = train(made.model, few_digits, made.recipe, tmp_path / "run", device="cuda", standin=made.standin)
+    assert run.learned is not None and made.standin is not None
+    assert not made.standin.unmatched
+    assert abs(run.reached.accuracy - run.learned.accuracy) < 0.1
