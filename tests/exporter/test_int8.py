@@ -77,9 +77,8 @@ def test_a_plan_makes_the_same_export_again(
     assert one.graph == two.graph
     for wrong, words in ((tmp_path / "nowhere.json", "no such file"), (trained_folder / "run.json", "no int8 plan")):
         options = Int8Options(images=100, plan=wrong)
-        (row,) = export(resolve(str(trained_folder)), "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=options)
-        assert isinstance(row.error, UsageError)
-        assert words in str(row.error)
+        with pytest.raises(UsageError, match=words):
+            export(resolve(str(trained_folder)), "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=options)
 
 
 OPTIONS_ONNX = ExportOptions("int8", Batch(1, 4, 8))

@@ -137,7 +137,7 @@ def test_wrong_requests_are_refused(trained_folder: Path, few_digits: Dataset, c
 def test_what_a_learned_choice_starts_with(monkeypatch: pytest.MonkeyPatch) -> None:
     from zoo.exporter import int8
 
-    learned = Learned("onnx", 8, {}, 0.9)
+    learned = Learned("onnx", 8, {"x": (0.0, 1.0)}, 0.9)
     monkeypatch.setattr(int8, "cpu_flags", lambda: frozenset({"sse2"}))
     choice, notes = starting_choice("onnx", learned, None)
     assert (choice.method, choice.weight_bits) == ("learned", 8)
@@ -149,13 +149,21 @@ def test_what_a_learned_choice_starts_with(monkeypatch: pytest.MonkeyPatch) -> N
     assert qat_recipe(Recipe()).precision == "fp32"
 
 
-def test_the_command_trains_and_says_what_next(trained: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "zoo", "train", str(trained), "--data", "digits", "--json"]
-    done = subprocess.run([*command, "--for", "onnx"], capture_output=True, text=True)
+def command(run: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    arguments = ["train", str(run), "--data", "digits", "--json", *more]
+    return subprocess.run([sys.executable, "-m", "zoo", *arguments], capture_output=True, text=True)
+
+
+def test_for_without_qat_is_refused(trained: Path) -> None:
+    done = command(trained, "--for", "onnx")
     assert done.returncode == 2
     assert "add --qat" in json.loads(done.stdout)["error"]["fix"]
+
+
+@pytest.mark.slow
+def test_the_command_trains(trained: Path, tmp_path: Path) -> None:
     more = ["--qat", "--epochs", "1", "--set", "batch_size=128", "--out", str(tmp_path / "out")]
-    done = subprocess.run([*command, *more], capture_output=True, text=True)
+    done = command(trained, *more)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["qat"]["target"] == "onnx"
