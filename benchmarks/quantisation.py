@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
+from quantize_static import static
 from zoo.calibration.choice import Calibrated, Choice
 from zoo.calibration.ranges import collect
 from zoo.calibration.targets import onnx as for_onnx
@@ -47,29 +47,6 @@ with torch.inference_mode():
         begun = time.perf_counter(); model(batch); times.append(1e3 * (time.perf_counter() - begun))
 print(json.dumps(times[8:]))
 """
-
-
-def static(graph: onnx.ModelProto, images: np.ndarray, folder: Path) -> bytes:
-    """ONNX Runtime's own tool at the setting that measured best: QDQ, uint8 activations, int8 weights per channel."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.left = iter(images[:, None])
-
-        def get_next(self) -> dict[str, np.ndarray]:
-            batch = next(self.left, None)
-            return {} if batch is None else {"images": batch}  # the tool stops at anything empty
-
-    source, ready, made = folder / "f.onnx", folder / "p.onnx", folder / "q.onnx"
-    onnx.save(graph, source)
-    quant_pre_process(str(source), str(ready))
-    quantize_static(
-        str(ready), str(made), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-    )  # fmt: skip
-    return made.read_bytes()
 
 
 def scripts(paths: dict[str, Path]) -> list[float]:
@@ -113,7 +90,7 @@ def main(names: list[str]) -> None:
         best, _ = faster.fastest(base, layers, render, SHAPE)
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            graphs = {"ours": render(best.keep), "static": static(graph, images, folder)}
+            graphs = {"ours": render(best.keep), "static": static(graph, images, folder, "MinMax")}
             ratios = faster.measure(base.SerializeToString(), graphs, (1, *SHAPE))
             paths = {"float": folder / "f.pt", "int8": folder / "q.pt"}
             quantised = for_torchscript.render(calibrated, Choice())

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from quantize_static import static
 from zoo.calibration.images import choose_images
 from zoo.calibration.targets import onnx as for_onnx
 from zoo.exporter import faster
@@ -46,36 +47,6 @@ def session(content: bytes) -> Run:
     options.log_severity_level = 3
     made = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda batch: np.asarray(made.run(None, {made.get_inputs()[0].name: batch})[0])
-
-
-def static(graph: onnx.ModelProto, images: Images, folder: Path, method: str) -> bytes:
-    """ONNX Runtime's own tool at the setting that is fastest on its CPU."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.left = iter(images[:, None])
-
-        def get_next(self) -> dict[str, Images]:
-            batch = next(self.left, None)
-            return {} if batch is None else {"images": batch}
-
-    source, ready, made = folder / "f.onnx", folder / "p.onnx", folder / "q.onnx"
-    onnx.save(graph, source)
-    quant_pre_process(str(source), str(ready))
-    quantize_static(
-        str(ready), str(made), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-        calibrate_method=getattr(CalibrationMethod, method),
-    )  # fmt: skip
-    return made.read_bytes()
 
 
 def by_nncf(graph: onnx.ModelProto, images: Images, preset: str) -> bytes:

@@ -30,8 +30,7 @@ BATCH = 50
 
 # From the cheapest; each costs a rendering of the graph and a pass over the images that judge it. Equalising also
 # calibrates again, and AdaRound takes a pass over calibration images and seconds a layer. Layers in float cost time
-# whenever the model runs: few, and large ones, come before, and depthwise ones last (they have a tenth of the MACs, and
-# with few weights a channel they lose most).
+# whenever the model runs, so that the many depthwise ones come last.
 RUNGS = (
     Choice("minmax"),
     Choice("percentile"),

@@ -96,8 +96,7 @@ def export(
         int8 = int8 or Int8Options()
         if int8.plan is not None:
             parse_plan(int8.plan)  # before the minutes of calibrating
-        for backend in found:
-            may_replace(place_of(out, model, backend, options))
+        _require_a_place([place_of(out, model, backend, options) for backend in found])
         calibrated = calibrate(model, data, images=int8.images, seed=seed, device=device, progress=progress)
         for note in calibrated.notes:
             tell(f"note: {note}")
@@ -126,6 +125,18 @@ def export(
             rows.append(Exported(backend.name, options.precision, folder, error=error))
     progress("exporting", len(found), len(found))
     return rows
+
+
+def _require_a_place(folders: Sequence[Path]) -> None:
+    """Raise the first UsageError unless one of the folders may be written; what else is in the way is its row's."""
+    refused: list[UsageError] = []
+    for folder in folders:
+        try:
+            may_replace(folder)
+        except UsageError as error:
+            refused.append(error)
+    if len(refused) == len(folders):
+        raise refused[0]
 
 
 def place_of(out: str | Path, model: Model, backend: Backend, options: ExportOptions) -> Path:

@@ -155,7 +155,7 @@ def decide(
         record["given_back"] = [{"layers": len(one.choice.keep), **one.as_mapping()} for one in given]
         notes = (*notes, f"int8: {len(choice.keep)} layers float, so that {given[-1].gate.reason}")
     if timing is not None and choice.keep.keys() != base.keep.keys():
-        times.append(_timed_again(timing, model, choice))
+        times.append(_timed_again(timing, model, choice, progress))
         notes = (*notes, times[-1])
         tell(times[-1])
     return Decided(choice, own, {**record, **_as_mapping(choice)}, notes)
@@ -181,10 +181,11 @@ def _never_slower(
     return replace(base, keep=dict.fromkeys(best.keep, f"measured: {best}")), timed
 
 
-def _timed_again(timing: Timing, model: Model, choice: Choice) -> str:
+def _timed_again(timing: Timing, model: Model, choice: Choice, progress: Progress | None) -> str:
     """What a choice that the climb changed takes; how its weights are rounded makes no difference to that."""
     files = {"int8": timing.render(replace(choice, equalised=False, adaround=False))}
-    ratios = measure(timing.reference, files, (1, *model.spec.input), None, timing.suffix)["int8"]
+    told = None if progress is None else lambda done, total: progress("timing int8", done, total)
+    ratios = measure(timing.reference, files, (1, *model.spec.input), told, timing.suffix)["int8"]
     middle = statistics.median(ratios)
     slower = ", slower than float on this CPU" if middle < 1 else ""
     spread = f"({min(ratios):.2f} to {max(ratios):.2f})"

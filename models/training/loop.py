@@ -151,7 +151,10 @@ def _train(
     arithmetic = choose_arithmetic(recipe.precision, hardware(target))
     watcher.start(f"{arithmetic.name} on {device}: {arithmetic.reason}")
 
-    module = model.module if standin is None else standin.start(model.module)
+    module = model.module
+    if standin is not None:
+        watcher.start("tracing the model for what is trained in its place")
+        module = standin.start(module)
     module = module.to(device=target).to(memory_format=torch.channels_last)
     feed = make_feed(data.train, model.spec.preprocess, recipe, target, seed)
     settle_norms(module, feed.steps)
