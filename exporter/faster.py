@@ -173,7 +173,8 @@ def time_graph(path: Path, shape: Sequence[int], *more: str) -> Any:
     Raises:
         UnavailableError: the process could not time it.
     """
-    command = [sys.executable, "-m", "zoo.exporter.timing_worker", str(path), str(RUNS), str(THREADS)]
+    # -P: a folder `zoo` where the user is would be taken for ours
+    command = [sys.executable, "-P", "-m", "zoo.exporter.timing_worker", str(path), str(RUNS), str(THREADS)]
     done = subprocess.run(
         [*command, "x".join(map(str, shape)), *more], capture_output=True, text=True, check=False, timeout=600
     )

@@ -10,6 +10,7 @@ import abc
 import datetime
 import platform
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from ... import atomic
 from ...calibration.choice import Choice
 from ...config import from_mapping
-from ...errors import IntegrityError, UnavailableError, UsageError
+from ...errors import IntegrityError, UnavailableError, UsageError, ZooError, one_line
 from ...models.spec import ModelSpec
 from ..artifact import (
     WEIGHTS,
@@ -109,14 +110,21 @@ class Written:
     platform: Platform | None = None
 
 
+class PrecisionClaimError(IntegrityError):
+    """The file's layers are not in the precision that the manifest says; `zoo check` makes a failed gate of it."""
+
+
 class Runner(abc.ABC):
     """A loaded artifact that can run; a context manager.
 
         with backend.load(artifact, "cpu") as runner:
             logits = runner.run(batch)
 
-    For timing without copies: `prepare(batch)` once, then `step()` many times and `synchronize()`.
+    For timing without copies: `prepare(batch)` once, then `step()` many times and `synchronize()`; `time_steps` does
+    that. `upload(batch)` replaces the prepared images by others in the same number, `fetch()` brings the last step's
+    logits to the host.
     `notes` says what a person should know of how it runs, such as a faster way that could not be taken.
+    `threads`, set before it is opened, is how many of the CPU it computes on; None for what its runtime chooses.
     """
 
     def __init__(self, name: str, spec: ModelSpec, batch: Batch | None = None) -> None:
@@ -124,6 +132,7 @@ class Runner(abc.ABC):
         self.spec = spec
         self.batch = batch
         self.notes: list[str] = []
+        self.threads: int | None = None
         self._open = False
         self._prepared = False
 
@@ -148,10 +157,11 @@ class Runner(abc.ABC):
 
         Raises:
             UsageError: the runner is not open, or the batch has another type or shape than the model's input.
-            IntegrityError: the model gives something else than logits for the classes of its spec.
+            IntegrityError: the model gives something else than logits for the classes of its spec, or its runtime fails
+                on such a batch.
         """
         self._check(batch)
-        parts = [self._run(np.ascontiguousarray(part)) for part in split(batch, self.batch)]
+        parts = [self._try(np.ascontiguousarray(part)) for part in split(batch, self.batch)]
         logits = (parts[0] if len(parts) == 1 else np.concatenate(parts))[: len(batch)]
         expected = (len(batch), len(self.spec.labels))
         if logits.shape != expected or logits.dtype != np.float32:
@@ -180,6 +190,29 @@ class Runner(abc.ABC):
         self._require_open()
         self._synchronize()
 
+    def upload(self, batch: npt.NDArray[np.float32]) -> None:
+        """Replace the prepared images by others in the same number."""
+        if not self._prepared:
+            raise UsageError(f"{self.name}: upload() before prepare(batch)", fix="call prepare(batch) first")
+        self._check(batch)
+        self._upload(np.ascontiguousarray(batch))
+
+    def fetch(self) -> Logits:
+        """The logits of the last step, float32 N x K, on the host; waits for it."""
+        if not self._prepared:
+            raise UsageError(f"{self.name}: fetch() before prepare(batch)", fix="call prepare(batch) and step() first")
+        return self._fetch_last()
+
+    def time_steps(self, runs: int) -> list[float]:
+        """Milliseconds of each of so many runs of the prepared batch, without transfers.
+
+        By the device's own events where it has them, so that the host does not wait between runs; else by the host's
+        clock, synchronised after each.
+        """
+        if not self._prepared:
+            raise UsageError(f"{self.name}: time_steps() before prepare(batch)", fix="call prepare(batch) first")
+        return self._time_steps(runs)
+
     def receipt(self) -> Receipt:
         """What really runs, read from the runtime."""
         self._require_open()
@@ -188,6 +221,25 @@ class Runner(abc.ABC):
     def _require_open(self) -> None:
         if not self._open:
             raise UsageError(f"{self.name} is not open", fix="use it in a `with` block")
+
+    def _try(self, batch: npt.NDArray[np.float32]) -> Logits:
+        """Run, and put what a runtime raises into words: each has its own classes of errors."""
+        try:
+            return self._run(batch)
+        except ZooError:
+            raise
+        except Exception as error:
+            many = "an image" if len(batch) == 1 else f"a batch of {len(batch)} images"
+            raise IntegrityError(f"{self.name} fails on {many}: {one_line(error)}", fix="export again") from error
+
+    def _time_steps(self, runs: int) -> list[float]:
+        times: list[float] = []
+        for _ in range(runs):
+            begun = time.perf_counter()
+            self._step()
+            self._synchronize()
+            times.append(1e3 * (time.perf_counter() - begun))
+        return times
 
     def _check(self, batch: npt.NDArray[np.float32]) -> None:
         self._require_open()
@@ -211,6 +263,10 @@ class Runner(abc.ABC):
     def _step(self) -> None: ...
     @abc.abstractmethod
     def _synchronize(self) -> None: ...
+    @abc.abstractmethod
+    def _upload(self, batch: npt.NDArray[np.float32]) -> None: ...
+    @abc.abstractmethod
+    def _fetch_last(self) -> Logits: ...
     @abc.abstractmethod
     def _receipt(self) -> Receipt: ...
 

@@ -16,7 +16,18 @@ import numpy.typing as npt
 from ...errors import IntegrityError, UnavailableError, one_line
 from ...models.spec import ModelSpec
 from ..artifact import Artifact, Batch, Layer, Precision, Receipt
-from .base import Available, Backend, ExportOptions, Logits, Progress, Runner, Timing, Unavailable, Written
+from .base import (
+    Available,
+    Backend,
+    ExportOptions,
+    Logits,
+    PrecisionClaimError,
+    Progress,
+    Runner,
+    Timing,
+    Unavailable,
+    Written,
+)
 from .graph import (
     INPUT,
     OUTPUT,
@@ -106,6 +117,7 @@ class OrtRunner(Runner):
         self._path, self._device, self._content = path, device, content
         self._session: Any = None
         self._binding: Any = None
+        self._value: Any = None
 
     def _start(self) -> None:
         self._session = self._make_session()
@@ -116,6 +128,8 @@ class OrtRunner(Runner):
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
         if optimised is not None:
             options.optimized_model_filepath = str(optimised)
             options.enable_profiling = True
@@ -148,7 +162,7 @@ class OrtRunner(Runner):
         return onnx.load(self._path, load_external_data=False)
 
     def _stop(self) -> None:
-        self._session = self._binding = None
+        self._session = self._binding = self._value = None
 
     def _run(self, batch: npt.NDArray[np.float32]) -> Logits:
         return self._session.run([OUTPUT], {INPUT: batch})[0]
@@ -157,8 +171,8 @@ class OrtRunner(Runner):
         import onnxruntime
 
         self._binding = self._session.io_binding()
-        value = onnxruntime.OrtValue.ortvalue_from_numpy(batch, self._device, 0)
-        self._binding.bind_ortvalue_input(INPUT, value)
+        self._value = onnxruntime.OrtValue.ortvalue_from_numpy(batch, self._device, 0)
+        self._binding.bind_ortvalue_input(INPUT, self._value)
         self._binding.bind_output(OUTPUT, self._device)
 
     def _step(self) -> None:
@@ -167,6 +181,13 @@ class OrtRunner(Runner):
     def _synchronize(self) -> None:
         if self._binding is not None:
             self._binding.synchronize_outputs()
+
+    def _upload(self, batch: npt.NDArray[np.float32]) -> None:
+        self._value.update_inplace(batch)
+
+    def _fetch_last(self) -> Logits:
+        self._binding.synchronize_outputs()
+        return self._binding.copy_outputs_to_cpu()[0]
 
     def _receipt(self) -> Receipt:
         """The compute layers of the graph that ONNX Runtime made of the file, as its profile saw them run."""
@@ -250,7 +271,7 @@ def _layers_as_claimed(artifact: Artifact) -> None:
         ) from error
     problems = wrong_precision(layers, artifact.manifest.precision, "fp32")
     if problems:
-        raise IntegrityError(
+        raise PrecisionClaimError(
             f"{artifact.folder} says {artifact.manifest.precision}, but {'; '.join(problems)}", fix="export again"
         )
 

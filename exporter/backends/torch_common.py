@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ...errors import UsageError
 from ...models.spec import ModelSpec
 from ..artifact import Precision, Receipt
 from .base import Logits, Runner
@@ -59,12 +60,15 @@ class TorchRunner(Runner):
         self._module = module
         self._device = torch.device(device)
         self._input: Tensor | None = None
+        self._output: Tensor | None = None
 
     def _start(self) -> None:
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)  # of the process: torch has no number for one module
         self._module = self._module.to(self._device)
 
     def _stop(self) -> None:
-        self._input = None
+        self._input = self._output = None
 
     def _run(self, batch: npt.NDArray[np.float32]) -> Logits:
         with torch.inference_mode():
@@ -75,11 +79,31 @@ class TorchRunner(Runner):
 
     def _step(self) -> None:
         with torch.inference_mode():
-            self._module(self._input)
+            self._output = self._module(self._input)
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+    def _upload(self, batch: npt.NDArray[np.float32]) -> None:
+        assert self._input is not None
+        self._input.copy_(torch.from_numpy(batch))
+
+    def _fetch_last(self) -> Logits:
+        if self._output is None:
+            raise UsageError(f"{self.name}: fetch() before step()", fix="call step() first")
+        return self._output.cpu().numpy()
+
+    def _time_steps(self, runs: int) -> list[float]:
+        if self._device.type != "cuda":
+            return super()._time_steps(runs)
+        marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(runs)]
+        for begin, end in marks:
+            begin.record()
+            self._step()
+            end.record()
+        torch.cuda.synchronize(self._device)
+        return [begin.elapsed_time(end) for begin, end in marks]
 
     def _receipt(self) -> Receipt:
         provider = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "torch CPU kernels"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...models.runs import Reached
+from .budget import AccuracyLimits
 from .gate import Gate
 
 Z95 = 1.6449  # one-sided 95 %
@@ -69,6 +72,16 @@ def measure_accuracy(
     )
 
 
+def mcnemar(lost: int, gained: int) -> float:
+    """The exact McNemar test: how likely a split of the flips at least this uneven is when neither side is better.
+
+    Two-sided p of a binomial of lost + gained at 1/2 (McNemar 1947); 1 without flips.
+    """
+    from scipy.stats import binomtest
+
+    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+
+
 def interval_of_drop(paired: Paired) -> Interval:
     """The paired difference with its adjusted Wald interval (Agresti and Min 2005: half a count in each cell).
 
@@ -92,6 +105,8 @@ def judge_accuracy(
     golden_differ: int = 0,
     reached: Reached | None = None,
     limit: float | None = None,
+    limits: AccuracyLimits | None = None,
+    classes: Sequence[Mapping[str, Any]] = (),
 ) -> Gate:
     """Judge the drop against the limit of the precision.
 
@@ -103,8 +118,11 @@ def judge_accuracy(
         reached: what training measured on these very images, or None when it was on others.
         limit: the largest drop that passes, where another than the table's was asked for; it has to be shown even when
             nothing flipped.
+        limits: of a budget: its max_drop counts as such a limit, its min_top1 and max_class_drop beside it.
+        classes: the recall of each class on both sides (`answers.recalls`).
     """
-    asked = limit
+    limits = limits or AccuracyLimits()
+    asked = limit = limits.max_drop if limit is None else limit
     limit, why = MAX_DROP[precision] if limit is None else (limit, "asked for")
     if paired.images == 0:
         return Gate("accuracy", "fail", "nothing was compared: no labelled images", {"images": 0})
@@ -118,6 +136,7 @@ def judge_accuracy(
         "drop_high": bounds.high,
         "lost": paired.lost,
         "gained": paired.gained,
+        "mcnemar_p": mcnemar(paired.lost, paired.gained),
         "max_drop": limit,
         "max_drop_reason": why,
     }
@@ -133,6 +152,9 @@ def judge_accuracy(
         reason = f"{golden_differ} golden images are answered differently from the raw file on: check the preprocessing"
         return Gate("accuracy", "fail", reason, numbers)
     shown = f"top-1 {paired.artifact:.2%}, reference {paired.reference:.2%}"
+    beyond = _beyond(paired, limits, classes)
+    if beyond:
+        return Gate("accuracy", "fail", f"{shown}; {beyond}", numbers)
     flips = paired.lost + paired.gained
     if flips == 0 and numerics_passed and (asked is None or bounds.high <= asked):
         reason = f"{shown}; no answer flipped in {paired.images}, so fewer than {bounds.high:.2%} do (95 % certainty)"
@@ -146,6 +168,19 @@ def judge_accuracy(
     needed = images_needed(paired, limit)
     advice = f"needs about {needed:,} images" if needed else f"it looks like more than the {100 * limit:g} allowed"
     return Gate("accuracy", "inconclusive", f"{shown}; {within}, allowed {100 * limit:g}: {advice}", numbers)
+
+
+def _beyond(paired: Paired, limits: AccuracyLimits, classes: Sequence[Mapping[str, Any]]) -> str:
+    """Which plain limit of the budget is not kept, if any."""
+    if limits.min_top1 is not None and paired.artifact < limits.min_top1:
+        return f"less than the {limits.min_top1:.2%} that the budget asks for"
+    if limits.max_class_drop is not None and classes:
+        worst = max(classes, key=lambda one: one["reference"] - one["artifact"])
+        drop = worst["reference"] - worst["artifact"]
+        if drop > limits.max_class_drop:
+            allowed = f"{100 * limits.max_class_drop:g} allowed"
+            return f"class {worst['label']} loses {100 * drop:.2f} points of recall, {allowed}"
+    return ""
 
 
 def images_needed(paired: Paired, limit: float) -> int | None:

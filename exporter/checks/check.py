@@ -1,4 +1,4 @@
-"""`zoo check`: artifacts beside their reference, on golden images and on labelled data."""
+"""`zoo check`: artifacts beside their reference, on golden images and on labelled data, judged gate by gate."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...config import to_json
-from ...errors import GATE, UnavailableError, UsageError, ZooError, worst
-from ...models.data.dataset import Dataset, batches
-from ...models.data.labels import Unmatched, match_labels
-from ...models.preprocess import Pixels, normalise, prepare
+from ...errors import GATE, IntegrityError, UnavailableError, ZooError, worst
+from ...models.data.dataset import Dataset
 from ...models.runs import Reached
-from ..artifact import ARTIFACT, GOLDEN, WEIGHTS, Artifact, Golden, Receipt, load_artifact
+from ..artifact import ARTIFACT, Artifact, Manifest, Receipt, load_artifact
 from ..backends import backend_names, get_backend
-from ..backends.base import Runner, Unavailable
+from ..backends.base import PrecisionClaimError, Runner, Unavailable
 from .accuracy import judge_accuracy, measure_accuracy
+from .answers import compare_answers
+from .bisect import bisect_artifact
+from .budget import Budget, Limits
+from .consistency import allowed_difference, judge_consistency, measure_consistency
 from .gate import Gate, hardest
-from .numerics import TOLERANCES, judge_numerics, measure_numerics
+from .numerics import TOLERANCES, Numerics, judge_numerics, measure_numerics
 from .precision import judge_precision
+from .reference import Judged, Progress, Shared, golden_batch
+from .rounds import LatencyOptions
+from .speed import check_latency
 
 if TYPE_CHECKING:
     from torch import nn
 
 Logits = npt.NDArray[np.float32]
-Progress = Callable[[str, int, int], None]
-BATCH = 100
-CACHE_BYTES = 1 << 30  # pixels that are kept between one artifact and the next
+Run = Callable[[Logits], Logits]
+WORST = 8  # images that a bisection looks at
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Checked:
     gates: tuple[Gate, ...] = ()
     receipt: Receipt | None = None
     error: ZooError | None = None
+    manifest: Manifest | None = None
 
     @property
     def exit_code(self) -> int:
@@ -51,16 +55,9 @@ class Checked:
             return self.error.exit_code
         return worst(gate.exit_code for gate in self.gates) if self.gates else GATE
 
-
-@dataclass(frozen=True)
-class Judged:
-    """Labelled data made ready for one preprocessing: pixels by batch, labels as the model's outputs."""
-
-    batches: Callable[[], Any]
-    images: int
-    labels: npt.NDArray[np.int64] | None
-    skip: str
-    name: str
+    def gate(self, name: str) -> Gate | None:
+        """A gate by its name."""
+        return next((gate for gate in self.gates if gate.name == name), None)
 
 
 def check(
@@ -70,6 +67,8 @@ def check(
     reference: nn.Module | None = None,
     device: str = "cpu",
     limit: int | None = None,
+    budget: Budget | None = None,
+    latency: LatencyOptions | None = None,
     progress: Progress | None = None,
 ) -> list[Checked]:
     """Check artifacts; each gets a row, and one that cannot be checked does not stop the others.
@@ -80,77 +79,36 @@ def check(
         reference: compare with this module instead of the artifact's own reference.
         device: where artifacts and reference run.
         limit: use the first so many images.
-        progress: is told (what, images done, images in all).
+        budget: limits other than the defaults.
+        latency: judge the gate latency too, measured like this; also where the budget asks for it.
+        progress: is told (what, steps done, steps in all).
     """
     progress = progress or (lambda _what, _done, _all: None)
+    budget = budget or Budget()
     if isinstance(folders, (str, Path)):
         folders = [Path(folders)]
-    shared = _Shared(data, reference, device, limit, progress)
-    return [_row(Path(folder), shared) for folder in folders]
+    shared = Shared(data, reference, device, limit, progress)
+    rows = [_row(Path(folder), shared, budget) for folder in folders]
+    if latency is None and budget.latency:
+        latency = LatencyOptions()
+    if latency is None:
+        return rows
+    # when all runners are closed: what is timed must not share the machine with them
+    of_row = check_latency([(row.artifact, row.manifest) for row in rows], latency, device, budget, progress)
+    return [_with(row, of_row.get(row.artifact)) for row in rows]
 
 
 def check_golden(artifact: Artifact, runner: Runner) -> Gate:
     """Golden images from the raw file on, through artifact.json's preprocessing, against the source's own logits."""
     golden = artifact.golden()
-    measured = measure_numerics(golden.logits, _golden_logits(golden, artifact, runner.run))
-    trained = artifact.manifest.meaningful
-    return judge_numerics(measured, artifact.manifest.precision, "golden images", trained=trained)
+    measured = measure_numerics(golden.logits, runner.run(golden_batch(golden, artifact)))
+    manifest = artifact.manifest
+    return judge_numerics(
+        measured, manifest.precision, "golden images", trained=manifest.meaningful, backend=manifest.backend
+    )
 
 
-class _Shared:
-    """What rows have in common: pixels, and the logits of a reference that several artifacts share."""
-
-    def __init__(
-        self, data: Dataset | None, reference: nn.Module | None, device: str, limit: int | None, progress: Progress
-    ) -> None:
-        self.data, self.reference, self.device, self.limit, self.progress = data, reference, device, limit, progress
-        self._judged: dict[Any, Judged] = {}
-        self._logits: dict[Any, tuple[Logits, Logits]] = {}
-
-    def judged(self, artifact: Artifact) -> Judged | None:
-        if self.data is None:
-            return None
-        key = artifact.manifest.spec
-        if key not in self._judged:
-            self._judged = {key: _ready(self.data, artifact, self.limit)}
-        return self._judged[key]
-
-    def reference_logits(self, artifact: Artifact, golden: Golden, judged: Judged | None) -> tuple[Logits, Logits]:
-        """The reference's logits of the golden images and of the data, computed once per reference."""
-        from ...models.sources import logits_of, rebuild
-        from ..backends.torch_common import TorchRunner
-
-        manifest = artifact.manifest
-        files = manifest.files  # the hashes that were verified, not what the manifest says of its weights
-        golden_files = tuple(files[name].sha256 for name in sorted(files) if name.startswith(f"{GOLDEN}/"))
-        key = (files[WEIGHTS].sha256, to_json(manifest.origin), manifest.spec, golden_files)
-        if key not in self._logits:
-            module = self.reference or rebuild(manifest.origin, artifact.weights_path)
-            if self.reference is not None:
-                made = logits_of(module, np.zeros((1, *manifest.spec.input), np.float32)).shape[1]
-                if made != len(manifest.spec.labels):
-                    raise UsageError(
-                        f"the reference gives {made} logits, {artifact.folder} {len(manifest.spec.labels)}"
-                    )
-            with TorchRunner("the reference", manifest.spec, module, self.device) as runner:
-                of_golden = _golden_logits(golden, artifact, runner.run)
-                self._logits = {key: (of_golden, self.run_all(runner, judged, "eager reference"))}
-        return self._logits[key]
-
-    def run_all(self, runner: Runner, judged: Judged | None, what: str) -> Logits:
-        classes = len(runner.spec.labels)
-        if judged is None:
-            return np.empty((0, classes), np.float32)
-        found: list[Logits] = []
-        done = 0
-        for pixels in judged.batches():
-            found.append(runner.run(normalise(pixels, runner.spec.preprocess)))
-            done += len(pixels)
-            self.progress(what, done, judged.images)
-        return np.concatenate(found) if found else np.empty((0, classes), np.float32)
-
-
-def _row(folder: Path, shared: _Shared) -> Checked:
+def _row(folder: Path, shared: Shared, budget: Budget) -> Checked:
     backend, precision = _named(folder)
     try:
         absent = _absent(folder, backend)
@@ -159,31 +117,104 @@ def _row(folder: Path, shared: _Shared) -> Checked:
         artifact = load_artifact(folder)
         manifest = artifact.manifest
         backend, precision = manifest.backend, manifest.precision
+        limits = budget.limits(backend, precision)
         with get_backend(backend).load(artifact, shared.device) as runner:
             receipt = runner.receipt()
-            gates = (*_gates(artifact, runner, shared), judge_precision(backend, precision, receipt, manifest.plan))
-            return Checked(str(folder), backend, precision, gates, receipt)
+            gates = (
+                *_gates(artifact, runner, shared, limits),
+                judge_precision(backend, precision, receipt, manifest.plan, limits.precision),
+            )
+            return Checked(str(folder), backend, precision, gates, receipt, manifest=manifest)
+    except PrecisionClaimError as error:  # nothing else is judged: the precision says by which tolerance
+        skipped = [
+            Gate(name, "skipped", "its precision is not what it says")
+            for name in ("numerics", "accuracy", "consistency")
+        ]
+        gates = (*skipped, Gate("precision", "fail", error.what))
+        return Checked(str(folder), backend, precision, gates)
     except ZooError as error:
         return Checked(str(folder), backend, precision, error=error)
 
 
-def _gates(artifact: Artifact, runner: Runner, shared: _Shared) -> tuple[Gate, ...]:
-    manifest, precision = artifact.manifest, artifact.manifest.precision
-    golden, judged = artifact.golden(), shared.judged(artifact)
-    reference_golden, reference = shared.reference_logits(artifact, golden, judged)
-    got_golden = _golden_logits(golden, artifact, runner.run)
-    got = shared.run_all(runner, judged, f"{manifest.backend} {precision}")
+def _with(row: Checked, latency: Gate | None) -> Checked:
+    """The row with its latency, before its precision."""
+    return replace(row, gates=(*row.gates[:-1], latency, *row.gates[-1:])) if latency is not None else row
 
-    trained = manifest.meaningful
-    looks = [judge_numerics(measure_numerics(golden.logits, got_golden), precision, "golden images", trained=trained)]
+
+def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -> tuple[Gate, ...]:
+    manifest = artifact.manifest
+    golden, judged = artifact.golden(), shared.judged(artifact)
+    images = golden_batch(golden, artifact)
+    consistency = _consistency(artifact, runner, images, shared.device, limits)
+    run = runner.run if _takes_batches(runner, images) else _one_by_one(runner.run)
+    reference_golden, reference = shared.logits(artifact, golden, judged)
+    got_golden = run(images)
+    got = shared.run_all(run, artifact, judged, f"{manifest.backend} {manifest.precision}")
+    of_golden = measure_numerics(golden.logits, got_golden)
+
+    def judge(measured: Numerics, what: str = "images") -> Gate:
+        return judge_numerics(
+            measured, manifest.precision, what, trained=manifest.meaningful, backend=manifest.backend,
+            limits=limits.numerics,
+        )  # fmt: skip
+
+    looks = [judge(of_golden, "golden images")]
     if shared.reference is None:
         own = judge_numerics(measure_numerics(golden.logits, reference_golden), "fp32", "golden images")
         if own.verdict == "fail":
             looks.append(replace(own, reason=f"the reference itself does not give the golden logits: {own.reason}"))
     if judged is not None:
-        looks.append(judge_numerics(measure_numerics(reference, got), precision, trained=trained))
+        looks.append(judge(measure_numerics(reference, got)))
     numerics = hardest(reversed(looks))  # of equal verdicts the one over the data, which has more images
-    return numerics, _accuracy(artifact, judged, reference, got, golden, got_golden, numerics, shared)
+    if numerics.verdict == "fail":
+        same = judge(measure_numerics(reference_golden, got_golden), "golden images").verdict != "fail"
+        numerics = _explained(numerics, artifact, shared, images, same=same and _alike(looks, judged))
+    accuracy = _accuracy(artifact, judged, reference, got, of_golden, numerics, shared, limits)
+    return numerics, accuracy, consistency
+
+
+def _alike(looks: Sequence[Gate], judged: Judged | None) -> bool:
+    """Whether the artifact agreed with its reference on the data, or there was none."""
+    return judged is None or looks[-1].verdict != "fail"
+
+
+def _explained(numerics: Gate, artifact: Artifact, shared: Shared, images: Logits, *, same: bool) -> Gate:
+    """A failure with its cause: the preprocessing, where the graph is right on the same pixels, else the layer."""
+    if same:
+        why = (
+            "on the same pixels the graph gives what its reference gives: look at the preprocessing in artifact.json, "
+            "or at the golden images"
+        )
+        return replace(numerics, reason=f"{numerics.reason}; {why}")
+    shared.progress("looking for the layer", 0, 1)
+    found = bisect_artifact(artifact, shared.module(artifact), images[:WORST])
+    shared.progress("looking for the layer", 1, 1)
+    numbers = {**numerics.numbers, "bisect": None if isinstance(found, str) else vars(found)}
+    return replace(numerics, reason=f"{numerics.reason}; {found}", numbers=numbers)
+
+
+def _consistency(artifact: Artifact, runner: Runner, images: Logits, device: str, limits: Limits) -> Gate:
+    manifest = artifact.manifest
+    allowed = allowed_difference(
+        manifest.backend, manifest.precision, trained=manifest.meaningful, asked=limits.consistency.relative
+    )
+    with get_backend(manifest.backend).load(artifact, device) as again:
+        return judge_consistency(
+            measure_consistency(runner.run, images, allowed=allowed, device=device, again=again.run)
+        )
+
+
+def _takes_batches(runner: Runner, images: Logits) -> bool:
+    """Whether it runs more than one image at once; the gate consistency has said so where it does not."""
+    try:
+        runner.run(images)
+    except IntegrityError:
+        return False
+    return True
+
+
+def _one_by_one(run: Run) -> Run:
+    return lambda batch: np.concatenate([run(batch[index : index + 1]) for index in range(len(batch))])
 
 
 def _accuracy(
@@ -191,10 +222,10 @@ def _accuracy(
     judged: Judged | None,
     reference: Logits,
     got: Logits,
-    golden: Golden,
-    got_golden: Logits,
+    of_golden: Numerics,
     numerics: Gate,
-    shared: _Shared,
+    shared: Shared,
+    limits: Limits,
 ) -> Gate:
     manifest = artifact.manifest
     if judged is None:
@@ -205,16 +236,20 @@ def _accuracy(
         return Gate("accuracy", "skipped", judged.skip)
     if not np.isfinite(got).all():
         return Gate("accuracy", "fail", "NaN or infinity in the logits")
-    of_golden = measure_numerics(golden.logits, got_golden)
-    expected = TOLERANCES[manifest.precision].flips >= round((1 - of_golden.agreement) * of_golden.images)
-    differ = 0.0 if expected else 1 - of_golden.agreement
-    return judge_accuracy(
+    differ = round((1 - of_golden.agreement) * of_golden.images)
+    details: dict[str, Any] = {}
+    if np.isfinite(reference).all():
+        details = compare_answers(reference, got, judged.labels, manifest.spec.labels)
+    gate = judge_accuracy(
         measure_accuracy(reference, got, judged.labels),
         manifest.precision,
         numerics_passed=numerics.verdict == "pass",
-        golden_differ=round(differ * len(golden.images)),
+        golden_differ=differ if differ > TOLERANCES[manifest.precision].flips else 0,
         reached=comparable(manifest.reached, judged.name, judged.images) if shared.reference is None else None,
+        limits=limits.accuracy,
+        classes=details.get("classes", ()),
     )
+    return replace(gate, numbers={**gate.numbers, **details})
 
 
 def comparable(reached: Reached | None, data: str, images: int) -> Reached | None:
@@ -223,33 +258,6 @@ def comparable(reached: Reached | None, data: str, images: int) -> Reached | Non
         return None
     same_folder = Path(reached.data).is_dir() and Path(reached.data).resolve() == Path(data).resolve()
     return reached if reached.data == data or same_folder else None
-
-
-def _ready(data: Dataset, artifact: Artifact, limit: int | None) -> Judged:
-    spec = artifact.manifest.spec
-    matched = match_labels(spec.labels, data.classes) if artifact.manifest.meaningful else Unmatched("")
-    count = len(data.val) if limit is None else min(limit, len(data.val))
-    labels = None if isinstance(matched, Unmatched) else matched.index[data.val.labels[:count]]
-    skip = matched.reason if isinstance(matched, Unmatched) else ""
-    cache: list[Pixels] = []
-
-    def of_data() -> Any:
-        if cache:
-            yield from cache
-            return
-        keep = count * int(np.prod(spec.input)) <= CACHE_BYTES
-        made: list[Pixels] = []
-        for pixels, _ in batches(data.val, spec.preprocess, BATCH, count):
-            if keep:
-                made.append(pixels)
-            yield pixels
-        cache.extend(made)
-
-    return Judged(of_data, count, labels, skip, data.name)
-
-
-def _golden_logits(golden: Golden, artifact: Artifact, run: Callable[[Logits], Logits]) -> Logits:
-    return run(prepare(list(golden.images), artifact.manifest.spec.preprocess))
 
 
 def _named(folder: Path) -> tuple[str, str]:

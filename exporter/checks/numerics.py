@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .answers import softmax
+from .budget import NumericsLimits
 from .gate import Gate
 
 Logits = npt.NDArray[np.float32]
@@ -45,6 +49,16 @@ TOLERANCES = {
 }
 
 
+# Where a backend's own arithmetic explains more or less than the precision alone.
+OF_BACKEND = {
+    ("trt", "fp32"): Tolerance(
+        1e-3,
+        0.9999,
+        1.0,
+        "TensorRT chooses kernels by their speed, Winograd's among them; TF32 is off unless asked for",
+    ),
+}
+
 # With random weights nothing pulls the logits apart, and squeeze-and-excitation amplifies rounding: top answers are
 # near-ties. What passes here is only that the graph computes the same function; trained weights get the table above.
 RANDOM_WEIGHTS = {
@@ -69,6 +83,10 @@ class Numerics:
             the error, either counts.
         variation: the relative error that the best constant answer would have: half the largest range of a logit over
             the images, over spread.
+        relative_l2: norm of the difference over the norm of the reference, over all images.
+        sqnr_db: signal to quantisation noise, 20 log10 of one over that; None where nothing differs.
+        kl: of the reference's probabilities to these, in nats, the mean over the images. It measures the size of a
+            change, not its direction, so nothing is judged by it.
         finite: no NaN and no infinity on either side.
     """
 
@@ -80,7 +98,15 @@ class Numerics:
     cosine_most: float
     agreement: float
     variation: float
+    relative_l2: float
+    sqnr_db: float | None
+    kl: float
     finite: bool
+
+
+def _nothing(images: int, finite: bool) -> Numerics:
+    """What is known where nothing could be compared."""
+    return Numerics(images, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, 0.0, finite)
 
 
 def measure_numerics(reference: Logits, got: Logits) -> Numerics:
@@ -88,14 +114,18 @@ def measure_numerics(reference: Logits, got: Logits) -> Numerics:
     if reference.shape != got.shape:
         raise ValueError(f"logits of shape {reference.shape} and {got.shape} cannot be compared")
     if reference.size == 0:
-        return Numerics(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, True)
+        return _nothing(0, finite=True)
     if not (np.isfinite(reference).all() and np.isfinite(got).all()):
-        return Numerics(len(reference), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, False)
+        return _nothing(len(reference), finite=False)
     a, b = reference.astype(np.float64), got.astype(np.float64)
     difference = np.abs(a - b)
     max_abs, spread = float(difference.max()), float(np.ptp(a))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosines = np.divide((a * b).sum(1), norms, out=(difference.max(1) == 0).astype(np.float64), where=norms > 0)
+    noise, signal = float(np.linalg.norm(difference)), float(np.linalg.norm(a))
+    before, after = softmax(reference), softmax(got)
+    tiny = np.finfo(np.float64).tiny
+    kl = (before * (np.log(np.maximum(before, tiny)) - np.log(np.maximum(after, tiny)))).sum(1)
     rows = np.arange(len(a))
     # b's answer is as good as a's own when a itself puts it within twice the row's error of its best
     margin = a.max(1) - a[rows, b.argmax(1)]
@@ -109,17 +139,45 @@ def measure_numerics(reference: Logits, got: Logits) -> Numerics:
         cosine_most=float(np.sort(cosines)[len(cosines) // 100]),
         agreement=float(same.mean()),
         variation=float(np.ptp(a, axis=0).max()) / 2 / spread if spread > 0 else 0.0,
+        relative_l2=noise / signal if signal > 0 else float(noise > 0),
+        sqnr_db=20 * math.log10(signal / noise) if noise > 0 and signal > 0 else None,
+        kl=max(0.0, float(kl.mean())),
         finite=True,
     )
 
 
-def judge_numerics(measured: Numerics, precision: str, what: str = "images", *, trained: bool = True) -> Gate:
+def tolerance_of(
+    precision: str, *, backend: str = "", trained: bool = True, limits: NumericsLimits | None = None
+) -> Tolerance:
+    """The row of the tables that an artifact is judged by, with what a budget says instead.
+
+    Random weights have rows of their own; a backend has where its arithmetic differs.
+    """
+    found = OF_BACKEND.get((backend, precision), TOLERANCES[precision])
+    if not trained:
+        found = RANDOM_WEIGHTS.get(precision, found)
+    asked: dict[str, Any] = {one.name: getattr(limits, one.name) for one in fields(limits)} if limits else {}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if not asked:
+        return found
+    return replace(found, **asked, reason=f"the budget: {', '.join(asked)}; else {found.reason}")
+
+
+def judge_numerics(
+    measured: Numerics,
+    precision: str,
+    what: str = "images",
+    *,
+    trained: bool = True,
+    backend: str = "",
+    limits: NumericsLimits | None = None,
+) -> Gate:
     """Judge a measurement by the table.
 
     Fails when nothing was compared, on NaN, and beyond the tolerance. Inconclusive when the reference itself gives
     (almost) the same answer to every image: then an artifact that ignores its input would pass too.
     """
-    limit = TOLERANCES[precision] if trained else RANDOM_WEIGHTS.get(precision, TOLERANCES[precision])
+    limit = tolerance_of(precision, backend=backend, trained=trained, limits=limits)
     numbers = {
         **{key: value for key, value in vars(measured).items() if key != "finite"},
         "tolerance": limit.relative,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..artifact import Layer, Receipt
+from .budget import PrecisionLimits
 from .gate import Gate
 
 EMULATED_BY = ("onnx",)  # ONNX Runtime's CPU computes an fp16 graph in fp32; torch runs the types of the graph
@@ -13,8 +14,10 @@ AS_PLANNED = 0.9  # of the MACs planned at a precision must have run at it
 INTEGER = 0.5  # of the MACs of an int8 export must have run in int8
 
 
-def judge_precision(backend: str, precision: str, receipt: Receipt, plan: Sequence[Layer] = ()) -> Gate:
-    """Judge a receipt against the plan.
+def judge_precision(
+    backend: str, precision: str, receipt: Receipt, plan: Sequence[Layer] = (), limits: PrecisionLimits | None = None
+) -> Gate:
+    """Judge a receipt against the plan; a budget may ask for more or less than the usual shares.
 
     Where the runtime tells what each planned layer ran at: fails when less than 0.9 of the MACs planned at a precision
     ran at it, and when an int8 export ran less than half of its MACs in int8. Where it only counts layers: passes when
@@ -31,7 +34,7 @@ def judge_precision(backend: str, precision: str, receipt: Receipt, plan: Sequen
         return Gate("precision", "skipped", reason, numbers)
     everything = set(receipt.layers) == {precision} and sum(receipt.layers.values()) >= len(plan)
     if receipt.ran and plan and not everything:
-        return _by_macs(precision, receipt, plan, numbers, ran)
+        return _by_macs(precision, receipt, plan, numbers, ran, limits or PrecisionLimits())
     if everything:
         return Gate("precision", "pass", f"every compute layer ran in {precision} ({ran})", numbers)
     return Gate("precision", "fail", f"planned {precision}, ran {ran}", numbers)
@@ -45,7 +48,16 @@ def integer_share(receipt: Receipt, plan: Sequence[Layer]) -> float | None:
     return sum(layer.macs for layer in plan if receipt.ran.get(layer.name) == "int8") / total
 
 
-def _by_macs(precision: str, receipt: Receipt, plan: Sequence[Layer], numbers: dict[str, Any], ran: str) -> Gate:
+def _by_macs(
+    precision: str,
+    receipt: Receipt,
+    plan: Sequence[Layer],
+    numbers: dict[str, Any],
+    ran: str,
+    limits: PrecisionLimits,
+) -> Gate:
+    as_planned = AS_PLANNED if limits.as_planned is None else limits.as_planned
+    least = INTEGER if limits.integer is None else limits.integer
     names = [layer.name for layer in plan]
     if len(set(names)) < len(names):
         return Gate("precision", "fail", f"names of the plan's layers are not unique ({ran})", numbers)
@@ -64,10 +76,10 @@ def _by_macs(precision: str, receipt: Receipt, plan: Sequence[Layer], numbers: d
     told = ", ".join(f"{share:.0%} of the MACs planned in {name}" for name, share in shares.items())
     missing = [layer.name for layer in plan if receipt.ran.get(layer.name) != layer.precision]
     named = f"; not as planned: {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}" if missing else ""
-    if any(share < AS_PLANNED for share in shares.values()):
-        return Gate("precision", "fail", f"only {told} ran so, at least {AS_PLANNED:.0%} must ({ran}){named}", numbers)
-    if precision == "int8" and numbers["int8_share"] < INTEGER:
-        reason = f"{numbers['int8_share']:.0%} of the MACs ran in int8, at least {INTEGER:.0%} must ({ran})"
+    if any(share < as_planned for share in shares.values()):
+        return Gate("precision", "fail", f"only {told} ran so, at least {as_planned:.0%} must ({ran}){named}", numbers)
+    if precision == "int8" and numbers["int8_share"] < least:
+        reason = f"{numbers['int8_share']:.0%} of the MACs ran in int8, at least {least:.0%} must ({ran})"
         return Gate("precision", "fail", reason, numbers)
     if precision not in shares:
         return Gate("precision", "fail", f"the plan holds no layer in {precision} ({ran})", numbers)

@@ -35,5 +35,5 @@ def test_learns_digits_exports_and_passes(name: str, digits, tmp_path: Path) -> 
     assert [row.error for row in rows] == [None, None]
     for row in check([row.folder for row in rows], digits):
         assert {gate.name: gate.verdict for gate in row.gates} == dict.fromkeys(
-            ("numerics", "accuracy", "precision"), "pass"
+            ("numerics", "accuracy", "consistency", "precision"), "pass"
         )

@@ -140,6 +140,21 @@ class TensorRTRunner(Runner):
     def _synchronize(self) -> None:
         self._cuda.synchronize()
 
+    def _upload(self, batch: npt.NDArray[np.float32]) -> None:
+        self._cuda.upload(self._in, batch)
+
+    def _fetch_last(self) -> Logits:
+        return self._fetch(self._images)
+
+    def _time_steps(self, runs: int) -> list[float]:
+        marks: list[tuple[Any, Any]] = []
+        for _ in range(runs):
+            start = self._cuda.event()
+            self._step()
+            marks.append((start, self._cuda.event()))
+        self._cuda.synchronize()
+        return [self._cuda.elapsed(start, end) for start, end in marks]
+
     def _receipt(self) -> Receipt:
         self._shape(self._images or self._sizes.opt)
         inspector = self._log.check(self._engine.create_engine_inspector(), "no engine inspector", "see zoo doctor")

@@ -72,6 +72,16 @@ class TestRunner:
         assert receipt.runtime
         assert receipt.provider
 
+    def test_a_prepared_batch_gives_what_run_gives(self, made, name: str, precision: str) -> None:
+        runner = get_backend(name).load(made[name, precision])
+        runner.threads = 1
+        with runner:
+            first, second = self.batch(7)[:3], self.batch(7)[3:6]
+            for index, batch in enumerate((first, second)):
+                runner.upload(batch) if index else runner.prepare(batch)
+                assert len(runner.time_steps(4)) == 4
+                np.testing.assert_allclose(runner.fetch(), runner.run(batch), rtol=1e-5, atol=1e-5)
+
     def test_wrong_inputs_are_named(self, made, name: str, precision: str) -> None:
         runner = get_backend(name).load(made[name, precision])
         with pytest.raises(UsageError, match="not open"):
@@ -90,6 +100,9 @@ class TestRunner:
                 runner.step()
             with pytest.raises(UsageError, match="open already"):
                 runner.__enter__()
+            for call in (lambda: runner.upload(self.batch(1)), runner.fetch, lambda: runner.time_steps(1)):
+                with pytest.raises(UsageError, match="before prepare"):
+                    call()
             runner.prepare(self.batch(2))
             runner.step()
             runner.synchronize()

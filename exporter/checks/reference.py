@@ -1,0 +1,136 @@
+"""What the rows of a check share: the data's pixels, and the logits of a reference that several artifacts have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...config import to_json
+from ...errors import UsageError
+from ...models.data.dataset import Dataset, batches
+from ...models.data.labels import Unmatched, match_labels
+from ...models.preprocess import Pixels, normalise, prepare
+from ..artifact import GOLDEN, WEIGHTS, Artifact, Golden
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Logits = npt.NDArray[np.float32]
+Run = Callable[[Logits], Logits]
+Progress = Callable[[str, int, int], None]
+BATCH = 100
+CACHE_BYTES = 1 << 30  # pixels that are kept between one artifact and the next
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Labelled data made ready for one preprocessing: pixels by batch, labels as the model's outputs."""
+
+    batches: Callable[[], Any]
+    images: int
+    labels: npt.NDArray[np.int64] | None
+    skip: str
+    name: str
+
+
+class Shared:
+    """Pixels and reference logits, each made once for the rows that need the same.
+
+    Args:
+        data: its validation images are judged by.
+        reference: compare with this module instead of an artifact's own reference.
+        device: where the reference runs.
+        limit: use the first so many images.
+        progress: is told (what, images done, images in all).
+    """
+
+    def __init__(
+        self, data: Dataset | None, reference: nn.Module | None, device: str, limit: int | None, progress: Progress
+    ) -> None:
+        self.data, self.reference, self.device, self.limit, self.progress = data, reference, device, limit, progress
+        self._judged: dict[Any, Judged] = {}
+        self._logits: dict[Any, tuple[Logits, Logits]] = {}
+
+    def judged(self, artifact: Artifact) -> Judged | None:
+        """The data in the artifact's preprocessing; None without data."""
+        if self.data is None:
+            return None
+        key = artifact.manifest.spec
+        if key not in self._judged:
+            self._judged = {key: _ready(self.data, artifact, self.limit)}
+        return self._judged[key]
+
+    def module(self, artifact: Artifact) -> nn.Module:
+        """The reference: the one given, else the artifact's own built again from its weights."""
+        from ...models.sources import rebuild
+
+        return self.reference or rebuild(artifact.manifest.origin, artifact.weights_path)
+
+    def logits(self, artifact: Artifact, golden: Golden, judged: Judged | None) -> tuple[Logits, Logits]:
+        """The reference's logits of the golden images and of the data, computed once per reference.
+
+        Raises:
+            UsageError: the reference has other classes than the artifact.
+        """
+        from ...models.sources import logits_of
+        from ..backends.torch_common import TorchRunner
+
+        manifest = artifact.manifest
+        files = manifest.files  # the hashes that were verified, not what the manifest says of its weights
+        golden_files = tuple(files[name].sha256 for name in sorted(files) if name.startswith(f"{GOLDEN}/"))
+        key = (files[WEIGHTS].sha256, to_json(manifest.origin), manifest.spec, golden_files)
+        if key not in self._logits:
+            module = self.module(artifact)
+            if self.reference is not None:
+                made = logits_of(module, np.zeros((1, *manifest.spec.input), np.float32)).shape[1]
+                if made != len(manifest.spec.labels):
+                    raise UsageError(
+                        f"the reference gives {made} logits, {artifact.folder} {len(manifest.spec.labels)}"
+                    )
+            with TorchRunner("the reference", manifest.spec, module, self.device) as runner:
+                of_golden = runner.run(golden_batch(golden, artifact))
+                self._logits = {key: (of_golden, self.run_all(runner.run, artifact, judged, "eager reference"))}
+        return self._logits[key]
+
+    def run_all(self, run: Run, artifact: Artifact, judged: Judged | None, what: str) -> Logits:
+        """Logits of all the data, N x K; N is 0 without data."""
+        spec = artifact.manifest.spec
+        found: list[Logits] = [np.empty((0, len(spec.labels)), np.float32)]
+        done = 0
+        for pixels in judged.batches() if judged is not None else ():
+            found.append(run(normalise(pixels, spec.preprocess)))
+            done += len(pixels)
+            self.progress(what, done, judged.images if judged is not None else 0)
+        return np.concatenate(found)
+
+
+def golden_batch(golden: Golden, artifact: Artifact) -> Logits:
+    """The golden images from the raw file on, through artifact.json's preprocessing."""
+    return prepare(list(golden.images), artifact.manifest.spec.preprocess)
+
+
+def _ready(data: Dataset, artifact: Artifact, limit: int | None) -> Judged:
+    spec = artifact.manifest.spec
+    matched = match_labels(spec.labels, data.classes) if artifact.manifest.meaningful else Unmatched("")
+    count = len(data.val) if limit is None else min(limit, len(data.val))
+    labels = None if isinstance(matched, Unmatched) else matched.index[data.val.labels[:count]]
+    skip = matched.reason if isinstance(matched, Unmatched) else ""
+    cache: list[Pixels] = []
+
+    def of_data() -> Any:
+        if cache:
+            yield from cache
+            return
+        keep = count * int(np.prod(spec.input)) <= CACHE_BYTES
+        made: list[Pixels] = []
+        for pixels, _ in batches(data.val, spec.preprocess, BATCH, count):
+            if keep:
+                made.append(pixels)
+            yield pixels
+        cache.extend(made)
+
+    return Judged(of_data, count, labels, skip, data.name)
