@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """The entry point of the command `zoo`: exits with the codes of errors.py."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch warns of its own deprecations, which is not for users
     try:
         from .exporter.cli.app import app
         from .exporter.cli.shell import run

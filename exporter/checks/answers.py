@@ -116,7 +116,7 @@ def compare_answers(
             index, names[truth[index]], names[before[index]], float(was.probability[index]),
             names[after[index]], float(now.probability[index]),
         )
-        for index in order[:FLIPS].tolist()
+        for index in map(int, order[:FLIPS])
     ]  # fmt: skip
     return {
         "reference_top5": was.top5,

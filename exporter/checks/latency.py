@@ -92,7 +92,9 @@ def ratio_of(times: Sequence[float], others: Sequence[float], seed: int = 0) -> 
     with np.errstate(divide="ignore", invalid="ignore"):
         far = np.where(errors > 0, np.abs(values - value) / errors, np.where(values == value, 0.0, np.inf))
     half = float(np.quantile(far, CERTAINTY, method="higher")) * float(error[0])
-    if not math.isfinite(half):  # as good as all rounds alike: the resampled errors vanish
+    if len(logs) < MIN_ROUNDS or not math.isfinite(
+        half
+    ):  # resampled errors vanish: few rounds, or all as good as alike
         half = float(np.ptp(logs))
     return Ratio(math.exp(value[0]), math.exp(value[0] - half), math.exp(value[0] + half))
 

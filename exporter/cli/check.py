@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ... import atomic
 from ...errors import UsageError, worst
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, error_mapping, need_torch
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 
 if TYPE_CHECKING:
     from ..checks.check import Checked
+    from ..checks.rounds import LatencyOptions
 
 
 def check(
@@ -22,57 +26,123 @@ def check(
         str | None, typer.Option(help="Compare with this source, not with the artifact's own.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many images.")] = None,
+    budget: Annotated[Path | None, typer.Option(help="TOML file with limits by backend and precision.")] = None,
+    latency: Annotated[bool, typer.Option("--latency", help="Judge the latency too: a minute or so each.")] = False,
+    against: Annotated[
+        str | None, typer.Option(help="What latency is compared with: eager, or an artifact's folder.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Of the latency: fresh processes a side.")] = 20,
+    batch_sizes: Annotated[str, typer.Option(help="For throughput, such as 1,8,32.")] = "",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU, for latency; else all this may use.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="An earlier --json result: what got worse fails.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit XML.")] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     seed: Seed = 0,
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:
-    """Judge artifacts against their reference: numerics and accuracy, with the evidence."""
+    """Judge artifacts against their reference, gate by gate, with the evidence; a gate that cannot tell says so."""
     del debug, json
     need_torch("zoo check")
     if limit is not None and data is None:
         raise UsageError("--limit is of --data, which is missing", fix="give --data")
+    timed = _latency_options(latency, against, rounds, batch_sizes, threads, seed)
+    _writable(html, b"<!doctype html")
+    _writable(junit, b"<?xml")
     from ...models.data.catalog import open_data
     from ...models.sources import SourceOptions, resolve
+    from ..checks.budget import Budget, read_budget
     from ..checks.check import check as check_artifacts
-    from ..report.console import notes, progress, ran_as, table
+    from ..checks.regression import read_baseline
+    from ..report import result as results
+    from ..report.console import notes, progress, table
 
+    limits = read_budget(budget) if budget else Budget()
+    before = read_baseline(baseline) if baseline else None
+    if limits.latency and timed is None:
+        timed = _latency_options(True, against, rounds, batch_sizes, threads, seed)
+    if timed is None and (against or batch_sizes or threads):
+        raise UsageError(
+            "--against, --batch-sizes and --threads are of --latency, which is missing", fix="add --latency"
+        )
     where = choose_device(device)
     dataset = open_data(data, data_root) if data else None
     module = resolve(reference, SourceOptions(seed=seed)).module if reference else None
-    with progress("images") as bar:
-        rows = check_artifacts(artifacts, dataset, reference=module, device=where, limit=limit, progress=bar)
-
-    def as_mapping(row: Checked) -> dict[str, object]:
-        common: dict[str, object] = {"artifact": row.artifact, "backend": row.backend, "precision": row.precision}
-        if row.error is not None:
-            return {**common, "gates": [], "error": error_mapping(row.error)}
-        receipt = vars(row.receipt) if row.receipt else None
-        return {**common, "gates": [gate.as_mapping() for gate in row.gates], "receipt": receipt}
-
-    def cells(row: Checked) -> list[list[str]]:
-        if row.error is not None:
-            word = "unavailable" if row.error.exit_code == 3 else "error"
-            return [[row.artifact, "", "", f"{word}: {row.error}"]]
-        lines = [["", "", gate.name, f"{gate.verdict}: {gate.reason}"] for gate in row.gates]
-        lines[0][:2] = [row.artifact, ran_as(row.receipt) if row.receipt else ""]
-        return lines
+    folders = [path for path in artifacts if not path.name.endswith(results.EVIDENCE)] or artifacts
+    with progress("steps") as bar:
+        rows = check_artifacts(
+            folders, dataset, reference=module, device=where, limit=limit, budget=limits, latency=timed, progress=bar
+        )
+    images = min(limit or sys.maxsize, len(dataset.val)) if dataset else 0
+    if before is not None:
+        judged = {"name": dataset.name, "images": images} if dataset else None
+        rows = results.with_regression(rows, before, judged, limits)
+    code = worst(row.exit_code for row in rows)
+    result = results.as_result(rows, dataset, images, shlex.join(["zoo", *sys.argv[1:]]), code)
+    told = results.write_evidence(result, rows)
+    pictures = results.pictures_of(rows, dataset) if html else {}
+    _write(result, pictures, html, junit)
 
     def show() -> None:
         title = f"checked{f' on {data}' if data else ''}"
-        columns = ["artifact", "ran", "gate", "verdict"]
-        table(title, columns, [line for row in rows for line in cells(row)])
-        notes(dataset.notes if dataset else ())
+        table(title, ["artifact", "ran", "gate", "verdict"], [line for row in rows for line in _cells(row)])
+        notes([*(dataset.notes if dataset else ()), *told, *(f"written: {path}" for path in (html, junit) if path)])
 
-    code = worst(row.exit_code for row in rows)
     first = next((row.artifact for row in rows if row.error is None), "ARTIFACT")
-    return Outcome(
-        {"artifacts": [as_mapping(row) for row in rows]},
-        code,
-        show,
-        {0: f"zoo predict {first} IMAGE", 3: _after(rows)}.get(code, ""),
+    return Outcome(result, code, show, {0: f"zoo predict {first} IMAGE", 3: _after(rows)}.get(code, ""))
+
+
+def _latency_options(
+    asked: bool, against: str | None, rounds: int, batch_sizes: str, threads: int | None, seed: int
+) -> LatencyOptions | None:
+    from ..checks.rounds import LatencyOptions
+
+    if not asked:
+        return None
+    sizes = [part.strip() for part in batch_sizes.split(",") if part.strip()]
+    if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in sizes):
+        raise UsageError(f"--batch-sizes {batch_sizes} are no sizes", fix="for example --batch-sizes 1,8,32")
+    return LatencyOptions(
+        rounds=rounds, threads=threads, batch_sizes=tuple(map(int, sizes)), against=against, seed=seed
     )
+
+
+def _writable(path: Path | None, begins: bytes) -> None:
+    """Raise now, not after the check, where a report cannot be written, or would replace something else."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", fix="give a file")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: no such folder, {path.absolute().parent}", fix="make it first")
+    if path.exists():
+        with path.open("rb") as file:
+            if not file.read(len(begins)).lower().startswith(begins):
+                raise UsageError(f"{path} is there and no report", fix="give another name")
+
+
+def _write(result: Mapping[str, Any], pictures: Mapping[int, bytes], html: Path | None, junit: Path | None) -> None:
+    if html is not None:
+        from ..report.page import render_page
+
+        atomic.write_file(html, render_page(result, pictures).encode())
+    if junit is not None:
+        from ..report.junit import junit_xml
+
+        atomic.write_file(junit, junit_xml(result).encode())
+
+
+def _cells(row: Checked) -> list[list[str]]:
+    from ..report.console import ran_as
+
+    if row.error is not None:
+        word = "unavailable" if row.error.exit_code == 3 else "error"
+        return [[row.artifact, "", "", f"{word}: {row.error}"]]
+    lines = [["", "", gate.name, f"{gate.verdict}: {gate.reason}"] for gate in row.gates]
+    lines[0][:2] = [row.artifact, ran_as(row.receipt) if row.receipt else ""]
+    return lines
 
 
 def _after(rows: Sequence[Checked]) -> str:

@@ -1,0 +1,122 @@
+"""Gate `regression`: against an earlier result of `zoo check --json`, did something get worse?
+
+The earlier machine may have been another: of latency only the ratio to the reference is compared, measured in one run
+on each side, not the milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...config import read_json
+from ...errors import UsageError
+from .accuracy import MAX_DROP
+from .gate import Gate, hardest
+from .latency import MARGIN
+
+WORSE = {"pass": 0, "skipped": 0, "inconclusive": 1, "fail": 2}
+
+
+def read_baseline(path: Path) -> Mapping[str, Any]:
+    """An earlier result, whole.
+
+    Raises:
+        UsageError: no such file, or it is not what `zoo check --json` prints.
+    """
+    data = read_json(path)
+    rows = data.get("artifacts") if isinstance(data, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and _gates_of(row) is not None for row in rows):
+        raise UsageError(f"{path} is no result of a check", fix="keep one with zoo check … --json > baseline.json")
+    return data
+
+
+def judge_regression(
+    row: Mapping[str, Any], baseline: Sequence[Mapping[str, Any]], *, same_data: bool, max_drop: float | None = None
+) -> Gate:
+    """Compare one artifact's row, as `zoo check --json` prints it, with its earlier one.
+
+    Fails when a gate that passed fails now, when top-1 on the same images fell by more than the limit of the gate
+    accuracy, or when the ratio to the same reference grew beyond the margin. Inconclusive where the intervals of the
+    two ratios leave that open, or a gate that passed cannot tell now.
+
+    Args:
+        row: of now.
+        baseline: rows of then.
+        same_data: whether both were on the same data and number of images.
+        max_drop: of top-1, where a budget has another than the precision's.
+    """
+    before = earlier(row, baseline)
+    if before is None:
+        return Gate("regression", "skipped", "the baseline does not hold this artifact")
+    was, now = _gates_of(before) or {}, _gates_of(row) or {}
+    looks = [Gate("regression", "pass", f"no gate is worse than in the baseline of {before.get('artifact')}")]
+    looks += [_verdicts(name, was[name], now[name]) for name in now if name in was]
+    if same_data and "accuracy" in was and "accuracy" in now:
+        limit = MAX_DROP[str(row["precision"])][0] if max_drop is None else max_drop
+        looks.append(_top1(was["accuracy"], now["accuracy"], limit))
+    if "latency" in was and "latency" in now:
+        looks.append(_ratio(was["latency"], now["latency"]))
+    numbers = {"baseline": before.get("artifact")}
+    for gate in looks:
+        numbers |= gate.numbers
+    decided = hardest(looks)
+    told = [gate.reason for gate in looks[1:] if gate.verdict == decided.verdict and gate.numbers]
+    reason = decided.reason if decided.verdict != "pass" or not told else "; ".join(told)
+    return Gate("regression", decided.verdict, reason, numbers)
+
+
+def earlier(row: Mapping[str, Any], baseline: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The row of the same folder, else the only one of the same model, backend and precision."""
+    same = [one for one in baseline if one.get("artifact") == row["artifact"]]
+    keys = ("model", "backend", "precision")
+    same = same or [one for one in baseline if [one.get(key) for key in keys] == [row.get(key) for key in keys]]
+    return same[0] if len(same) == 1 else None
+
+
+def _gates_of(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
+    gates = row.get("gates")
+    if not isinstance(gates, list) or not all(isinstance(gate, dict) and "name" in gate for gate in gates):
+        return None
+    return {str(gate["name"]): gate for gate in gates}
+
+
+def _verdicts(name: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Gate:
+    before, after = str(was.get("verdict")), str(now.get("verdict"))
+    if before == "pass" and WORSE.get(after, 0) > 0:
+        verdict = "fail" if after == "fail" else "inconclusive"
+        return Gate("regression", verdict, f"{name} passed in the baseline, now it says {after}")
+    return Gate("regression", "pass", f"{name}: {after}, was {before}")
+
+
+def _top1(was: Mapping[str, Any], now: Mapping[str, Any], limit: float) -> Gate:
+    before, after = was.get("top1"), now.get("top1")
+    if not isinstance(before, int | float) or not isinstance(after, int | float):
+        return Gate("regression", "pass", "top-1 was not measured on both sides")
+    numbers = {"baseline_top1": before}
+    told = f"top-1 {after:.2%}, in the baseline {before:.2%}"
+    if before - after > limit:
+        return Gate("regression", "fail", f"{told}: {100 * (before - after):.2f} points less", numbers)
+    return Gate("regression", "pass", told, numbers)
+
+
+def _ratio(was: Mapping[str, Any], now: Mapping[str, Any]) -> Gate:
+    keys = ("ratio", "ratio_low", "ratio_high")
+    known = all(isinstance(one.get(key), int | float) and one[key] > 0 for one in (was, now) for key in keys)
+    if not known or was.get("against") != now.get("against"):
+        return Gate("regression", "pass", "latency was not measured against the same on both sides")
+    margin = now.get("margin", MARGIN)
+    logs = [(math.log(one["ratio"]), math.log(one["ratio_high"] / one["ratio"])) for one in (was, now)]
+    change, half = logs[1][0] - logs[0][0], math.hypot(logs[0][1], logs[1][1])
+    low, high = math.exp(change - half), math.exp(change + half)
+    numbers = {"baseline_ratio": was["ratio"], "change": math.exp(change), "change_low": low, "change_high": high}
+    told = f"{math.exp(change):.3f} ({low:.3f} to {high:.3f}) of the baseline's time, both against {now['against']}"
+    if low > 1 + margin:
+        return Gate("regression", "fail", f"slower than in the baseline: {told}", numbers)
+    if high > 1 + margin:
+        return Gate(
+            "regression", "inconclusive", f"cannot tell whether it is slower than in the baseline: {told}", numbers
+        )
+    return Gate("regression", "pass", told, numbers)

@@ -1,0 +1,158 @@
+"""The result of a check as plain values: what --json prints, ARTIFACT.check.json keeps, and reports are made of."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ... import atomic
+from ...config import to_json
+from ...models.data.dataset import Dataset
+from ...models.preprocess import in_mode
+from ..artifact import ARTIFACT, record
+from ..checks.budget import Budget
+from ..checks.check import Checked
+from ..checks.regression import judge_regression
+
+EVIDENCE = ".check.json"
+PACKAGES = {
+    "zoo": "zoo-export",
+    "torch": "torch",
+    "onnxruntime": "onnxruntime-gpu",
+    "onnx": "onnx",
+    "tensorrt": "tensorrt",
+}
+PICTURE = 160  # pixels across, at most
+
+
+def as_result(
+    rows: Sequence[Checked], data: Dataset | None, images: int, command: str, exit_code: int
+) -> dict[str, Any]:
+    """All of a check.
+
+    Args:
+        rows: of the artifacts.
+        data: what they were judged on.
+        images: how many of it.
+        command: that does it again.
+        exit_code: of all of it.
+    """
+    return {
+        "ok": exit_code == 0,
+        "exit_code": exit_code,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "data": {"name": data.name, "images": images} if data is not None else None,
+        "versions": versions(),
+        "machine": next(
+            (gate.numbers["machine"] for row in rows for gate in row.gates if "machine" in gate.numbers), None
+        ),
+        "notes": list(data.notes) if data is not None else [],
+        "artifacts": [as_mapping(row) for row in rows],
+    }
+
+
+def as_mapping(row: Checked) -> dict[str, Any]:
+    """One artifact's row."""
+    common: dict[str, Any] = {"artifact": row.artifact, "backend": row.backend, "precision": row.precision}
+    if row.error is not None:
+        error = {"kind": row.error.kind, "message": row.error.what, "fix": row.error.fix}
+        return {**common, "gates": [], "error": error}
+    found = {**common, "gates": [gate.as_mapping() for gate in row.gates]}
+    found["receipt"] = vars(row.receipt) if row.receipt else None
+    manifest = row.manifest
+    if manifest is None:
+        return found
+    ran = row.receipt.ran if row.receipt else {}
+    return {
+        **found,
+        "model": manifest.spec.name,
+        "bytes": manifest.files[manifest.model].bytes,
+        "weights": manifest.weights,
+        "weights_sha256": manifest.weights_sha256,
+        "exported": manifest.created,
+        "tools": manifest.tools,
+        "layers": [{**vars(layer), "ran": ran.get(layer.name)} for layer in manifest.plan],
+    }
+
+
+def with_regression(
+    rows: Sequence[Checked], baseline: Mapping[str, Any], data: Mapping[str, Any] | None, budget: Budget
+) -> list[Checked]:
+    """The rows with the gate regression, judged against an earlier result."""
+    same = data is not None and baseline.get("data") == data
+    found: list[Checked] = []
+    for row in rows:
+        if row.error is not None or row.manifest is None:
+            found.append(row)
+            continue
+        limit = budget.limits(row.backend, row.precision).accuracy.max_drop
+        gate = judge_regression(as_mapping(row), baseline["artifacts"], same_data=same, max_drop=limit)
+        found.append(replace(row, gates=(*row.gates, gate)))
+    return found
+
+
+def pictures_of(rows: Sequence[Checked], data: Dataset | None) -> dict[int, bytes]:
+    """PNGs of the images that some artifact answers otherwise than its reference, by their index in the data."""
+    if data is None:
+        return {}
+    wanted = {
+        flip["index"]
+        for row in rows
+        for gate in row.gates
+        if gate.name == "accuracy"
+        for flip in gate.numbers.get("flips", ())
+    }
+    found: dict[int, bytes] = {}
+    for index in sorted(wanted):
+        image = in_mode(data.val.image(index), "RGB")
+        image.thumbnail((PICTURE, PICTURE))
+        made = io.BytesIO()
+        image.save(made, "PNG")
+        found[index] = made.getvalue()
+    return found
+
+
+def write_evidence(result: Mapping[str, Any], rows: Sequence[Checked]) -> list[str]:
+    """Write what was found of each artifact into a file beside its sealed folder; return notes of those that failed.
+
+    The hash of artifact.json, which holds the hashes of all other files, says what it was found of.
+    """
+    notes: list[str] = []
+    for row, mapping in zip(rows, result["artifacts"], strict=True):
+        if row.manifest is None:
+            continue
+        folder = Path(row.artifact)
+        kept = {key: result[key] for key in ("created", "command", "data", "versions", "machine")}
+        try:
+            seal = record(folder / ARTIFACT).sha256
+            text = to_json({**kept, "artifact_sha256": seal, **mapping})
+            atomic.write_file(evidence_path(folder), text.encode())
+        except OSError as error:
+            notes.append(f"{evidence_path(folder)} could not be written: {error.strerror or error}")
+    return notes
+
+
+def evidence_path(folder: Path) -> Path:
+    """Where the evidence of an artifact lies."""
+    folder = folder.absolute()
+    return folder.with_name(f"{folder.name}{EVIDENCE}")
+
+
+def versions() -> dict[str, str]:
+    """Of what took part, where it is installed."""
+    found = {"python": platform.python_version()}
+    for name, package in PACKAGES.items():
+        for one in (package, name):  # onnxruntime comes in two packages
+            try:
+                found[name] = version(one)
+                break
+            except PackageNotFoundError:
+                continue
+    return found
