@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from .exporter.api import load, train
     from .exporter.backends.base import ExportOptions
     from .exporter.calibrate import calibrate
+    from .exporter.checks.budget import read_budget
     from .exporter.checks.check import check
+    from .exporter.checks.rounds import LatencyOptions
     from .exporter.evaluate import evaluate
     from .exporter.export import export
     from .exporter.int8 import Int8Options
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "ExportOptions": ".exporter.backends.base",
     "Int8Options": ".exporter.int8",
+    "LatencyOptions": ".exporter.checks.rounds",
     "ModelSpec": ".models.spec",
     "Preprocess": ".models.spec",
     "SourceOptions": ".models.sources",
@@ -49,6 +52,7 @@ _WHERE = {
     "load": ".exporter.api",
     "open_any": ".exporter.opened",
     "open_data": ".models.data.catalog",
+    "read_budget": ".exporter.checks.budget",
     "resolve": ".models.sources",
     "sensitivity": ".exporter.sensitivity",
     "train": ".exporter.api",
@@ -57,6 +61,7 @@ _WHERE = {
 __all__ = [
     "ExportOptions",
     "Int8Options",
+    "LatencyOptions",
     "ModelSpec",
     "Preprocess",
     "SourceOptions",
@@ -69,6 +74,7 @@ __all__ = [
     "load",
     "open_any",
     "open_data",
+    "read_budget",
     "resolve",
     "sensitivity",
     "train",
