@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from zoo.models.spec import ModelSpec, Preprocess
 
 os.environ["ZOO_CACHE"] = tempfile.mkdtemp(prefix="zoo-tests-")  # the user's own is left alone
 IN_CI = os.environ.get("CI") == "true"
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}  # after ZOO_CACHE, which commands inherit
 TINY = {"width": 0.25, "stem": "small"}
 
 
@@ -123,3 +126,18 @@ def reseal(folder: Path, **changes: object) -> None:
     data |= changes
     data["files"] = {name: vars(record(folder / name)) for name in data["files"]}
     (folder / "artifact.json").write_text(json.dumps(data))
+
+
+def zoo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it."""
+    command = [sys.executable, "-m", "zoo", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+
+
+def as_json(done: subprocess.CompletedProcess[str]) -> dict:
+    """The one JSON object on stdout."""
+    assert done.stdout.count("\n") == 1, done.stdout + done.stderr
+    payload = json.loads(done.stdout)
+    assert payload["exit_code"] == done.returncode
+    assert payload["ok"] == (done.returncode == 0)
+    return payload

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,22 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ENVIRONMENT, as_json, zoo
 from PIL import Image
-
-ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}
-
-
-def zoo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "zoo", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=ENVIRONMENT, check=False)
-
-
-def as_json(done: subprocess.CompletedProcess[str]) -> dict:
-    assert done.stdout.count("\n") == 1, done.stdout + done.stderr
-    payload = json.loads(done.stdout)
-    assert payload["exit_code"] == done.returncode
-    assert payload["ok"] == (done.returncode == 0)
-    return payload
 
 
 @pytest.mark.parametrize("command", [["list"], ["list", "models"], ["doctor"]])

@@ -1,0 +1,126 @@
+"""`zoo check` with its reports, budgets and baselines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import as_json, reseal, zoo
+from zoo.errors import GATE, UsageError
+from zoo.exporter.artifact import record
+from zoo.exporter.cli.check import check
+from zoo.exporter.cli.shell import Outcome
+
+
+def run(folders: list[Path], **options: Any) -> Outcome:
+    """The command in this process; what typer would fill in is filled in."""
+    usual: dict[str, Any] = {
+        "data": None, "reference": None, "limit": None, "budget": None, "latency": False, "against": None, "rounds": 20,
+        "batch_sizes": "", "threads": None, "baseline": None, "html": None, "junit": None, "data_root": None,
+        "device": "cpu", "seed": 0,
+    }  # fmt: skip
+    return check(folders, **{**usual, **options})
+
+
+def test_all_reports_of_one_check(exported, tmp_path: Path) -> None:
+    folders = [str(exported["onnx"]), str(exported["torchscript"])]
+    done = zoo(
+        "check",
+        *folders,
+        "--data",
+        "digits",
+        "--limit",
+        "60",
+        "--html",
+        "r.html",
+        "--junit",
+        "r.xml",
+        "--json",
+        cwd=tmp_path,
+    )
+    result = as_json(done)
+    assert result["exit_code"] == 0, done.stderr
+    assert [row["artifact"] for row in result["artifacts"]] == folders
+    assert result["data"] == {"name": "digits", "images": 60}
+    assert {gate["name"] for gate in result["artifacts"][0]["gates"]} == {
+        "numerics",
+        "accuracy",
+        "consistency",
+        "precision",
+    }
+    assert (tmp_path / "r.html").read_text().lower().startswith("<!doctype html")
+    assert "<testsuite" in (tmp_path / "r.xml").read_text()
+    for row in result["artifacts"]:
+        folder = Path(row["artifact"])
+        kept = json.loads(folder.with_name(f"{folder.name}.check.json").read_text())
+        assert kept["gates"] == row["gates"]
+        assert kept["artifact_sha256"] == record(folder / "artifact.json").sha256
+        assert kept["command"] == result["command"]
+        assert kept["command"].startswith("zoo check ")
+
+
+def test_evidence_beside_artifacts_is_no_artifact(exported) -> None:
+    """`exports/resnet18/*` matches it the second time."""
+    run([exported["onnx"]])
+    evidence = exported["onnx"].with_name("onnx.check.json")
+    assert evidence.is_file()
+    assert [row["artifact"] for row in run([exported["onnx"], evidence]).payload["artifacts"]] == [
+        str(exported["onnx"])
+    ]
+
+
+def test_evidence_that_cannot_be_written_is_a_note(exported) -> None:
+    exported["onnx"].with_name("onnx.check.json").mkdir()
+    assert run([exported["onnx"]]).exit_code == 0
+
+
+def test_a_budget_and_a_baseline(exported, tmp_path: Path) -> None:
+    before = run([exported["onnx"]])
+    (tmp_path / "before.json").write_text(json.dumps(before.payload))
+    again = run([exported["onnx"]], baseline=tmp_path / "before.json")
+    assert again.payload["artifacts"][0]["gates"][-1]["name"] == "regression"
+    assert again.exit_code == 0
+
+    (tmp_path / "strict.toml").write_text("[onnx.numerics]\nrelative = 1e-12\n")
+    worse = run([exported["onnx"]], baseline=tmp_path / "before.json", budget=tmp_path / "strict.toml")
+    verdicts = {gate["name"]: gate["verdict"] for gate in worse.payload["artifacts"][0]["gates"]}
+    assert (verdicts["numerics"], verdicts["regression"], worse.exit_code) == ("fail", "fail", GATE)
+
+
+def test_a_row_in_error_does_not_spoil_the_reports(exported, tmp_path: Path) -> None:
+    reseal(exported["onnx"], backend="nonsense")
+    html, junit = tmp_path / "r.html", tmp_path / "r.xml"
+    outcome = run([exported["onnx"], tmp_path / "trt-fp16", exported["torchscript"]], html=html, junit=junit)
+    assert outcome.exit_code in (2, 5)
+    assert html.is_file()
+    assert junit.is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"html": "folder"}, "is a folder"),
+        ({"html": "none/r.html"}, "no such folder"),
+        ({"junit": "thesis.txt"}, "is there and no report"),
+        ({"limit": 3}, "--limit is of --data"),
+        ({"against": "eager"}, "of --latency, which is missing"),
+        ({"batch_sizes": "1,8"}, "of --latency, which is missing"),
+        ({"latency": True, "batch_sizes": "1,x"}, "are no sizes"),
+        ({"latency": True, "batch_sizes": "0"}, "at least 1"),
+        ({"latency": True, "against": "nowhere"}, "no such artifact"),
+        ({"budget": "none.toml"}, "no such file"),
+        ({"baseline": "thesis.txt"}, "cannot be read as JSON"),
+    ],
+)
+def test_wrong_options_are_refused_and_nothing_is_lost(
+    exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("thesis.txt").write_text("years of work")
+    paths = {name: Path(value) for name, value in options.items() if name in ("html", "junit", "budget", "baseline")}
+    with pytest.raises(UsageError, match=words):
+        run([exported["onnx"]], **{**options, **paths})
+    assert Path("thesis.txt").read_text() == "years of work"
