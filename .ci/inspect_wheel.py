@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+DATA = (".toml", ".html", ".css", ".js")
 NOT_SHIPPED = ("tests", "benchmarks", "examples", "docs", ".ci", ".venv", "build", "dist")
 
 
@@ -23,7 +24,8 @@ def main(wheel: str, sdist: str) -> None:
     sources = [path for path in sources if path.parts[0] not in NOT_SHIPPED]
     packages = {".".join(["zoo", *path.parent.parts]) for path in sources}
     assert packages == listed, f"packages listed in pyproject.toml and found differ: {packages ^ listed}"
-    data = [path.relative_to(ROOT) for path in (ROOT / "models" / "recipes").glob("*.toml")]
+    folders = [ROOT / "models" / "recipes", ROOT / "exporter" / "lint", ROOT / "exporter" / "report" / "template"]
+    data = [path.relative_to(ROOT) for folder in folders for path in folder.iterdir() if path.suffix in DATA]
     missing = [str(path) for path in [*sources, *data, Path("py.typed")] if f"zoo/{path}" not in names]
     assert not missing, f"not in the wheel: {missing}"
     with tarfile.open(sdist) as archive:

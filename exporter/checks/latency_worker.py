@@ -136,12 +136,12 @@ def _transfers(runner: Any, batch: Any) -> dict[str, float]:
 
 
 def _peak_memory_mb() -> float | None:
+    """Of this process; getrusage would tell the parent's peak too, whose memory it shared before its exec."""
     try:
-        import resource
-    except ImportError:  # Windows
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+    return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def _own_stdout() -> IO[str]:

@@ -21,12 +21,14 @@ from ..checks.check import Checked
 from ..checks.regression import judge_regression
 
 EVIDENCE = ".check.json"
+# By the name that people know.
 PACKAGES = {
     "zoo": "zoo-export",
     "torch": "torch",
     "onnxruntime": "onnxruntime-gpu",
     "onnx": "onnx",
     "tensorrt": "tensorrt",
+    "plotly": "plotly",
 }
 PICTURE = 160  # pixels across, at most
 

@@ -1,0 +1,78 @@
+"""What the figures of the page have in common: plotly's figure with a sentence that says what it shows, axes, colours.
+
+Colours of things stand out from a white and from a dark page alike (3:1); those of text and grids are left to the page,
+which follows the reader's scheme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+PASS, FAIL, DOUBT, PLAIN, REFERENCE = "#248f57", "#d6453b", "#b07512", "#3d7fd9", "#7c8590"
+PRECISIONS = {"int8": "#cf6f1d", "fp16": "#1f8f80", "bf16": "#9166d6", "fp32": PLAIN}
+LONGEST = 22  # letters of a label on an axis
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plotly figure as the page embeds it.
+
+    Attributes:
+        id: of its place.
+        title: in few words.
+        words: what it shows, in a sentence.
+        plot: plotly's `data` and `layout`.
+    """
+
+    id: str
+    title: str
+    words: str
+    plot: Mapping[str, Any]
+
+
+def plain(text: str) -> str:
+    """A label that plotly shows as it is: it reads tags and entities in text."""
+    return escape(str(text), quote=False)
+
+
+def short(text: str) -> str:
+    """A label for an axis."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def names_axis(names: Sequence[str]) -> dict[str, Any]:
+    """Labels of an axis from the top on; by place, because two may be the same once shortened."""
+    ticks = [plain(short(name)) for name in names]
+    return {
+        "tickvals": list(range(len(names))),
+        "ticktext": ticks,
+        "range": [len(names) - 0.5, -0.5],
+        "showgrid": False,
+        "zeroline": False,
+        "ticklabelstandoff": 6,
+    }
+
+
+def layout_of(height: int, x: str, y: str, *, legend: bool = False) -> dict[str, Any]:
+    """A calm layout with the titles of both axes; nothing to drag, so that a finger scrolls the page."""
+    axis = {"automargin": True, "fixedrange": True, "zeroline": False}
+    return {
+        "height": height,
+        "dragmode": False,
+        "margin": {"l": 8, "r": 16, "t": 36 if legend else 8, "b": 8},
+        "xaxis": {**axis, "title": {"text": x, "standoff": 8}},
+        "yaxis": {**axis, "title": {"text": y, "standoff": 8}},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    }
+
+
+def figure_of(name: str, title: str, words: str, traces: Sequence[Any], layout: Mapping[str, Any]) -> Figure:
+    """Traces and layout, checked by plotly, as the page embeds them."""
+    import plotly.graph_objects as go
+
+    made = go.Figure(list(traces), {**layout, "template": "none"}).to_plotly_json()
+    made["layout"].pop("template", None)  # the page gives its own, in the reader's scheme
+    return Figure(name, title, words, made)

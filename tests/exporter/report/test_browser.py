@@ -1,0 +1,208 @@
+"""The page in a browser, as people get it: a file, no network, on a phone, in the dark, by keyboard."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import need
+from zoo.exporter.report.page import render_page
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--window-size=1200,900")
+
+pytestmark = pytest.mark.enable_socket  # to the driver, on this machine
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory, result, pictures) -> Iterator[Chrome]:
+    need(CHROMIUM is not None and DRIVER is not None, "Debian's chromium and chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render_page(result, pictures), encoding="utf-8")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        chrome.get(Path(path).as_uri())
+        yield chrome
+    finally:
+        chrome.quit()
+
+
+def size(browser: Chrome, width: int) -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def scheme(browser: Chrome, name: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": name}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    wait(browser)
+
+
+def wait(browser: Chrome) -> None:
+    """Until figures are drawn anew."""
+    browser.execute_async_script("setTimeout(arguments[0], 400)")
+
+
+def test_it_asks_the_network_for_nothing_and_complains_of_nothing(browser) -> None:
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
+    assert [url for url in sent if not url.startswith(("file:", "data:"))] == []
+    assert [url.rpartition("/")[2] for url in sent if url.startswith("file:")] == ["report.html"]
+    assert browser.get_log("browser") == []
+
+
+def test_the_network_is_forbidden(browser) -> None:
+    script = "fetch('http://127.0.0.1:9/').then(() => arguments[0]('sent'), (error) => arguments[0](error.message))"
+    assert browser.execute_async_script(script) == "Failed to fetch"
+    assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+
+
+def test_every_figure_is_drawn(browser) -> None:
+    drawn = browser.execute_script(
+        "return [...document.querySelectorAll('.plot')].map((plot) => ["
+        "plot.querySelectorAll('svg.main-svg').length > 0, plot.querySelectorAll('.trace, .bars').length,"
+        "plot.getAttribute('aria-label')])"
+    )
+    assert len(drawn) == 5
+    assert all(svg and marks and words for svg, marks, words in drawn)
+
+
+def test_the_page_holds_the_result(browser, result) -> None:
+    script = "return JSON.parse(document.getElementById('result').textContent)"
+    assert browser.execute_script(script) == result
+
+
+KEYS = {
+    "numerics": ("relative", "tolerance", "max_abs", "spread", "cosine", "agreement", "sqnr_db", "kl", "images"),
+    "accuracy": (
+        "top1", "reference", "drop", "drop_low", "drop_high", "max_drop", "lost", "gained", "mcnemar_p", "images",
+    ),
+    "latency": (
+        "ratio", "ratio_low", "ratio_high", "control_low", "control_high", "p50_ms", "p90_ms", "p95_ms",
+        "reference_p50_ms", "rounds", "samples",
+    ),
+}  # fmt: skip
+CAPTIONS = {
+    "numerics": "Logits beside the reference's",
+    "accuracy": "Accuracy on the same images",
+    "latency": "Latency of one run, beside its reference in the same rounds",
+}
+
+
+@pytest.mark.parametrize("gate", KEYS)
+def test_numbers_shown_are_those_of_the_result(browser, result, gate: str) -> None:
+    rows = browser.execute_script(
+        "const table = [...document.querySelectorAll('table')].find((one) => one.caption.textContent === arguments[0]);"
+        "return [...table.tBodies[0].rows].map((row) =>"
+        "[...row.querySelectorAll('data')].map((one) => [one.value, one.textContent]))",
+        CAPTIONS[gate],
+    )
+    gates = [{one["name"]: one for one in row["gates"]}[gate] for row in result["artifacts"][:3]]
+    assert [[float(value) for value, _ in row] for row in rows] == [[one[key] for key in KEYS[gate]] for one in gates]
+    for value, text in (cell for row in rows for cell in row):
+        check_text(float(value), text)
+
+
+def check_text(value: float, text: str) -> None:
+    """A number as shown is the number, rounded; as it is, or in hundredths."""
+    shown = float(text.strip("%").replace(",", ""))
+    digits = len(re.sub(r"e.*", "", text).partition(".")[2].strip("%"))
+    nearest = min((value, 100 * value), key=lambda one: abs(one - shown))
+    assert shown == pytest.approx(nearest, rel=5.1e-3, abs=0.51 * 10**-digits)
+
+
+def test_a_phone_scrolls_one_way(browser) -> None:
+    size(browser, 360)
+    try:
+        wait(browser)
+        widths = "const page = document.documentElement; return [page.scrollWidth, page.clientWidth]"
+        whole, seen = browser.execute_script(widths)
+        assert whole == seen <= 360
+        figures = (
+            "return [...document.querySelectorAll('svg.main-svg')].map((one) => one.getBoundingClientRect().right)"
+        )
+        assert max(browser.execute_script(figures)) < seen
+        wide = "return [...document.querySelectorAll('.scroll')].some((one) => one.scrollWidth > one.clientWidth)"
+        assert browser.execute_script(wide), "tables scroll by themselves"
+    finally:
+        size(browser, 1200)
+
+
+INK = "return [getComputedStyle(document.documentElement).backgroundColor, arguments[0].map((name) =>"
+INK += "getComputedStyle(document.querySelector(name)).fill)]"
+TEXTS = [".plot .xtick text", ".plot .legendtext"]
+
+
+def test_dark_and_light(browser) -> None:
+    found = {}
+    for name in ("light", "dark", "light"):
+        scheme(browser, name)
+        found.setdefault(name, []).append(browser.execute_script(INK, TEXTS))
+    assert found["light"] == [["rgb(246, 247, 248)", ["rgb(28, 33, 39)"] * 2]] * 2
+    assert found["dark"] == [["rgb(21, 24, 28)", ["rgb(230, 232, 235)"] * 2]]
+
+
+CONTRAST = """
+const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+const light = (rgb) => 0.2126 * channel(rgb[0]) + 0.7152 * channel(rgb[1]) + 0.0722 * channel(rgb[2]);
+const behind = (one) => {
+  for (; one; one = one.parentElement) {
+    const colour = numbers(getComputedStyle(one).backgroundColor);
+    if (colour.length === 3 || colour[3] > 0) return colour;
+  }
+};
+const low = new Set();
+for (const one of document.querySelectorAll("body *:not(script):not(.plot *)")) {
+  if (![...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())) continue;
+  const [front, back] = [light(numbers(getComputedStyle(one).color)), light(behind(one))];
+  const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
+  if (ratio < 4.5) low.add(`${one.tagName} ${one.className} ${ratio.toFixed(2)}`);
+}
+return [...low];
+"""
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_every_text_can_be_read(browser, name: str) -> None:
+    """WCAG 2 AA."""
+    scheme(browser, name)
+    assert browser.execute_script(CONTRAST) == []
+
+
+def test_the_keyboard_comes_to_the_skip_link_first(browser) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
+    browser.switch_to.active_element.send_keys(Keys.TAB)
+    focused = browser.switch_to.active_element
+    assert focused.text == "Skip to the content"
+    assert focused.location["y"] >= 0, "it can be seen"
+    focused.send_keys(Keys.ENTER)
+    assert browser.execute_script("return document.activeElement.id") == "main"
+
+
+def test_a_printer_gets_everything(browser) -> None:
+    script = "return document.querySelectorAll('details:not([open])').length"
+    closed = browser.execute_script(script)
+    assert closed > 0
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(script) == 0
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(script) == closed
