@@ -1,6 +1,6 @@
 """How often the gate latency is wrong: an artifact against itself, and against a copy slowed by 8 %.
 
-    .venv/bin/python benchmarks/latency_gate.py [--aa 40] [--slowed 20] [--rounds 20] [ARTIFACT]
+    .venv/bin/python benchmarks/latency_gate.py [--aa 40] [--slowed 20] [--rounds 12] [ARTIFACT]
 
 Without an artifact, resnet18 with random weights is exported to ONNX at 3x64x64. An honest method of 95 % certainty
 says faster or slower of the same thing in about one check of twenty. The copy waits busily for 8 % of each run.
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("artifact", nargs="?", type=Path)
     parser.add_argument("--aa", type=int, default=40)
     parser.add_argument("--slowed", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=12)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = asked.artifact or exported(Path(place))

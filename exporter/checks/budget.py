@@ -77,7 +77,7 @@ class ConsistencyLimits:
 
 @dataclass(frozen=True)
 class LatencyLimits:
-    """Of the gate latency; all of one image unless --batch-sizes says otherwise.
+    """Of the gate latency; of runs of one image, or of the smallest batch that the artifact takes.
 
     Attributes:
         margin: how much slower than the reference still is "not slower": 0.03 is 3 %.

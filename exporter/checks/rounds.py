@@ -23,7 +23,7 @@ from .machine import cores_here
 
 # -P: a folder `zoo` where the user is would be taken for ours
 WORKER = (sys.executable, "-P", "-m", "zoo.exporter.checks.latency_worker")
-BLOCK_MS, LEAST_RUNS = 100.0, 5
+BLOCK_MS, LEAST_RUNS = 80.0, 5
 READY_S, BLOCK_S = 300.0, 300.0
 THROUGHPUT_MS, THROUGHPUT_PROCESSES = 500.0, 3
 
@@ -42,7 +42,7 @@ class LatencyOptions:
         seed: of the order.
     """
 
-    rounds: int = 20
+    rounds: int = 12
     images: int = 1
     threads: int | None = None
     batch_sizes: tuple[int, ...] = ()

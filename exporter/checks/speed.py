@@ -55,7 +55,9 @@ def check_latency(
     found: dict[str, Gate] = {}
     for one in subjects:
         task = Task(one.name, one.folder)
-        against = _task(other or fp32_of(one, subjects), task)
+        reference = other or fp32_of(one, subjects)
+        against = _task(reference, task)
+        mine = replace(options, images=max(options.images, _smallest(one), _smallest(reference)))
         limits = budget.limits(one.manifest.backend, one.manifest.precision).latency
         watch = Watch(device)
 
@@ -65,13 +67,13 @@ def check_latency(
 
         try:
             largest = one.manifest.batch.max if one.manifest.batch else None
-            compared = compare(task, against, options, device, told, largest)
+            compared = compare(task, against, mine, device, told, largest)
         except ZooError as error:
             found[one.folder] = Gate("latency", "inconclusive", f"it could not be measured: {error}")
             continue
         gate = judge_latency(compared, limits)
         machine = asdict(watch.seen(options.threads or len(cores_here())))
-        found[one.folder] = replace(gate, numbers={**gate.numbers, "machine": machine})
+        found[one.folder] = replace(gate, numbers={**gate.numbers, "batch": mine.images, "machine": machine})
     return found
 
 
@@ -105,6 +107,11 @@ def _asked(options: LatencyOptions, subjects: Sequence[Subject]) -> Subject | st
                 f"{one.folder} of {one.manifest.spec.input}"
             )
     return Subject(options.against, manifest)
+
+
+def _smallest(subject: Subject | str | None) -> int:
+    """The smallest batch it takes."""
+    return subject.manifest.batch.min if isinstance(subject, Subject) and subject.manifest.batch else 1
 
 
 def _task(other: Subject | str | None, mine: Task) -> Task:

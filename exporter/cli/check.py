@@ -31,7 +31,7 @@ def check(
     against: Annotated[
         str | None, typer.Option(help="What latency is compared with: eager, or an artifact's folder.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Of the latency: fresh processes a side.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Of the latency: fresh processes a side.")] = 12,
     batch_sizes: Annotated[str, typer.Option(help="For throughput, such as 1,8,32.")] = "",
     threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU, for latency; else all this may use.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="An earlier --json result: what got worse fails.")] = None,

@@ -87,5 +87,15 @@ def test_the_gate_in_a_check(exported) -> None:
     assert gate.numbers["machine"]["threads"] == 1
 
 
+@pytest.mark.gpu
+def test_a_gpu_tells_transfers_from_runs(exported) -> None:
+    for name in ("torchscript", "onnx"):
+        task = Task(f"{name}-fp32", str(exported[name]))
+        found = compare(task, as_reference(task), LatencyOptions(rounds=2, batch_sizes=(1, 64)), "cuda", lambda *_: None)
+        assert found.artifact.upload_ms is not None
+        assert found.artifact.fetch_ms is not None
+        assert min(found.artifact.times) > 0
+
+
 def test_users_folders_do_not_shadow_the_worker() -> None:
     assert "-P" in WORKER

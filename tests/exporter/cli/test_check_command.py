@@ -17,7 +17,7 @@ from zoo.exporter.cli.shell import Outcome
 def run(folders: list[Path], **options: Any) -> Outcome:
     """The command in this process; what typer would fill in is filled in."""
     usual: dict[str, Any] = {
-        "data": None, "reference": None, "limit": None, "budget": None, "latency": False, "against": None, "rounds": 20,
+        "data": None, "reference": None, "limit": None, "budget": None, "latency": False, "against": None, "rounds": 12,
         "batch_sizes": "", "threads": None, "baseline": None, "html": None, "junit": None, "data_root": None,
         "device": "cpu", "seed": 0,
     }  # fmt: skip
