@@ -90,6 +90,8 @@ def qat_recipe(recipe: Recipe) -> Recipe:
     Raises:
         UsageError: another precision was asked for.
     """
+    if recipe.average:
+        raise UsageError("--qat learns ranges that belong to the last weights, not to their average", fix="average=0")
     if recipe.precision not in ("auto", "fp32"):
         raise UsageError(
             f"--qat trains in fp32, precision={recipe.precision} is as coarse as the integers", fix="leave it out"

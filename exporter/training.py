@@ -96,7 +96,7 @@ def set_up(asked: Asked, data: Dataset) -> Training:
     if asked.qat is not None and asked.weights in (None, "random") and not parent:
         raise UsageError(f"--qat fine-tunes, {source} would start fresh", fix="give --weights RUN, FILE or imagenet")
     spec = spec_for_training(source, data, asked.shape)
-    named = asked.recipe or (QAT_RECIPE if asked.qat else default_recipe(spec.input[1], len(data.train)))
+    named = asked.recipe or (QAT_RECIPE if asked.qat else default_recipe(spec.input[1], len(data.train), source))
     recipe = load_recipe(named, overrides, **asked.values)
     standin = None
     if asked.qat is not None:

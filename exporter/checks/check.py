@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Logits = npt.NDArray[np.float32]
 Run = Callable[[Logits], Logits]
-WORST = 8  # images that a bisection looks at
+WORST = 2  # images of the data that a bisection looks at, before the golden ones
 
 
 @dataclass(frozen=True)
@@ -115,25 +115,24 @@ def _row(folder: Path, shared: Shared, budget: Budget) -> Checked:
         if absent is not None:
             raise absent
         artifact = load_artifact(folder)
-        manifest = artifact.manifest
-        backend, precision = manifest.backend, manifest.precision
-        limits = budget.limits(backend, precision)
-        with get_backend(backend).load(artifact, shared.device) as runner:
-            receipt = runner.receipt()
-            gates = (
-                *_gates(artifact, runner, shared, limits),
-                judge_precision(backend, precision, receipt, manifest.plan, limits.precision),
-            )
-            return Checked(str(folder), backend, precision, gates, receipt, manifest=manifest)
-    except PrecisionClaimError as error:  # nothing else is judged: the precision says by which tolerance
-        skipped = [
-            Gate(name, "skipped", "its precision is not what it says")
-            for name in ("numerics", "accuracy", "consistency")
-        ]
-        gates = (*skipped, Gate("precision", "fail", error.what))
-        return Checked(str(folder), backend, precision, gates)
+        backend, precision = artifact.manifest.backend, artifact.manifest.precision
+        gates, receipt = _judge(artifact, shared, budget.limits(backend, precision))
+        return Checked(str(folder), backend, precision, gates, receipt, manifest=artifact.manifest)
     except ZooError as error:
         return Checked(str(folder), backend, precision, error=error)
+
+
+def _judge(artifact: Artifact, shared: Shared, limits: Limits) -> tuple[tuple[Gate, ...], Receipt | None]:
+    manifest = artifact.manifest
+    try:
+        with get_backend(manifest.backend).load(artifact, shared.device) as runner:
+            receipt = runner.receipt()
+            precision = judge_precision(manifest.backend, manifest.precision, receipt, manifest.plan, limits.precision)
+            return (*_gates(artifact, runner, shared, limits), precision), receipt
+    except PrecisionClaimError as error:  # nothing else is judged: the precision says by which tolerance
+        why = "its precision is not what it says"
+        skipped = [Gate(name, "skipped", why) for name in ("numerics", "accuracy", "consistency")]
+        return (*skipped, Gate("precision", "fail", error.what)), None
 
 
 def _with(row: Checked, latency: Gate | None) -> Checked:
@@ -168,6 +167,9 @@ def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -
     numerics = hardest(reversed(looks))  # of equal verdicts the one over the data, which has more images
     if numerics.verdict == "fail":
         same = judge(measure_numerics(reference_golden, got_golden), "golden images").verdict != "fail"
+        if judged is not None and judged.images:  # those that differ most first
+            worst = np.argsort(-np.abs(np.nan_to_num(reference - got, nan=np.inf)).max(1))[:WORST]
+            images = np.concatenate([shared.pick(artifact, judged, worst), images])
         numerics = _explained(numerics, artifact, shared, images, same=same and _alike(looks, judged))
     accuracy = _accuracy(artifact, judged, reference, got, of_golden, numerics, shared, limits)
     return numerics, accuracy, consistency
@@ -187,7 +189,7 @@ def _explained(numerics: Gate, artifact: Artifact, shared: Shared, images: Logit
         )
         return replace(numerics, reason=f"{numerics.reason}; {why}")
     shared.progress("looking for the layer", 0, 1)
-    found = bisect_artifact(artifact, shared.module(artifact), images[:WORST])
+    found = bisect_artifact(artifact, shared.module(artifact), images)
     shared.progress("looking for the layer", 1, 1)
     numbers = {**numerics.numbers, "bisect": None if isinstance(found, str) else vars(found)}
     return replace(numerics, reason=f"{numerics.reason}; {found}", numbers=numbers)

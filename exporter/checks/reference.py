@@ -107,6 +107,17 @@ class Shared:
             self.progress(what, done, judged.images if judged is not None else 0)
         return np.concatenate(found)
 
+    def pick(self, artifact: Artifact, judged: Judged, places: npt.NDArray[np.int64]) -> Logits:
+        """Some of the data's images as the model takes them, in this order."""
+        found: dict[int, Logits] = {}
+        first = 0
+        for pixels in judged.batches():
+            for place in places[(places >= first) & (places < first + len(pixels))]:
+                one = pixels[place - first : place - first + 1]
+                found[int(place)] = normalise(one, artifact.manifest.spec.preprocess)
+            first += len(pixels)
+        return np.concatenate([found[int(place)] for place in places])
+
 
 def golden_batch(golden: Golden, artifact: Artifact) -> Logits:
     """The golden images from the raw file on, through artifact.json's preprocessing."""

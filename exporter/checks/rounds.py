@@ -120,7 +120,10 @@ def _round(
 ) -> dict[str, dict[str, Any]]:
     """One fresh process a side, and the blocks of each in this order."""
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(task, device, threads, images)) for name, task in sides.items()}
+        # loaded in the order drawn too: of three processes of one file the first was 0.9 % slower than the second
+        workers = {
+            name: stack.enter_context(Worker(sides[name], device, threads, images)) for name in dict.fromkeys(order)
+        }
         results: dict[str, dict[str, Any]] = {}
         for worker in workers.values():
             worker.imported()

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...errors import UsageError
+from ...errors import DONE, GATE, UsageError
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
 
 if TYPE_CHECKING:
+    from ...models.data.dataset import Dataset
+    from ...models.sources import Model
     from ...models.training.loop import Epoch
+    from ...models.training.recipe import Recipe
 
 
 def train(
@@ -35,6 +38,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run folder; else runs/MODEL-DATA.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    overfit: Annotated[
+        bool, typer.Option("--overfit-batch", help="Only prove that the model can learn one batch; nothing is written.")
+    ] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -63,6 +69,10 @@ def train(
         dataset,
     )  # fmt: skip
     model, settings = made.model, made.recipe
+    if overfit:
+        if resume or overwrite or out or qat:
+            raise UsageError("--overfit-batch writes no run", fix="leave --out, --resume, --overwrite and --qat out")
+        return _overfit(model, dataset, settings, where, seed)
     folder = out or made.folder
     claim(folder, resume=resume, overwrite=overwrite, dry=True)
     notes((*dataset.notes, *model.notes))
@@ -104,6 +114,25 @@ def train(
         payload,
         show=lambda: say(f"{folder}: {summary}{summary_of}", "bold"),
         next=f"zoo export {folder} {after} --data {data}",
+    )
+
+
+def _overfit(model: Model, dataset: Dataset, settings: Recipe, device: str, seed: int) -> Outcome:
+    from ...models.training.overfit import overfit_batch
+    from ..report.console import progress, say
+
+    with progress("steps") as bar:
+        found = overfit_batch(
+            model, dataset, settings, device=device, seed=seed, progress=lambda done, most: bar("one batch", done, most)
+        )
+    told = f"{found.right:.0%} of {found.images} images right after {found.steps} steps, loss {found.last:.3g}"
+    verdict = "pass: it can learn" if found.learned else "fail: it does not learn even one batch"
+    why = "" if found.learned else "; look at the labels, at --set lr=…, and at what the model does with its input"
+    return Outcome(
+        {"overfit": {**vars(found), "learned": found.learned}},
+        DONE if found.learned else GATE,
+        lambda: say(f"{verdict}: {told}{why}", "bold"),
+        f"zoo train {model.origin.source} --data {dataset.name}" if found.learned else "",
     )
 
 

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 
-def mirror(images: Tensor, generator: Generator) -> Tensor:
+def mirror(images: Tensor, generator: Generator | None = None) -> Tensor:
     """Flip each image left to right with probability 1/2. N x C x H x W, any dtype."""
     chosen = torch.rand(len(images), device=images.device, generator=generator) < 0.5
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
-def shift(images: Tensor, most: int, generator: Generator) -> Tensor:
+def shift(images: Tensor, most: int, generator: Generator | None = None) -> Tensor:
     """Move each image by up to `most` pixels in both directions; what comes in is zero. N x C x H x W.
 
     The classic "pad and crop" of small images (He et al. 2015, section 4.2), as one gather.
@@ -32,3 +32,58 @@ def shift(images: Tensor, most: int, generator: Generator) -> Tensor:
 def normalise(images: Tensor, scale: float, mean: Tensor, std: Tensor) -> Tensor:
     """uint8 N x C x H x W -> float32 (pixel * scale - mean) / std; mean and std are 1 x C x 1 x 1 on the device."""
     return (images.to(torch.float32) * scale - mean) / std
+
+
+def cutout(images: Tensor, size: int, generator: Generator | None = None) -> Tensor:
+    """Set a square of each image to 0, its centre anywhere, so that it may be cut by the border. N x C x H x W.
+
+    Source: DeVries and Taylor 2017, arXiv 1708.04552.
+    """
+    n, _, height, width = images.shape
+    centres = torch.rand((2, n, 1), device=images.device, generator=generator)
+    rows = torch.arange(height, device=images.device) - (centres[0] * height).floor()
+    columns = torch.arange(width, device=images.device) - (centres[1] * width).floor()
+    low, high = -(size // 2), size - size // 2
+    inside = ((rows >= low) & (rows < high))[:, :, None] & ((columns >= low) & (columns < high))[:, None, :]
+    return images.masked_fill(inside[:, None], 0.0)
+
+
+def mixup(images: Tensor, labels: Tensor, classes: int, share: float) -> tuple[Tensor, Tensor]:
+    """Each image with `share` of itself and the rest of another one, and the targets N x classes alike.
+
+    The other one is its neighbour, which is as random as the order of the batch. Source: Zhang et al. 2017, arXiv
+    1710.09412.
+    """
+    return images.lerp(images.roll(1, 0), 1 - share), _mixed_targets(labels, classes, share)
+
+
+def cutmix(
+    images: Tensor, labels: Tensor, classes: int, share: float, centre: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """A rectangle of each image replaced by that of its neighbour; it has 1 - `share` of the area before it is cut.
+
+    Targets are mixed by the area that it has inside the image. Source: Yun et al. 2019, arXiv 1905.04899.
+
+    Args:
+        images: N x C x H x W.
+        labels: N.
+        classes: of the targets.
+        share: of the area that stays.
+        centre: of the rectangle, as shares of height and width.
+    """
+    height, width = images.shape[-2:]
+    half = (1 - share) ** 0.5 / 2
+    top, bottom = (_clamp(round((centre[0] + sign * half) * height), height) for sign in (-1, 1))
+    left, right = (_clamp(round((centre[1] + sign * half) * width), width) for sign in (-1, 1))
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images.roll(1, 0)[:, :, top:bottom, left:right]
+    return mixed, _mixed_targets(labels, classes, 1 - (bottom - top) * (right - left) / (height * width))
+
+
+def _clamp(value: int, most: int) -> int:
+    return min(max(value, 0), most)
+
+
+def _mixed_targets(labels: Tensor, classes: int, share: float) -> Tensor:
+    targets = F.one_hot(labels, classes).to(torch.float32)
+    return targets.lerp(targets.roll(1, 0), 1 - share)

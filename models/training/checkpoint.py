@@ -1,8 +1,9 @@
-"""What a training needs to go on where it was killed: one safetensors file, replaced whole after each epoch."""
+"""What a training needs to go on where it was killed: one safetensors file, replaced whole."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,36 @@ from ...errors import IntegrityError, UsageError, one_line
 from .. import weights
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a training stands.
+
+    Attributes:
+        epochs_done: whole ones.
+        steps_done: of the next one.
+        loss_sum: over these steps.
+    """
+
+    epochs_done: int = 0
+    steps_done: int = 0
+    loss_sum: float = 0.0
+
+
 def save_checkpoint(
-    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator, facts: dict[str, Any]
+    path: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    facts: dict[str, Any],
+    average: nn.Module | None = None,
 ) -> None:
-    """Write weights, momentum, random state and `facts` (JSON values; what must agree, and the epochs done)."""
+    """Write weights, momentum, random state and `facts` (JSON values; what must agree, and the `Place`).
+
+    `average` is the moving average of the weights, where there is one.
+    """
     tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor.detach().cpu() for name, tensor in average.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         for name, value in state.items():
             if isinstance(value, Tensor):
@@ -45,9 +71,14 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(
-    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator, facts: dict[str, Any]
-) -> int:
-    """Restore everything; returns how many epochs are done.
+    path: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    facts: dict[str, Any],
+    average: nn.Module | None = None,
+) -> Place:
+    """Restore everything; returns where it stopped.
 
     Raises:
         UsageError: the checkpoint belongs to another model, recipe or data; naming what differs.
@@ -58,7 +89,10 @@ def load_checkpoint(
     if differing:
         raise UsageError(f"{path}: cannot resume: {'; '.join(differing)}", fix="use the same options, or --overwrite")
     try:
-        return _restore(safetensors.torch.load_file(path), module, optimiser, generator, saved)
+        tensors = safetensors.torch.load_file(path)
+        if average is not None:
+            average.load_state_dict(_under(tensors, "average."))
+        return _restore(tensors, module, optimiser, generator, saved)
     except (KeyError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
         raise IntegrityError(f"{path}: not a whole checkpoint ({one_line(error)})", fix="use --overwrite") from error
 
@@ -69,7 +103,7 @@ def _restore(
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
     saved: dict[str, Any],
-) -> int:
+) -> Place:
     module.load_state_dict(_under(tensors, "model."))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _under(tensors, "optimiser.").items():
@@ -80,7 +114,7 @@ def _restore(
     generator.set_state(tensors["random.augment"])
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
-    return int(saved["epochs_done"])
+    return Place(int(saved["epochs_done"]), int(saved.get("steps_done", 0)), float(saved.get("loss_sum", 0.0)))
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -26,8 +26,8 @@ class Feed(Protocol):
 
     steps: int
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch, in an order that depends on the seed and the number alone."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch from step `first` on, in an order that depends on the seed and the number alone."""
         ...
 
 
@@ -51,10 +51,10 @@ class ResidentFeed:
         self._size, self._seed = min(batch_size, len(split)), seed
         self.steps = len(split) // self._size
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """See Feed."""
         order = _order(len(self._labels), self._seed, number).to(self._images.device)
-        for step in range(self.steps):
+        for step in range(first, self.steps):
             chosen = order[step * self._size : (step + 1) * self._size]
             yield self._images[chosen], self._labels[chosen]
 
@@ -70,18 +70,18 @@ class StreamFeed:
         self._size = min(recipe.batch_size, len(split))
         self.steps = len(split) // self._size
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """See Feed. Raises UsageError that names a file that cannot be decoded."""
         order = _order(len(self._split), self._seed, number).numpy()
         pinned = self._device.type == "cuda"
         with ThreadPoolExecutor(self._threads) as pool:
             waiting: deque[tuple[list, np.ndarray]] = deque()
             try:
-                for step in range(self.steps + 2):
+                for step in range(first, self.steps + 2):
                     if step < self.steps:
                         chosen = order[step * self._size : (step + 1) * self._size]
                         waiting.append(([pool.submit(self._one, int(i), number) for i in chosen], chosen))
-                    if step >= 2 or self.steps < 2:
+                    if step >= first + 2 or self.steps - first < 2:
                         if not waiting:
                             return
                         futures, chosen = waiting.popleft()

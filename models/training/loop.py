@@ -6,14 +6,11 @@ import datetime
 import json
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...config import to_json, to_mapping
 from ...errors import UsageError
@@ -22,7 +19,6 @@ from ..data.dataset import Dataset, Split, batches
 from ..runs import (
     CHECKPOINT,
     WEIGHTS,
-    Learned,
     Reached,
     Run,
     append_metrics,
@@ -35,54 +31,14 @@ from ..runs import (
 from ..sources import Model
 from ..spec import Preprocess
 from . import augment
-from .checkpoint import load_checkpoint, save_checkpoint
+from .average import make_average
+from .checkpoint import Place, load_checkpoint, save_checkpoint
+from .epoch import Epoch, Running, Standin, Watcher, run_epoch
 from .feed import make_feed
+from .prepare import constants, make_prepare
 from .recipe import Recipe, as_mapping
-from .schedules import cosine
-from .step import Arithmetic, choose_arithmetic, hardware, parameter_groups, settle_norms, train_step
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    lr: float
-    seconds: float
-    images_per_second: float
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """What training tells while it goes on; the defaults tell nobody."""
-
-    start: Callable[[str], None] = lambda _text: None
-    step: Callable[[int, int, int, int], None] = lambda _epoch, _epochs, _step, _steps: None
-    epoch: Callable[[Epoch], None] = lambda _result: None
-
-
-class Standin(Protocol):
-    """Something that is trained in a module's place, such as its graph with fake quantisation (calibration/qat.py).
-
-    Attributes:
-        facts: what must agree when a training resumes.
-    """
-
-    facts: dict[str, Any]
-
-    def start(self, module: nn.Module) -> nn.Module:
-        """What is trained instead of the module, on the same device."""
-        ...
-
-    def at(self, share: float) -> None:
-        """This share of all steps is done."""
-        ...
-
-    def finish(self, module: nn.Module, accuracy: float) -> Learned:
-        """Hand the weights over to the module; what else was learned, by something of that accuracy."""
-        ...
+from .step import Arithmetic, choose_arithmetic, hardware, make_optimiser, settle_norms
+from .stopping import stop_after_step
 
 
 def train(
@@ -160,15 +116,20 @@ def _train(
     settle_norms(module, feed.steps)
     generator = torch.Generator(target).manual_seed(seed)
     torch.manual_seed(seed)
-    optimiser = torch.optim.SGD(
-        parameter_groups(module, recipe.weight_decay),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        fused=target.type == "cuda",
+    now = Running(
+        module=module,
+        optimiser=make_optimiser(module, recipe, target),
+        scaler=torch.amp.GradScaler(target.type, enabled=arithmetic.dtype is torch.float16),
+        average=make_average(module, recipe.average) if recipe.average else None,
+        arithmetic=arithmetic,
+        recipe=recipe,
+        feed=feed,
+        prepare=make_prepare(
+            model.spec.preprocess, recipe, len(model.spec.labels), target, generator, mirror=data.mirror, seed=seed
+        ),
+        standin=standin,
+        device=target,
     )
-    scaler = torch.amp.GradScaler(target.type, enabled=arithmetic.dtype is torch.float16)
-    prepare = _augmentation(model.spec.preprocess, data.mirror and recipe.mirror, recipe.shift, target, generator)
     facts = {
         "origin": to_mapping(model.origin),
         "spec": json.loads(to_json(model.spec)),
@@ -177,35 +138,33 @@ def _train(
         "seed": seed,
         **(standin.facts if standin is not None else {}),
     }
-    done = load_checkpoint(out / CHECKPOINT, module, optimiser, generator, facts) if resume else 0
-    trim_metrics(out, done)
 
-    for epoch in range(done, recipe.epochs):
-        begun = time.perf_counter()
-        module.train()
-        total, lr = torch.zeros((), device=target), 0.0
-        for step, (images, labels) in enumerate(feed.epoch(epoch)):
-            if standin is not None:
-                standin.at((epoch * feed.steps + step) / (recipe.epochs * feed.steps))
-            lr = cosine(epoch * feed.steps + step, recipe.epochs * feed.steps, recipe.lr, recipe.warmup)
-            for group in optimiser.param_groups:
-                group["lr"] = lr
-            total += train_step(module, optimiser, scaler, arithmetic, images, labels, recipe.label_smoothing, prepare)
-            watcher.step(epoch, recipe.epochs, step + 1, feed.steps)
-        loss = float(total) / feed.steps  # the first wait for the device in this epoch
-        seconds = time.perf_counter() - begun
-        if not np.isfinite(loss):
-            raise UsageError(
-                f"the loss is {loss} after epoch {epoch + 1} (lr {lr:.3g}, {arithmetic.name})",
-                fix="lower lr (--set lr=...), or use --set precision=fp32",
-            )
-        accuracy = evaluate(module, data.val, model.spec.preprocess, target, arithmetic)
-        rate = feed.steps * min(recipe.batch_size, len(data.train)) / seconds
-        result = Epoch(epoch + 1, loss, accuracy, lr, seconds, rate)
-        append_metrics(out, vars(result))
-        watcher.epoch(result)
-        save_checkpoint(out / CHECKPOINT, module, optimiser, generator, {**facts, "epochs_done": epoch + 1})
+    def save(at: Place) -> None:
+        kept = {**facts, **vars(at)}
+        save_checkpoint(out / CHECKPOINT, module, now.optimiser, generator, kept, now.average)
 
+    place = Place()
+    if resume:
+        place = load_checkpoint(out / CHECKPOINT, module, now.optimiser, generator, facts, now.average)
+    trim_metrics(out, place.epochs_done)
+    for epoch in range(place.epochs_done, recipe.epochs):
+        with stop_after_step() as asked_to_stop:
+            begun = time.perf_counter()
+            at = place if epoch == place.epochs_done else Place(epoch)
+            whole, loss, lr = run_epoch(now, at, watcher, save, asked_to_stop)
+            if whole:
+                seconds = time.perf_counter() - begun
+                accuracy = evaluate(now.kept, data.val, model.spec.preprocess, target, arithmetic)
+                images = (feed.steps - at.steps_done) * min(recipe.batch_size, len(data.train))
+                result = Epoch(epoch + 1, loss, accuracy, lr, seconds, images / seconds)
+                append_metrics(out, vars(result))
+                watcher.epoch(result)
+                save(Place(epoch + 1))
+        if not whole:
+            raise KeyboardInterrupt  # whoever handles the signal did not
+
+    if now.average is not None:
+        module.load_state_dict(now.kept.state_dict())
     learned = None
     if standin is not None:
         rounded = evaluate(module, data.val, model.spec.preprocess, target, arithmetic)
@@ -240,7 +199,7 @@ def evaluate(
 ) -> float:
     """Top-1 accuracy over a split, in [0, 1]; one wait for the device, at the end."""
     module.eval()
-    mean, std = _constants(preprocess, device)
+    mean, std = constants(preprocess, device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     for pixels, labels in batches(split, preprocess, 256):
         images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
@@ -249,22 +208,3 @@ def evaluate(
             logits = module(inputs)
         right += (logits.argmax(1) == torch.from_numpy(labels).to(device)).sum()
     return int(right) / max(1, len(split))
-
-
-def _augmentation(
-    preprocess: Preprocess, mirror: bool, most: int, device: torch.device, generator: torch.Generator
-) -> Callable[[Tensor], Tensor]:
-    mean, std = _constants(preprocess, device)
-
-    def prepare(images: Tensor) -> Tensor:
-        if mirror:
-            images = augment.mirror(images, generator)
-        return augment.normalise(augment.shift(images, most, generator), preprocess.scale, mean, std)
-
-    return prepare
-
-
-def _constants(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
-    mean = torch.tensor(preprocess.mean, device=device)[None, :, None, None]
-    std = torch.tensor(preprocess.std, device=device)[None, :, None, None]
-    return mean, std

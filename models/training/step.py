@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import UnavailableError
 from ..googlenet import AUXILIARY_WEIGHT, GoogLeNetOutputs
+from .recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ def choose_arithmetic(asked: str, here: Hardware) -> Arithmetic:
     return Arithmetic("fp32", None, f"this {here.device} has no bf16 in hardware")
 
 
-def loss_of(outputs: Tensor | GoogLeNetOutputs, labels: Tensor, smoothing: float) -> Tensor:
-    """Cross entropy with label smoothing; auxiliary heads count 0.3 each."""
+def loss_of(outputs: Tensor | GoogLeNetOutputs, targets: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy with label smoothing, of labels or of probabilities; auxiliary heads count 0.3 each."""
     heads = outputs if isinstance(outputs, tuple) else (outputs,)
-    main, *auxiliary = [F.cross_entropy(head.float(), labels, label_smoothing=smoothing) for head in heads]
+    main, *auxiliary = [F.cross_entropy(head.float(), targets, label_smoothing=smoothing) for head in heads]
     return main + AUXILIARY_WEIGHT * sum(auxiliary) if auxiliary else main
 
 
@@ -77,6 +77,17 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     vectors = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": weights, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def make_optimiser(module: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the module's parameters, fused on a GPU where torch has that."""
+    groups = parameter_groups(module, recipe.weight_decay)
+    fused = device.type == "cuda"
+    if recipe.optimiser == "rmsprop":  # TensorFlow's epsilon of 0.001 is inside the root: 0.0316 outside of it
+        return torch.optim.RMSprop(groups, lr=recipe.lr, alpha=0.9, eps=0.0316, momentum=recipe.momentum)
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=fused)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
 
 
 def settle_norms(module: nn.Module, steps: int) -> None:
@@ -96,10 +107,9 @@ def train_step(
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     arithmetic: Arithmetic,
-    images: Tensor,
-    labels: Tensor,
-    smoothing: float,
-    prepare: Callable[[Tensor], Tensor],
+    recipe: Recipe,
+    inputs: Tensor,
+    targets: Tensor,
 ) -> Tensor:
     """Forward, backward, update. Nothing here waits for the device; the loss stays on it, detached.
 
@@ -108,17 +118,22 @@ def train_step(
         optimiser: over the module's parameters.
         scaler: does nothing unless the arithmetic is fp16.
         arithmetic: of the forward pass.
-        images: uint8 N x C x H x W on the device.
-        labels: int64 N on the device.
-        smoothing: of the labels.
-        prepare: uint8 images -> the module's input, augmented.
+        recipe: label smoothing, the norm that gradients are clipped to, the parts that a batch is computed in.
+        inputs: float32 N x C x H x W on the device, augmented and normalised.
+        targets: int64 N, or float32 N x K of mixed images.
     """
-    inputs = prepare(images).to(memory_format=torch.channels_last)
-    with arithmetic.on(images.device.type):
-        outputs = module(inputs)
-    loss = loss_of(outputs, labels, smoothing)
     optimiser.zero_grad(set_to_none=True)
-    scaler.scale(loss).backward()
+    total = torch.zeros((), device=inputs.device)
+    parts = zip(inputs.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
+    for some, wanted in parts:
+        with arithmetic.on(inputs.device.type):
+            outputs = module(some.to(memory_format=torch.channels_last))
+        loss = loss_of(outputs, wanted, recipe.label_smoothing) * (len(some) / len(inputs))
+        scaler.scale(loss).backward()
+        total += loss.detach()
+    if recipe.clip:
+        scaler.unscale_(optimiser)
+        nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)  # with error_if_nonfinite it would wait
     scaler.step(optimiser)
     scaler.update()
-    return loss.detach()
+    return total

@@ -91,7 +91,8 @@ def test_the_gate_in_a_check(exported) -> None:
 def test_a_gpu_tells_transfers_from_runs(exported) -> None:
     for name in ("torchscript", "onnx"):
         task = Task(f"{name}-fp32", str(exported[name]))
-        found = compare(task, as_reference(task), LatencyOptions(rounds=2, batch_sizes=(1, 64)), "cuda", lambda *_: None)
+        options = LatencyOptions(rounds=2, batch_sizes=(1, 64))
+        found = compare(task, as_reference(task), options, "cuda", lambda *_: None)
         assert found.artifact.upload_ms is not None
         assert found.artifact.fetch_ms is not None
         assert min(found.artifact.times) > 0

@@ -206,3 +206,26 @@ def test_a_printer_gets_everything(browser) -> None:
     assert browser.execute_script(script) == 0
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
     assert browser.execute_script(script) == closed
+
+
+def test_a_real_check(browser, exported, few_digits, tmp_path: Path) -> None:
+    """The last one: the browser shows another page from here on."""
+    from zoo.exporter.checks.check import check
+    from zoo.exporter.checks.rounds import LatencyOptions
+    from zoo.exporter.report.result import as_result, pictures_of
+
+    folders = [exported["onnx"], tmp_path / "trt-fp16"]
+    rows = check(folders, few_digits, latency=LatencyOptions(rounds=1, threads=1))
+    result = json.loads(json.dumps(as_result(rows, few_digits, 60, "zoo check", 6)))
+    path = tmp_path / "real.html"
+    path.write_text(render_page(result, pictures_of(rows, few_digits)), encoding="utf-8")
+    browser.get_log("browser")
+    browser.get(path.as_uri())
+    wait(browser)
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return JSON.parse(document.getElementById('result').textContent)") == result
+    shown = browser.execute_script("return [...document.querySelectorAll('data')].map((one) => Number(one.value))")
+    gates = {gate["name"]: gate for gate in result["artifacts"][0]["gates"]}
+    for name, key in (("accuracy", "top1"), ("numerics", "relative"), ("latency", "ratio"), ("latency", "p50_ms")):
+        assert gates[name][key] in shown
+    assert browser.execute_script("return document.querySelectorAll('.plot svg.main-svg').length") > 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,18 +10,26 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import TINY
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from zoo.errors import IntegrityError, UnavailableError, UsageError, ZooError
+from zoo.models.registry import MODELS
 from zoo.models.runs import CHECKPOINT, read_run
 from zoo.models.sources import SourceOptions, new_model
 from zoo.models.training import augment
+from zoo.models.training.average import make_average
 from zoo.models.training.feed import ResidentFeed, StreamFeed, random_resized_crop
 from zoo.models.training.loop import Watcher, train
+from zoo.models.training.prepare import make_prepare
 from zoo.models.training.recipe import Recipe, default_recipe, load_recipe, recipe_names
-from zoo.models.training.schedules import cosine
-from zoo.models.training.step import Hardware, choose_arithmetic, parameter_groups, settle_norms, train_step
+from zoo.models.training.step import (
+    Arithmetic,
+    Hardware,
+    choose_arithmetic,
+    make_optimiser,
+    parameter_groups,
+    settle_norms,
+    train_step,
+)
 
 
 def fresh(tiny_spec, name: str = "resnet18"):
@@ -62,6 +71,51 @@ def test_resumed_ends_with_the_same_weights_bit_for_bit(tiny_spec, few_digits, t
     assert one == other
 
 
+def test_ctrl_c_saves_inside_an_epoch_and_nothing_is_trained_twice(tiny_spec, few_digits, tmp_path: Path) -> None:
+    train(fresh(tiny_spec), few_digits, RECIPE, tmp_path / "whole")
+    seen: list[tuple[int, int]] = []
+
+    def interrupt(epoch: int, _epochs: int, step: int, _steps: int) -> None:
+        seen.append((epoch, step))
+        if (epoch, step) in ((0, 4), (1, 3)):
+            signal.raise_signal(signal.SIGINT)
+
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                fresh(tiny_spec), few_digits, RECIPE, tmp_path / "cut", resume=resume, watcher=Watcher(step=interrupt)
+            )
+    train(fresh(tiny_spec), few_digits, RECIPE, tmp_path / "cut", resume=True, watcher=Watcher(step=interrupt))
+    assert seen == [(epoch, step + 1) for epoch in range(2) for step in range(10)]
+    one, other = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert one == other
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "cut")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_checkpoints_inside_a_long_epoch(
+    tiny_spec, few_digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.models.training.epoch.SAVE_SECONDS", 0.0)
+
+    class Killed(Exception):
+        pass
+
+    def die(epoch: int, _epochs: int, step: int, _steps: int) -> None:
+        if (epoch, step) == (1, 6):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(fresh(tiny_spec), few_digits, RECIPE, tmp_path / "cut", watcher=Watcher(step=die))
+    seen: list[tuple[int, int]] = []
+    told = Watcher(step=lambda epoch, _epochs, step, _steps: seen.append((epoch, step)))
+    train(fresh(tiny_spec), few_digits, RECIPE, tmp_path / "cut", resume=True, watcher=told)
+    assert seen == [(1, step) for step in range(6, 11)]
+
+
 def test_a_corrupt_checkpoint_is_an_integrity_error(tiny_spec, few_digits, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(b"half")
     with pytest.raises(IntegrityError, match="not a whole checkpoint"):
@@ -76,7 +130,7 @@ def test_overwrite_takes_runs_only(tiny_spec, few_digits, tmp_path: Path) -> Non
 
 
 def test_a_loss_that_is_not_finite_stops(tiny_spec, few_digits, tmp_path: Path) -> None:
-    with pytest.raises(ZooError, match="lower lr"):
+    with pytest.raises(ZooError, match="most likely a learning rate that is too high"):
         train(fresh(tiny_spec), few_digits, replace(RECIPE, lr=1e9, warmup=0.0), tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()
 
@@ -87,13 +141,13 @@ def test_a_step_never_waits_for_the_device(tiny_spec) -> None:
     optimiser = torch.optim.SGD(parameter_groups(module, 1e-4), lr=0.1, momentum=0.9, nesterov=True)
     images = torch.empty(4, 3, 32, 32, dtype=torch.uint8, device="meta")
     labels = torch.empty(4, dtype=torch.int64, device="meta")
-    mean = torch.zeros(1, 3, 1, 1, device="meta")
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     arithmetic = choose_arithmetic("fp32", Hardware("cpu", False))
-    loss = train_step(
-        module, optimiser, scaler, arithmetic, images, labels, 0.1,
-        lambda x: augment.normalise(x, 1 / 255, mean, mean + 1),
-    )  # fmt: skip
+    recipe = Recipe(clip=1.0, accumulate=2, cutout=4, mixup=0.2, cutmix=1.0)
+    prepare = make_prepare(tiny_spec.preprocess, recipe, 10, images.device, None)
+    loss = labels
+    for step in range(4):  # some mix in one way, some in the other
+        loss = train_step(module, optimiser, scaler, arithmetic, recipe, *prepare(images, labels, step))
     assert loss.device.type == "meta"
 
 
@@ -104,16 +158,6 @@ def test_googlenets_auxiliary_heads_are_trained(tiny_spec, few_digits, tmp_path:
     assert not torch.equal(before, model.module.aux1.fc2.weight)
 
 
-@given(st.integers(1, 500), st.floats(0, 0.9), st.floats(1e-4, 10))
-def test_cosine_rises_then_falls(steps: int, warmup: float, peak: float) -> None:
-    rates = [cosine(step, steps, peak, warmup) for step in range(steps)]
-    top = rates.index(max(rates))
-    assert all(0 <= rate <= peak * 1.0000001 for rate in rates)
-    assert rates[:top] == sorted(rates[:top])
-    assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert rates[-1] < peak or steps == 1 or round(steps * warmup) >= steps
-
-
 def test_statistics_settle_within_a_short_epoch(tiny_spec) -> None:
     module = fresh(tiny_spec, "mobilenet_v3_small").module
     norms = [part for part in module.modules() if isinstance(part, torch.nn.BatchNorm2d)]
@@ -121,6 +165,90 @@ def test_statistics_settle_within_a_short_epoch(tiny_spec) -> None:
     assert {norm.momentum for norm in norms} == {0.01}, "long epochs keep what was published"
     settle_norms(module, 20)
     assert (1 - float(norms[0].momentum or 0)) ** 20 == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adamw"])
+def test_each_optimiser_learns_and_resumes(tiny_spec, few_digits, tmp_path: Path, name: str) -> None:
+    lr = {"sgd": 0.05, "rmsprop": 0.002, "adamw": 0.002}[name]
+    recipe = replace(RECIPE, optimiser=name, lr=lr, clip=1.0)
+    train(fresh(tiny_spec), few_digits, recipe, tmp_path / "whole")
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert losses[1] < losses[0]
+
+    def die(epoch: int, _epochs: int, _step: int, _steps: int) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(tiny_spec), few_digits, recipe, tmp_path / "cut", watcher=Watcher(step=die))
+    train(fresh(tiny_spec), few_digits, recipe, tmp_path / "cut", resume=True)
+    one, other = ((tmp_path / run / "weights.safetensors").read_bytes() for run in ("whole", "cut"))
+    assert one == other
+
+
+def test_the_average_is_what_is_kept_and_resumes(tiny_spec, few_digits, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, average=0.9, cutout=4, mixup=0.2, cutmix=1.0)
+    model = fresh(tiny_spec)
+    train(model, few_digits, recipe, tmp_path / "whole")
+    last = train(fresh(tiny_spec), few_digits, replace(recipe, average=0.0), tmp_path / "last")
+    assert last.recipe["average"] == 0
+
+    def die(epoch: int, _epochs: int, _step: int, _steps: int) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(tiny_spec), few_digits, recipe, tmp_path / "cut", watcher=Watcher(step=die))
+    train(fresh(tiny_spec), few_digits, recipe, tmp_path / "cut", resume=True)
+    whole, cut, plain = ((tmp_path / run / "weights.safetensors").read_bytes() for run in ("whole", "cut", "last"))
+    assert whole == cut
+    assert whole != plain
+
+
+def test_the_average_against_its_formula() -> None:
+    module = torch.nn.BatchNorm1d(2)
+    assert module.running_mean is not None
+    assert module.num_batches_tracked is not None
+    average = make_average(module, 0.5)
+    expected: torch.Tensor | None = None
+    for step in range(5):
+        with torch.no_grad():
+            module.weight.fill_(float(step))
+            module.running_mean.fill_(float(step))
+            module.num_batches_tracked.fill_(step)
+        average.update_parameters(module)
+        now = torch.full((2,), float(step))
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = now if expected is None else decay * expected + (1 - decay) * now
+        torch.testing.assert_close(average.module.weight.detach(), expected)
+        torch.testing.assert_close(average.module.running_mean, expected)
+        assert average.module.num_batches_tracked == step
+
+
+def test_clipping_bounds_the_step(tiny_spec) -> None:
+    module = fresh(tiny_spec).module.train()
+    before = [p.detach().clone() for p in module.parameters()]
+    recipe = Recipe(momentum=0.0, nesterov=False, weight_decay=0.0, lr=1.0, clip=0.01)
+    optimiser = make_optimiser(module, recipe, torch.device("cpu"))
+    scaler, fp32 = torch.amp.GradScaler("cpu", enabled=False), Arithmetic("fp32", None, "")
+    train_step(module, optimiser, scaler, fp32, recipe, torch.randn(8, 3, 32, 32), torch.arange(8))
+    moved = torch.stack([(p.detach() - q).norm() for p, q in zip(module.parameters(), before, strict=True)]).norm()
+    assert 0 < float(moved) <= 0.0101
+
+
+def test_a_batch_in_parts_is_the_same_batch(tiny_spec) -> None:
+    """But for batch norm, whose statistics are a part's: here they stand still."""
+    images, labels = torch.randn(12, 3, 32, 32), torch.arange(12) % 10
+    found: list[torch.Tensor] = []
+    for parts in (1, 3):
+        torch.manual_seed(0)
+        module = fresh(tiny_spec).module.eval()
+        recipe = Recipe(accumulate=parts, momentum=0.0, nesterov=False)
+        optimiser = make_optimiser(module, recipe, torch.device("cpu"))
+        scaler, fp32 = torch.amp.GradScaler("cpu", enabled=False), Arithmetic("fp32", None, "")
+        loss = train_step(module, optimiser, scaler, fp32, recipe, images, labels)
+        found.append(torch.cat([loss[None], *(p.detach().flatten() for p in module.parameters())]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
 
 
 def test_norms_and_biases_do_not_decay(tiny_spec) -> None:
@@ -193,12 +321,17 @@ def test_random_resized_crop_stays_inside(few_digits) -> None:
 
 
 def test_recipes_that_come_with_zoo_are_valid_and_say_what_they_are() -> None:
-    assert recipe_names() == ["imagenet", "qat", "small", "tiny"]
+    families = {"alexnet", "vgg", "googlenet", "resnet", "mobilenet", "efficientnet"}
+    assert set(recipe_names()) == {"imagenet", "qat", "small", "tiny"} | families
     for name in recipe_names():
-        load_recipe(name)
+        recipe = load_recipe(name)
+        assert not recipe.claim or recipe.source, "a claim has its source"
     assert [default_recipe(*of) for of in ((224, 10**6), (32, 60_000), (32, 1438), (224, 90))] == [
         "imagenet", "small", "tiny", "tiny",
     ]  # fmt: skip
+    assert {default_recipe(224, 10**6, model) for model in MODELS} == families
+    assert default_recipe(224, 10**6, "timm:resnet18") == "imagenet"
+    assert default_recipe(32, 60_000, "resnet18") == "small"
 
 
 @pytest.mark.parametrize(
@@ -210,6 +343,14 @@ def test_recipes_that_come_with_zoo_are_valid_and_say_what_they_are() -> None:
         (["lr"], "expected key=value"),
         (["area=[0.5, 0.1]"], "area"),
         (["precision=fp8"], "precision"),
+        (["schedule=cosin"], "schedule"),
+        (["decay=1.5"], "decay must be"),
+        (["decay_epochs=0"], "decay_epochs positive"),
+        (["clip=-1"], "clip is a norm"),
+        (["accumulate=0"], "accumulate must leave"),
+        (["average=1.0"], "average is a decay"),
+        (["mixup=-0.1"], "not be negative"),
+        (["momentum=0.0"], "nesterov=false"),
     ],
 )
 def test_wrong_settings_are_named(overrides: list[str], words: str) -> None:
@@ -228,7 +369,7 @@ def test_trains_on_a_gpu(tiny_spec, few_digits, tmp_path: Path) -> None:
 
 def test_a_failed_overwrite_brings_the_old_run_back(tiny_spec, few_digits, trained: Path) -> None:
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
-    with pytest.raises(UsageError, match="lower lr"):
+    with pytest.raises(UsageError, match="most likely a learning rate that is too high"):
         train(fresh(tiny_spec), few_digits, replace(RECIPE, lr=1e9, warmup=0.0), trained, overwrite=True)
     assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
     train(fresh(tiny_spec), few_digits, RECIPE, trained, overwrite=True)

@@ -1,0 +1,78 @@
+"""From a batch of uint8 images and labels on the device to what a step learns from: augmented, normalised, mixed.
+
+What is drawn for each image comes from a generator on the device; what is drawn once a step (how much is mixed) from
+the seed and the step's number alone, on the host, so that no step waits for the device and a resumed one is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from ..spec import Preprocess
+from . import augment
+from .recipe import Recipe
+
+Prepare = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+def make_prepare(
+    preprocess: Preprocess,
+    recipe: Recipe,
+    classes: int,
+    device: torch.device,
+    generator: Generator | None,
+    *,
+    mirror: bool = True,
+    seed: int = 0,
+) -> Prepare:
+    """A function of uint8 images N x C x H x W, labels N and the step's number, to inputs and targets.
+
+    Args:
+        preprocess: scale, mean and std.
+        recipe: what is drawn.
+        classes: of the targets, which are N x classes where images are mixed, else the labels.
+        device: of all of it.
+        generator: on the device; None for torch's own.
+        mirror: whether these images may be flipped at all.
+        seed: of what is drawn once a step.
+    """
+    mean, std = constants(preprocess, device)
+
+    def prepare(images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        if mirror and recipe.mirror:
+            images = augment.mirror(images, generator)
+        images = augment.shift(images, recipe.shift, generator)
+        inputs = augment.normalise(images, preprocess.scale, mean, std)
+        if recipe.cutout:
+            inputs = augment.cutout(inputs, recipe.cutout, generator)
+        how = mixing(recipe, seed, step)
+        if how is None:
+            return inputs, labels
+        kind, share, centre = how
+        if kind == "cutmix":
+            return augment.cutmix(inputs, labels, classes, share, centre)
+        return augment.mixup(inputs, labels, classes, share)
+
+    return prepare
+
+
+def mixing(recipe: Recipe, seed: int, step: int) -> tuple[str, float, tuple[float, float]] | None:
+    """What a step mixes: mixup or cutmix (half of the steps each where the recipe has both), the share, the centre."""
+    kinds = [name for name in ("mixup", "cutmix") if getattr(recipe, name) > 0]
+    if not kinds:
+        return None
+    random = np.random.default_rng((seed, step))
+    kind = kinds[int(random.integers(len(kinds)))]
+    alpha = getattr(recipe, kind)
+    return kind, float(random.beta(alpha, alpha)), (float(random.random()), float(random.random()))
+
+
+def constants(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and std as 1 x C x 1 x 1 on the device."""
+    mean = torch.tensor(preprocess.mean, device=device)[None, :, None, None]
+    std = torch.tensor(preprocess.std, device=device)[None, :, None, None]
+    return mean, std
