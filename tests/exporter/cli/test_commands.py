@@ -86,7 +86,7 @@ def test_the_main_job(trained_folder: Path, tmp_path: Path) -> None:
     row = checked["artifacts"][0]
     assert {"artifact", "backend", "precision", "gates"} <= set(row)
     assert {gate["name"]: gate["verdict"] for gate in row["gates"]} == dict.fromkeys(
-        ["numerics", "accuracy", "precision"], "pass"
+        ["numerics", "accuracy", "consistency", "precision"], "pass"
     )
     assert all(gate["reason"] for gate in row["gates"])
 
