@@ -36,7 +36,7 @@ def train(
         typer.Option("--for", help="With --qat: whose integers, onnx, torchscript or trt.", show_default="onnx"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; else runs/MODEL-DATA.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the training stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     overfit: Annotated[
         bool, typer.Option("--overfit-batch", help="Only prove that the model can learn one batch; nothing is written.")
