@@ -31,6 +31,10 @@ class ZooError(Exception):
         self.what = what
         self.fix = fix
 
+    def as_mapping(self) -> dict[str, str]:
+        """As --json shows it."""
+        return {"kind": self.kind, "message": self.what, "fix": self.fix}
+
 
 class UsageError(ZooError):
     """Wrong usage, configuration or input; also a path that is not there."""

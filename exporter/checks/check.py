@@ -145,9 +145,13 @@ def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -
     golden, judged = artifact.golden(), shared.judged(artifact)
     images = golden_batch(golden, artifact)
     consistency = _consistency(artifact, runner, images, shared.device, limits)
-    run = runner.run if _takes_batches(runner, images) else _one_by_one(runner.run)
+    run = runner.run
+    try:
+        got_golden = run(images)
+    except IntegrityError:  # it takes no batches; the gate consistency has said so
+        run = _one_by_one(runner.run)
+        got_golden = run(images)
     reference_golden, reference = shared.logits(artifact, golden, judged)
-    got_golden = run(images)
     got = shared.run_all(run, artifact, judged, f"{manifest.backend} {manifest.precision}")
     of_golden = measure_numerics(golden.logits, got_golden)
 
@@ -204,15 +208,6 @@ def _consistency(artifact: Artifact, runner: Runner, images: Logits, device: str
         return judge_consistency(
             measure_consistency(runner.run, images, allowed=allowed, device=device, again=again.run)
         )
-
-
-def _takes_batches(runner: Runner, images: Logits) -> bool:
-    """Whether it runs more than one image at once; the gate consistency has said so where it does not."""
-    try:
-        runner.run(images)
-    except IntegrityError:
-        return False
-    return True
 
 
 def _one_by_one(run: Run) -> Run:

@@ -31,7 +31,9 @@ def check(
     against: Annotated[
         str | None, typer.Option(help="What latency is compared with: eager, or an artifact's folder.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Of the latency: fresh processes a side.")] = 12,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Of the latency: fresh processes a side.", show_default="12")
+    ] = None,
     batch_sizes: Annotated[str, typer.Option(help="For throughput, such as 1,8,32.")] = "",
     threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU, for latency; else all this may use.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="An earlier --json result: what got worse fails.")] = None,
@@ -48,7 +50,6 @@ def check(
     need_torch("zoo check")
     if limit is not None and data is None:
         raise UsageError("--limit is of --data, which is missing", fix="give --data")
-    timed = _latency_options(latency, against, rounds, batch_sizes, threads, seed)
     _writable(html, b"<!doctype html")
     _writable(junit, b"<?xml")
     from ...models.data.catalog import open_data
@@ -61,12 +62,8 @@ def check(
 
     limits = read_budget(budget) if budget else Budget()
     before = read_baseline(baseline) if baseline else None
-    if limits.latency and timed is None:
-        timed = _latency_options(True, against, rounds, batch_sizes, threads, seed)
-    if timed is None and (against or batch_sizes or threads):
-        raise UsageError(
-            "--against, --batch-sizes and --threads are of --latency, which is missing", fix="add --latency"
-        )
+    asked = {"against": against, "rounds": rounds, "batch_sizes": batch_sizes or None, "threads": threads}
+    timed = _latency_options(latency or limits.latency, asked, seed)
     where = choose_device(device)
     dataset = open_data(data, data_root) if data else None
     module = resolve(reference, SourceOptions(seed=seed)).module if reference else None
@@ -94,19 +91,24 @@ def check(
     return Outcome(result, code, show, {0: f"zoo predict {first} IMAGE", 3: _after(rows)}.get(code, ""))
 
 
-def _latency_options(
-    asked: bool, against: str | None, rounds: int, batch_sizes: str, threads: int | None, seed: int
-) -> LatencyOptions | None:
+def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> LatencyOptions | None:
+    """How latency is measured; None where it is not, which then is an error if something was asked of it."""
     from ..checks.rounds import LatencyOptions
 
-    if not asked:
+    given = {name: value for name, value in asked.items() if value is not None}
+    if not wanted:
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise UsageError(f"{flags}: of --latency, which is missing", fix="add --latency")
         return None
-    sizes = [part.strip() for part in batch_sizes.split(",") if part.strip()]
-    if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in sizes):
-        raise UsageError(f"--batch-sizes {batch_sizes} are no sizes", fix="for example --batch-sizes 1,8,32")
-    return LatencyOptions(
-        rounds=rounds, threads=threads, batch_sizes=tuple(map(int, sizes)), against=against, seed=seed
-    )
+    if "batch_sizes" in given:
+        sizes = [part.strip() for part in given["batch_sizes"].split(",")]
+        if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in sizes):
+            raise UsageError(
+                f"--batch-sizes {given['batch_sizes']} are no sizes", fix="for example --batch-sizes 1,8,32"
+            )
+        given["batch_sizes"] = tuple(map(int, sizes))
+    return LatencyOptions(**given, seed=seed)
 
 
 def _writable(path: Path | None, begins: bytes) -> None:

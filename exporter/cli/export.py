@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import UsageError, worst
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, error_mapping, need_torch, parse_input
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
 
 if TYPE_CHECKING:
     from ..artifact import Layer, Manifest
@@ -136,7 +136,7 @@ def as_mapping(row: Exported) -> dict[str, object]:
     common: dict[str, object] = {"backend": row.backend, "precision": row.precision}
     if row.error is not None or row.artifact is None or row.golden is None:
         assert row.error is not None
-        return {**common, "artifact": None, "error": error_mapping(row.error)}
+        return {**common, "artifact": None, "error": row.error.as_mapping()}
     from ..checks.precision import integer_share
 
     receipt = row.artifact.manifest.receipt

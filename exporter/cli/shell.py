@@ -41,11 +41,6 @@ class Outcome:
     next: str = ""
 
 
-def error_mapping(error: ZooError) -> dict[str, str]:
-    """An error as --json shows it."""
-    return {"kind": error.kind, "message": error.what, "fix": error.fix}
-
-
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; the one place where errors become words and codes."""
     try:
@@ -88,7 +83,7 @@ def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list
             return _stopped(out, came)
         if debug:
             traceback.print_exc()
-        return _fail(out, error.exit_code, error_mapping(error))
+        return _fail(out, error.exit_code, error.as_mapping())
     except ClickException as error:
         message = " ".join(error.format_message().split())
         context = getattr(error, "ctx", None)

@@ -64,8 +64,7 @@ def as_mapping(row: Checked) -> dict[str, Any]:
     """One artifact's row."""
     common: dict[str, Any] = {"artifact": row.artifact, "backend": row.backend, "precision": row.precision}
     if row.error is not None:
-        error = {"kind": row.error.kind, "message": row.error.what, "fix": row.error.fix}
-        return {**common, "gates": [], "error": error}
+        return {**common, "gates": [], "error": row.error.as_mapping()}
     found = {**common, "gates": [gate.as_mapping() for gate in row.gates]}
     found["receipt"] = vars(row.receipt) if row.receipt else None
     manifest = row.manifest

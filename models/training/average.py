@@ -12,7 +12,8 @@ def make_average(module: nn.Module, decay: float) -> AveragedModel:
 
     The decay is min(decay, (1 + n) / (10 + n)) after n steps, so that a short training forgets its beginning
     (TensorFlow's ExponentialMovingAverage). Statistics of batch norms are averaged like weights. Nothing in an update
-    waits for the device: the count of steps is on the host.
+    waits for the device: the count is read from `n_averaged`, which is on the host, and not from the copy of it on the
+    device that torch hands over.
 
     Args:
         module: on its device.
@@ -21,13 +22,14 @@ def make_average(module: nn.Module, decay: float) -> AveragedModel:
 
     @torch.no_grad()
     def follow(
-        kept: tuple[Tensor, ...] | list[Tensor], now: tuple[Tensor, ...] | list[Tensor], count: Tensor | int
+        kept: tuple[Tensor, ...] | list[Tensor], now: tuple[Tensor, ...] | list[Tensor], _count: Tensor | int
     ) -> None:
-        done = int(count)
+        done = int(average.n_averaged)
         if kept[0].is_floating_point():
             torch._foreach_lerp_(kept, now, 1 - min(decay, (1 + done) / (10 + done)))
         else:  # counters of batch norms
             for one, other in zip(kept, now, strict=True):
                 one.copy_(other)
 
-    return AveragedModel(module, multi_avg_fn=follow, use_buffers=True)
+    average = AveragedModel(module, multi_avg_fn=follow, use_buffers=True)
+    return average

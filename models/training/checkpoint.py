@@ -32,27 +32,34 @@ class Place:
     loss_sum: float = 0.0
 
 
-def save_checkpoint(
-    path: Path,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-    facts: dict[str, Any],
-    average: nn.Module | None = None,
-) -> None:
-    """Write weights, momentum, random state and `facts` (JSON values; what must agree, and the `Place`).
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint holds beside torch's own random state.
 
-    `average` is the moving average of the weights, where there is one.
+    Attributes:
+        module: its weights.
+        optimiser: its momenta.
+        generator: of the augmentation.
+        average: the moving average of the weights, where there is one.
     """
-    tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average.{name}": tensor.detach().cpu() for name, tensor in average.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        for name, value in state.items():
+
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator
+    average: nn.Module | None = None
+
+
+def save_checkpoint(path: Path, state: State, facts: dict[str, Any]) -> None:
+    """Write the state and `facts` (JSON values; what must agree, and the `Place`)."""
+    tensors = _named("model.", state.module)
+    if state.average is not None:
+        tensors |= _named("average.", state.average)
+    for index, values in state.optimiser.state_dict()["state"].items():
+        for name, value in values.items():
             if isinstance(value, Tensor):
                 tensors[f"optimiser.{index}.{name}"] = value.detach().cpu().contiguous()
     tensors["random.global"] = torch.get_rng_state()
-    tensors["random.augment"] = generator.get_state().cpu()
+    tensors["random.augment"] = state.generator.get_state().cpu()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     # channels_last tensors are dense too, but safetensors wants row-major ones
@@ -70,14 +77,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         raise IntegrityError(f"{path}: not a whole checkpoint ({one_line(error)})", fix="use --overwrite") from error
 
 
-def load_checkpoint(
-    path: Path,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-    facts: dict[str, Any],
-    average: nn.Module | None = None,
-) -> Place:
+def load_checkpoint(path: Path, state: State, facts: dict[str, Any]) -> Place:
     """Restore everything; returns where it stopped.
 
     Raises:
@@ -89,32 +89,30 @@ def load_checkpoint(
     if differing:
         raise UsageError(f"{path}: cannot resume: {'; '.join(differing)}", fix="use the same options, or --overwrite")
     try:
-        tensors = safetensors.torch.load_file(path)
-        if average is not None:
-            average.load_state_dict(_under(tensors, "average."))
-        return _restore(tensors, module, optimiser, generator, saved)
+        return _restore(safetensors.torch.load_file(path), state, saved)
     except (KeyError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
         raise IntegrityError(f"{path}: not a whole checkpoint ({one_line(error)})", fix="use --overwrite") from error
 
 
-def _restore(
-    tensors: dict[str, Tensor],
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-    saved: dict[str, Any],
-) -> Place:
-    module.load_state_dict(_under(tensors, "model."))
-    state: dict[int, dict[str, Tensor]] = {}
+def _restore(tensors: dict[str, Tensor], state: State, saved: dict[str, Any]) -> Place:
+    state.module.load_state_dict(_under(tensors, "model."))
+    if state.average is not None:
+        state.average.load_state_dict(_under(tensors, "average."))
+    momenta: dict[int, dict[str, Tensor]] = {}
     for name, value in _under(tensors, "optimiser.").items():
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        momenta.setdefault(int(index), {})[key] = value
+    groups = state.optimiser.state_dict()["param_groups"]
+    state.optimiser.load_state_dict({"state": momenta, "param_groups": groups})
     torch.set_rng_state(tensors["random.global"])
-    generator.set_state(tensors["random.augment"])
+    state.generator.set_state(tensors["random.augment"])
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
     return Place(int(saved["epochs_done"]), int(saved.get("steps_done", 0)), float(saved.get("loss_sum", 0.0)))
+
+
+def _named(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor.detach().cpu() for name, tensor in module.state_dict().items()}
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -122,7 +122,7 @@ def run_epoch(
         if (step + 1) % CHECK_EVERY == 0 or last or due:
             bad = health.first_bad()
             if bad is not None:
-                raise not_finite(epoch, bad, lr, gradient_norm(now.module), now.arithmetic.name, epoch)
+                raise not_finite(epoch, bad, lr, gradient_norm(now.module), now.arithmetic.name)
         if due and not last:
             save(Place(epoch, step + 1, float(total)))
             saved = time.perf_counter()

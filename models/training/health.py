@@ -35,7 +35,7 @@ def gradient_norm(module: nn.Module) -> float:
     return float(torch.stack(norms).norm()) if norms else 0.0
 
 
-def not_finite(epoch: int, step: int, lr: float, norm: float, arithmetic: str, saved: int) -> UsageError:
+def not_finite(epoch: int, step: int, lr: float, norm: float, arithmetic: str) -> UsageError:
     """The error for a loss that is no number any more, with what probably made it so.
 
     Args:
@@ -44,12 +44,11 @@ def not_finite(epoch: int, step: int, lr: float, norm: float, arithmetic: str, s
         lr: of that step.
         norm: of the gradients when it was noticed.
         arithmetic: fp32, bf16 or fp16.
-        saved: epochs that the last checkpoint holds.
     """
     causes = ["a learning rate that is too high", "images or labels that are no numbers"]
     causes.insert(1, "an overflow in fp16" if arithmetic == "fp16" else "gradients that explode without clipping")
     size = f"{norm:.3g}" if math.isfinite(norm) else "not finite either"
-    kept = f"; the checkpoint after epoch {saved} is kept" if saved else ""
+    kept = "; the last checkpoint, from before, is kept" if epoch else ""
     precision = ", --set precision=fp32" if arithmetic != "fp32" else ""
     return UsageError(
         f"the loss is no number from step {step + 1} of epoch {epoch + 1} on (lr {lr:.3g}, gradient norm {size}, "

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from ...config import to_json, to_mapping
-from ...errors import UsageError
 from .. import weights as weights_io
 from ..data.dataset import Dataset, Split, batches
 from ..runs import (
@@ -32,11 +31,12 @@ from ..sources import Model
 from ..spec import Preprocess
 from . import augment
 from .average import make_average
-from .checkpoint import Place, load_checkpoint, save_checkpoint
+from .checkpoint import Place, State, load_checkpoint, save_checkpoint
 from .epoch import Epoch, Running, Standin, Watcher, run_epoch
 from .feed import make_feed
 from .prepare import constants, make_prepare
 from .recipe import Recipe, as_mapping
+from .setup import refuse_untrainable
 from .step import Arithmetic, choose_arithmetic, hardware, make_optimiser, settle_norms
 from .stopping import stop_after_step
 
@@ -75,10 +75,7 @@ def train(
             or a loss that is not finite any more.
     """
     watcher = watcher or Watcher()
-    if len(data.train) < 2:
-        raise UsageError(f"{data.name} has {len(data.train)} images to train on", fix="add a train/ folder")
-    if not any(parameter.requires_grad for parameter in model.module.parameters()):
-        raise UsageError(f"{model.spec.name} has no parameters to train")
+    refuse_untrainable(model, data)
     claim(out, resume=resume, overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -139,13 +136,12 @@ def _train(
         **(standin.facts if standin is not None else {}),
     }
 
-    def save(at: Place) -> None:
-        kept = {**facts, **vars(at)}
-        save_checkpoint(out / CHECKPOINT, module, now.optimiser, generator, kept, now.average)
+    state = State(module, now.optimiser, generator, now.average)
 
-    place = Place()
-    if resume:
-        place = load_checkpoint(out / CHECKPOINT, module, now.optimiser, generator, facts, now.average)
+    def save(at: Place) -> None:
+        save_checkpoint(out / CHECKPOINT, state, {**facts, **vars(at)})
+
+    place = load_checkpoint(out / CHECKPOINT, state, facts) if resume else Place()
     trim_metrics(out, place.epochs_done)
     for epoch in range(place.epochs_done, recipe.epochs):
         with stop_after_step() as asked_to_stop:

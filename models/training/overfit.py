@@ -7,19 +7,20 @@ Neural Networks).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from ...errors import UsageError
 from ..data.dataset import Dataset
 from ..sources import Model
 from .feed import make_feed
 from .health import gradient_norm, not_finite
 from .prepare import make_prepare
 from .recipe import Recipe
+from .setup import refuse_untrainable
 from .step import choose_arithmetic, hardware, make_optimiser, train_step
 
 STEPS, IMAGES = 150, 32
@@ -59,13 +60,14 @@ def overfit_batch(
     steps: int = STEPS,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Overfitted:
-    """Train on one batch, without augmentation, smoothing and decay, at half of the recipe's rate; nothing is written.
+    """Train on one batch, without augmentation, smoothing and decay, at half of the recipe's rate.
+
+    Nothing is written; the module is changed, and loses its dropout.
 
     Raises:
-        UsageError: no images, or a loss that is no number any more.
+        UsageError: no images, nothing to train, or a loss that is no number any more.
     """
-    if len(data.train) < 2:
-        raise UsageError(f"{data.name} has {len(data.train)} images to train on", fix="add a train/ folder")
+    refuse_untrainable(model, data)
     target = torch.device(device)
     arithmetic = choose_arithmetic(recipe.precision, hardware(target))
     plain = replace(
@@ -83,8 +85,8 @@ def overfit_batch(
     right = 0.0
     for step in range(steps):
         losses.append(float(train_step(module, optimiser, scaler, arithmetic, plain, inputs, targets)))
-        if losses[-1] != losses[-1] or losses[-1] in (float("inf"), float("-inf")):
-            raise not_finite(0, step, plain.lr, gradient_norm(module), arithmetic.name, 0)
+        if not math.isfinite(losses[-1]):
+            raise not_finite(0, step, plain.lr, gradient_norm(module), arithmetic.name)
         progress(step + 1, steps)
         if (step + 1) % 10 == 0 or step + 1 == steps:
             right = _right(module, inputs, targets)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from ..data.dataset import Dataset
 from ..registry import MODELS, native_size, stem_for
 from ..runs import is_run, read_run
 from ..spec import ModelSpec, imagenet_preprocess
+
+if TYPE_CHECKING:
+    from ..sources import Model
 
 
 def spec_for_training(source: str, data: Dataset, shape: tuple[int, int, int] | None) -> ModelSpec:
@@ -36,6 +39,14 @@ def spec_for_training(source: str, data: Dataset, shape: tuple[int, int, int] | 
             resize = round(min(shape[1:]) * 256 / 224)
         preprocess = replace(preprocess, crop=shape[1:], resize=resize)
     return ModelSpec(name, (preprocess.depth, *preprocess.crop), preprocess, data.classes)
+
+
+def refuse_untrainable(model: Model, data: Dataset) -> None:
+    """Raise UsageError where there are no images to learn from, or nothing that could learn."""
+    if len(data.train) < 2:
+        raise UsageError(f"{data.name} has {len(data.train)} images to train on", fix="add a train/ folder")
+    if not any(parameter.requires_grad for parameter in model.module.parameters()):
+        raise UsageError(f"{model.spec.name} has no parameters to train", fix="unfreeze some of them")
 
 
 def stem_arguments(source: str, stem: str | None, spec: ModelSpec) -> dict[str, Any]:

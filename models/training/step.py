@@ -124,7 +124,8 @@ def train_step(
     """
     optimiser.zero_grad(set_to_none=True)
     total = torch.zeros((), device=inputs.device)
-    parts = zip(inputs.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
+    # tensor_split, not chunk: whose last part may be a single image, of which a batch norm makes no statistics
+    parts = zip(inputs.tensor_split(recipe.accumulate), targets.tensor_split(recipe.accumulate), strict=True)
     for some, wanted in parts:
         with arithmetic.on(inputs.device.type):
             outputs = module(some.to(memory_format=torch.channels_last))

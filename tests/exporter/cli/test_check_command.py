@@ -17,8 +17,8 @@ from zoo.exporter.cli.shell import Outcome
 def run(folders: list[Path], **options: Any) -> Outcome:
     """The command in this process; what typer would fill in is filled in."""
     usual: dict[str, Any] = {
-        "data": None, "reference": None, "limit": None, "budget": None, "latency": False, "against": None, "rounds": 12,
-        "batch_sizes": "", "threads": None, "baseline": None, "html": None, "junit": None, "data_root": None,
+        "data": None, "reference": None, "limit": None, "budget": None, "latency": False, "against": None,
+        "rounds": None, "batch_sizes": "", "threads": None, "baseline": None, "html": None, "junit": None, "data_root": None,
         "device": "cpu", "seed": 0,
     }  # fmt: skip
     return check(folders, **{**usual, **options})
@@ -106,7 +106,8 @@ def test_a_row_in_error_does_not_spoil_the_reports(exported, tmp_path: Path) -> 
         ({"junit": "thesis.txt"}, "is there and no report"),
         ({"limit": 3}, "--limit is of --data"),
         ({"against": "eager"}, "of --latency, which is missing"),
-        ({"batch_sizes": "1,8"}, "of --latency, which is missing"),
+        ({"batch_sizes": "1,8"}, "--batch-sizes: of --latency, which is missing"),
+        ({"rounds": 20}, "--rounds: of --latency, which is missing"),
         ({"latency": True, "batch_sizes": "1,x"}, "are no sizes"),
         ({"latency": True, "batch_sizes": "0"}, "at least 1"),
         ({"latency": True, "against": "nowhere"}, "no such artifact"),
