@@ -18,8 +18,8 @@ def run(folders: list[Path], **options: Any) -> Outcome:
     """The command in this process; what typer would fill in is filled in."""
     usual: dict[str, Any] = {
         "data": None, "reference": None, "limit": None, "budget": None, "latency": False, "against": None,
-        "rounds": None, "batch_sizes": "", "threads": None, "baseline": None, "html": None, "junit": None, "data_root": None,
-        "device": "cpu", "seed": 0,
+        "rounds": None, "batch_sizes": "", "threads": None, "baseline": None, "html": None, "junit": None,
+        "data_root": None, "device": "cpu", "seed": 0,
     }  # fmt: skip
     return check(folders, **{**usual, **options})
 
