@@ -8,16 +8,12 @@ runs, with the smallest and largest round. Weights are random with live statisti
 
 from __future__ import annotations
 
-import json
-import random
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from quantize_static import static
 from zoo.calibration.choice import Calibrated, Choice
 from zoo.calibration.ranges import collect
@@ -26,7 +22,8 @@ from zoo.calibration.targets import torchscript as for_torchscript
 from zoo.exporter import faster
 from zoo.exporter.artifact import Batch
 from zoo.exporter.backends.graph import list_layers, trace_graph
-from zoo.models.sources import SourceOptions, resolve
+from zoo.exporter.backends.torchscript import script
+from zoo.models.sources import Model, SourceOptions, resolve
 
 MODELS = [
     "resnet18",
@@ -39,30 +36,15 @@ MODELS = [
     "efficientnet_b0",
 ]
 SHAPE = (3, 224, 224)
-SCRIPT = """
-import json, sys, time, warnings; warnings.simplefilter("ignore"); import torch
-torch.set_num_threads(2); model = torch.jit.load(sys.argv[1]); batch = torch.randn(1, 3, 224, 224); times = []
-with torch.inference_mode():
-    for index in range(48):
-        begun = time.perf_counter(); model(batch); times.append(1e3 * (time.perf_counter() - begun))
-print(json.dumps(times[8:]))
-"""
 
 
-def scripts(paths: dict[str, Path]) -> list[float]:
-    """Ratios of TorchScript, float over int8, a round each."""
-    found: list[float] = []
-    order = list(paths)
-    for _ in range(5):
-        random.shuffle(order)
-        medians: dict[str, float] = {}
-        for name in order:
-            done = subprocess.run(
-                [sys.executable, "-c", SCRIPT, paths[name]], capture_output=True, text=True, check=True
-            )
-            medians[name] = statistics.median(json.loads(done.stdout))
-        found.append(medians["float"] / medians["int8"])
-    return found
+def calibrated(name: str) -> tuple[Model, Calibrated, np.ndarray]:
+    """A network with random weights and live statistics, its ranges on noise, and the noise."""
+    model = resolve(name, SourceOptions(weights="random"))
+    images = np.random.default_rng(0).normal(size=(16, *SHAPE)).astype(np.float32)
+    graph, program = trace_graph(model.module, model.spec, "fp32", Batch(1, 8, 64))
+    table = collect(program, for_onnx.edges(for_onnx.prepare(graph)), images.reshape(4, 4, *SHAPE))
+    return model, Calibrated(model.module, graph, program, table, images[:4]), images
 
 
 def told(ratios: list[float]) -> str:
@@ -75,12 +57,8 @@ def main(names: list[str]) -> None:
     print("| model | ONNX Runtime int8 over float | MACs int8 | its quantize_static | TorchScript int8 over float |")
     print("|---|---|---|---|---|")
     for name in names:
-        model = resolve(name, SourceOptions(weights="random"))
-        images = np.random.default_rng(0).normal(size=(16, *SHAPE)).astype(np.float32)
-        graph, program = trace_graph(model.module, model.spec, "fp32", Batch(1, 8, 64))
-        base = for_onnx.prepare(graph)
-        table = collect(program, for_onnx.edges(base), images.reshape(4, 4, *SHAPE))
-        calibrated = Calibrated(model.module, graph, program, table, images[:4])
+        model, made, images = calibrated(name)
+        base, table = for_onnx.prepare(made.graph), made.table
         layers = list_layers(base)
 
         def render(keep: frozenset[str], base=base, table=table, layers=layers) -> bytes:
@@ -89,17 +67,11 @@ def main(names: list[str]) -> None:
 
         best, _ = faster.fastest(base, layers, render, SHAPE)
         with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            graphs = {"ours": render(best.keep), "static": static(graph, images, folder, "MinMax")}
-            ratios = faster.measure(base.SerializeToString(), graphs, (1, *SHAPE))
-            paths = {"float": folder / "f.pt", "int8": folder / "q.pt"}
-            quantised = for_torchscript.render(calibrated, Choice())
-            for key, module in (("float", model.module), ("int8", quantised)):
-                with torch.inference_mode():
-                    traced = torch.jit.trace(module.eval(), torch.from_numpy(images[:2]), check_trace=False)
-                    assert isinstance(traced, torch.jit.ScriptModule)
-                    torch.jit.save(torch.jit.freeze(traced), paths[key])
-            row = [name, told(ratios["ours"]), f"{best.share:.0%}", told(ratios["static"]), told(scripts(paths))]
+            graphs = {"ours": render(best.keep), "static": static(made.graph, images, Path(place), "MinMax")}
+        ratios = faster.measure(base.SerializeToString(), graphs, (1, *SHAPE))
+        quantised = script(for_torchscript.render(made, Choice()), model.spec, strict=False)[1]
+        scripts = faster.measure(script(model.module, model.spec)[1], {"int8": quantised}, (1, *SHAPE), suffix=".pt")
+        row = [name, told(ratios["ours"]), f"{best.share:.0%}", told(ratios["static"]), told(scripts["int8"])]
         print(f"| {' | '.join(row)} |", flush=True)
 
 

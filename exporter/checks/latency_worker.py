@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STABLE, WINDOW = 0.05, 5  # a window's median is within 5 % of the one before
 WARM_UP_S = 0.06, 3.0  # at least, at most
 # Not counted at the start of a block: the caches are another process's, and the threads of a pool that slept are on one
-# core until the scheduler parts them. Measured on two cores: the first 70 ms of runs take 2.7 times as long.
+# core until the scheduler parts them (docs/benchmarks/checks.md).
 LEAD_IN_MS, LEAD_IN_RUNS = 120.0, 2
 
 
