@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zoo.exporter.checks.accuracy import Paired, images_needed, interval_of_drop, judge_accuracy, measure_accuracy
+from zoo.exporter.checks.accuracy import (
+    Paired,
+    images_needed,
+    interval_of_drop,
+    judge_accuracy,
+    mcnemar,
+    measure_accuracy,
+)
 from zoo.models.runs import Reached
 
 
@@ -35,6 +44,15 @@ def test_measuring() -> None:
 )
 def test_verdicts(one: Paired, expected: str) -> None:
     assert judge(one) == expected
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_against_all_outcomes(lost: int, gained: int) -> None:
+    """The share of all splits of the flips that are as uneven as this one or more."""
+    n = lost + gained
+    as_uneven = sum(math.comb(n, k) for k in range(n + 1) if abs(2 * k - n) >= abs(lost - gained))
+    assert mcnemar(lost, gained) == pytest.approx(as_uneven / 2**n)
+    assert mcnemar(gained, lost) == pytest.approx(mcnemar(lost, gained))
 
 
 def test_no_flip_without_numerics_is_judged_by_the_bound() -> None:
