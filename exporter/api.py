@@ -32,6 +32,7 @@ def train(
     device: str = "cpu",
     seed: int = 0,
     overwrite: bool = False,
+    freeze: str = "",
     qat: str | None = None,
     **values: Any,
 ) -> Any:
@@ -47,6 +48,7 @@ def train(
         device: "cpu" or "cuda".
         seed: of initialisation, order and augmentation.
         overwrite: replace the run in `out`.
+        freeze: the last module that stays as `weights` have it.
         qat: a target (onnx, torchscript, trt) to train with fake quantisation for, from `weights`.
         **values: of the recipe, such as epochs=3 or lr=0.05.
 
@@ -61,5 +63,5 @@ def train(
     made = set_up(Asked(source, weights, recipe, (), values, None, stem, seed, qat), dataset)
     return train_model(
         made.model, dataset, made.recipe, Path(out), device=device, seed=seed, overwrite=overwrite, parent=made.parent,
-        standin=made.standin,
+        freeze=freeze, standin=made.standin,
     )  # fmt: skip

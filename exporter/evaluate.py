@@ -40,9 +40,13 @@ def evaluate(
     out: Path,
     *,
     seed: int = 0,
+    flip: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Evaluated:
     """Run the validation images, write metrics.json, confusion.png and tsne.png to `out`.
+
+    With `flip` each answer is the mean of the logits of an image and of its mirror image (test-time augmentation): that
+    is twice the work of the model alone.
 
     t-SNE shows the features before the last layer; an artifact gives logits only, so there it shows those.
 
@@ -59,11 +63,18 @@ def evaluate(
         raise UsageError(f"{data.name} does not fit {spec.name}: {matched.reason}")
     if len(split) == 0:
         raise UsageError(f"{data.name} has no validation images")
+    if flip and not data.mirror:
+        raise UsageError(f"a mirrored image of {data.name} is not of the same class", fix="leave --test-flip out")
     found: list[np.ndarray] = []
     module = opened.model.module if opened.model else None
     with recorded_features(module) if module is not None else nullcontext([]) as features:
         for pixels, _ in batches(split, spec.preprocess, BATCH):
             found.append(opened.runner.run(normalise(pixels, spec.preprocess)))
+            if flip:
+                seen = len(features)
+                mirrored = opened.runner.run(normalise(pixels[..., ::-1], spec.preprocess))
+                found[-1] = (found[-1] + mirrored) / 2
+                del features[seen:]  # t-SNE shows the images as they are
             progress("evaluating", sum(map(len, found)), len(split))
     logits, labels = np.concatenate(found), matched.index[split.labels]
     if not np.isfinite(logits).all():
@@ -81,6 +92,6 @@ def evaluate(
     kind = "features before the last layer" if features else "logits"
     plot_tsne(out / FILES[2], points, labels, spec.labels, f"{opened.what} on {data.name}: t-SNE of {kind}", seed)
     progress("drawing", 2, 2)
-    document = {"what": opened.what, "data": data.name, **to_mapping(metrics), "tsne_of": kind}
+    document = {"what": opened.what, "data": data.name, "test_flip": flip, **to_mapping(metrics), "tsne_of": kind}
     atomic.write_file(out / FILES[0], to_json(document).encode())
     return Evaluated(opened.what, data.name, metrics, out)

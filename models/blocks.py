@@ -93,6 +93,31 @@ class StochasticDepth(nn.Module):
         return f"drop={self.drop:.3f}"
 
 
+def last_norm(branch: nn.Module) -> nn.BatchNorm2d:
+    """The batch norm that ends a residual branch."""
+    return [part for part in branch.modules() if isinstance(part, nn.BatchNorm2d)][-1]
+
+
+class Residual(nn.Module):
+    """A block that adds a branch to its input."""
+
+    def end(self) -> nn.BatchNorm2d | None:
+        """The norm that ends the branch; None where nothing is added."""
+        raise NotImplementedError
+
+
+def zero_residuals(model: nn.Module) -> int:
+    """Set the weight of the norm that ends each residual branch to 0, in place; how many there were.
+
+    The network then begins as if it had no branches, which lets large batches train at once. Source: Goyal et al. 2017
+    (https://arxiv.org/abs/1706.02677), section 5.1.
+    """
+    norms = [norm for block in model.modules() if isinstance(block, Residual) and (norm := block.end()) is not None]
+    for norm in norms:
+        nn.init.zeros_(norm.weight)
+    return len(norms)
+
+
 def initialise(model: nn.Module) -> None:
     """He initialisation of convolutions (fan-out), N(0, 0.01) of linear layers, identity norms, in place.
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .blocks import ConvNormAct, SqueezeExcitation, StochasticDepth, initialise, make_divisible
+from .blocks import ConvNormAct, Residual, SqueezeExcitation, StochasticDepth, initialise, last_norm, make_divisible
 
 
 class Stage(NamedTuple):
@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-class MBConv(nn.Module):
+class MBConv(Residual):
     """Widen, filter depthwise, gate the channels, narrow; the whole branch may be dropped in training."""
 
     def __init__(
@@ -75,6 +75,10 @@ class MBConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x in x H x W -> N x out x H/stride x W/stride."""
         return x + self.stochastic_depth(self.block(x)) if self.residual else self.block(x)
+
+    def end(self) -> nn.BatchNorm2d | None:
+        """See Residual."""
+        return last_norm(self.block) if self.residual else None
 
 
 class EfficientNet(nn.Module):

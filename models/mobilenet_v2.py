@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .blocks import ConvNormAct, initialise, make_divisible
+from .blocks import ConvNormAct, Residual, initialise, last_norm, make_divisible
 
 VARIANTS: dict[str, dict[str, Any]] = {"mobilenet_v2": {}}
 
@@ -27,7 +27,7 @@ STAGES = (
 ConvNormReLU6 = partial(ConvNormAct, act=nn.ReLU6)
 
 
-class InvertedResidual(nn.Module):
+class InvertedResidual(Residual):
     """Widen by 1x1, filter by 3x3 depthwise, narrow by 1x1 without activation (table 1, figure 4)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
@@ -45,6 +45,10 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x in x H x W -> N x out x H/stride x W/stride."""
         return x + self.conv(x) if self.residual else self.conv(x)
+
+    def end(self) -> nn.BatchNorm2d | None:
+        """See Residual."""
+        return last_norm(self.conv) if self.residual else None
 
 
 class MobileNetV2(nn.Module):

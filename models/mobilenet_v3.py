@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .blocks import ConvNormAct, SqueezeExcitation, initialise, make_divisible
+from .blocks import ConvNormAct, Residual, SqueezeExcitation, initialise, last_norm, make_divisible
 
 RE, HS = nn.ReLU, nn.Hardswish
 BatchNorm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.01)
@@ -67,7 +67,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Residual):
     """Widen, filter depthwise, gate the channels, narrow (figure 4)."""
 
     def __init__(self, in_channels: int, row: Row) -> None:
@@ -86,6 +86,10 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x in x H x W -> N x out x H/stride x W/stride."""
         return x + self.block(x) if self.residual else self.block(x)
+
+    def end(self) -> nn.BatchNorm2d | None:
+        """See Residual."""
+        return last_norm(self.block) if self.residual else None
 
 
 class MobileNetV3(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import initialise, scaled
+from .blocks import Residual, initialise, scaled
 
 
 class PadShortcut(nn.Module):
@@ -26,7 +26,7 @@ class PadShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(Residual):
     """Two 3x3 convolutions (figure 5, left)."""
 
     expansion: ClassVar[int] = 1
@@ -46,8 +46,12 @@ class BasicBlock(nn.Module):
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)
 
+    def end(self) -> nn.BatchNorm2d:
+        """See Residual."""
+        return self.bn2
 
-class Bottleneck(nn.Module):
+
+class Bottleneck(Residual):
     """1x1 down, 3x3, 1x1 up by four (figure 5, right)."""
 
     expansion: ClassVar[int] = 4
@@ -69,6 +73,10 @@ class Bottleneck(nn.Module):
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         return self.relu(self.bn3(self.conv3(x)) + shortcut)
+
+    def end(self) -> nn.BatchNorm2d:
+        """See Residual."""
+        return self.bn3
 
 
 VARIANTS: dict[str, dict[str, Any]] = {  # table 1 of the paper

@@ -3,6 +3,8 @@
 weights.safetensors   the weights
 run.json              what the model is, how it was made, what it reached
 metrics.jsonl         one line per epoch
+curves.png            loss, accuracy and learning rate
+confusion.png         of the validation images
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from .spec import ModelSpec
 FORMAT = 1
 REPLACED = ".replaced"
 RUN, WEIGHTS, METRICS, CHECKPOINT = "run.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors"
+CURVES, CONFUSION, TENSORBOARD = "curves.png", "confusion.png", "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Run:
     parent: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     learned: Learned | None = None
+    freeze: str = ""
     format: int = FORMAT
 
 
@@ -143,7 +147,7 @@ def claim(folder: Path, *, resume: bool, overwrite: bool, dry: bool = False) -> 
         if resume:
             raise UsageError(f"{folder}: nothing to resume", fix="leave --resume out")
         return
-    ours = {RUN, WEIGHTS, METRICS, CHECKPOINT}
+    ours = {RUN, WEIGHTS, METRICS, CHECKPOINT, CURVES, CONFUSION, TENSORBOARD}
     if overwrite:
         if not {RUN, CHECKPOINT} & {path.name for path in content}:
             raise UsageError(f"{folder} is not empty and holds no run", fix="give another --out")
@@ -165,10 +169,16 @@ def restore_replaced(folder: Path) -> None:
     """The new run came to nothing: bring back the one it was to replace."""
     aside = folder / REPLACED
     if aside.is_dir() and not (folder / CHECKPOINT).exists():
-        (folder / METRICS).unlink(missing_ok=True)
+        for name in (METRICS, TENSORBOARD):
+            _remove(folder / name)
         for path in aside.iterdir():
             path.rename(folder / path.name)
         aside.rmdir()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
 
 
 def trim_metrics(folder: Path, epochs: int) -> None:
@@ -183,7 +193,7 @@ def _set_aside(folder: Path, names: set[str]) -> None:
     aside = folder / REPLACED
     if is_run(aside) and not is_run(folder):  # an overwriting that was interrupted: the last whole run is that one
         for name in names:
-            (folder / name).unlink(missing_ok=True)
+            _remove(folder / name)
         return
     if aside.exists():  # left by a kill: the run in it is older than the one here
         shutil.rmtree(aside)
@@ -191,3 +201,9 @@ def _set_aside(folder: Path, names: set[str]) -> None:
     for name in names:
         if (folder / name).exists():
             (folder / name).rename(aside / name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)

@@ -63,6 +63,7 @@ class Model:
         reached: the accuracy that training measured, where there was one.
         notes: what was assumed or done on the way.
         learned: what training with fake quantisation found.
+        fresh: of a model to be trained from weights, the parameters that did not come with them; else None.
     """
 
     spec: ModelSpec
@@ -74,6 +75,7 @@ class Model:
     reached: Reached | None = None
     notes: tuple[str, ...] = ()
     learned: Learned | None = None
+    fresh: frozenset[str] | None = None
 
 
 def resolve(source: str, options: SourceOptions | None = None) -> Model:
@@ -177,6 +179,7 @@ def new_model(source: str, spec: ModelSpec, options: SourceOptions) -> Model:
     module = build(origin, trusted=origin.source == source)
     _check_logits(module, spec, source)
     notes: tuple[str, ...] = ()
+    fresh: frozenset[str] | None = None
     taken = f"fresh initialisation, seed {options.seed}"
     if options.weights not in (None, "random"):
         found = _start_weights(origin.source, str(options.weights))
@@ -184,11 +187,11 @@ def new_model(source: str, spec: ModelSpec, options: SourceOptions) -> Model:
         missing = {name: value for name, value in module.state_dict().items() if name in dropped}
         weights_io.fit(module, {**state, **missing}, str(options.weights))
         taken = f"started from {options.weights}"
-        notes = found.notes
+        notes, fresh = found.notes, frozenset(dropped)
         if dropped:
             notes += (f"other classes: {', '.join(dropped)} start fresh",)
     named = spec.renamed(spec.name or source)
-    return Model(named, module, origin, taken, _through(named), notes=notes)
+    return Model(named, module, origin, taken, _through(named), notes=notes, fresh=fresh)
 
 
 def _own_shape(what: object, spec: ModelSpec, options: SourceOptions) -> None:

@@ -17,6 +17,9 @@ def evaluate(
     data: Annotated[str, typer.Option(help="Labelled data, as for zoo train.")],
     weights: Annotated[str | None, typer.Option(help="As for zoo export.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the files go; else evaluations/NAME.")] = None,
+    test_flip: Annotated[
+        bool, typer.Option("--test-flip", help="Answer by the mean of each image and its mirror image.")
+    ] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -39,7 +42,7 @@ def evaluate(
         open_any(what, SourceOptions(weights=weights, seed=seed), choose_device(device)) as opened,
         progress("images") as bar,
     ):
-        done = evaluate_opened(opened, dataset, folder, seed=seed, progress=bar)
+        done = evaluate_opened(opened, dataset, folder, seed=seed, flip=test_flip, progress=bar)
         remarks = [*dataset.notes, *(opened.model.notes if opened.model else ())]
     metrics = done.metrics
 
@@ -53,12 +56,14 @@ def evaluate(
             *([[f"recall of {name}", f"{value:.2%}"] for name, value in metrics.per_class.items()][:20]),
             *[[name, str(folder / name)] for name in FILES],
         ]
-        table(f"{done.what} on {data}", ["", ""], rows)
+        flipped = ", each image and its mirror image" if test_flip else ""
+        table(f"{done.what} on {data}{flipped}", ["", ""], rows)
         notes(remarks)
 
     payload = {
         "what": done.what,
         "data": data,
+        "test_flip": test_flip,
         "out": str(folder),
         "accuracy": metrics.accuracy,
         "top5": metrics.top5,

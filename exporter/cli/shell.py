@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -33,12 +33,14 @@ class Outcome:
         exit_code: of errors.py.
         show: prints the tables for people.
         next: the command a person would most likely run next.
+        silent: one of several processes, of which another one speaks; nothing is printed.
     """
 
     payload: dict[str, Any] = field(default_factory=dict)
     exit_code: int = DONE
     show: Callable[[], None] = lambda: None
     next: str = ""
+    silent: bool = False
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
@@ -128,6 +130,12 @@ def choose_device(asked: str) -> str:
     return "cpu"
 
 
+def own_device(asked: str, environment: Mapping[str, str]) -> str:
+    """The device of one of the processes that torchrun started: the GPU of its number on this machine."""
+    where = choose_device(asked)
+    return f"{where}:{environment.get('LOCAL_RANK', '0')}" if where == "cuda" and "RANK" in environment else where
+
+
 def parse_input(text: str | None) -> tuple[int, int, int] | None:
     """`3x224x224` as numbers. Raises UsageError."""
     if text is None:
@@ -154,6 +162,8 @@ def _stopped(out: int | None, came: list[int]) -> int:
 
 
 def _finish(outcome: Outcome, out: int | None) -> int:
+    if outcome.silent:
+        return outcome.exit_code
     if out is not None:
         ok = outcome.exit_code == DONE
         _print_json(out, {"ok": ok, "exit_code": outcome.exit_code, **outcome.payload})

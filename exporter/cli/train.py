@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...errors import DONE, GATE, UsageError
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, need_torch, own_device, parse_input
 
 if TYPE_CHECKING:
     from ...models.data.dataset import Dataset
@@ -35,11 +36,18 @@ def train(
         str | None,
         typer.Option("--for", help="With --qat: whose integers, onnx, torchscript or trt.", show_default="onnx"),
     ] = None,
+    freeze: Annotated[
+        str, typer.Option(help="The last module that stays as --weights have it, such as layer3 or features.12.")
+    ] = "",
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode images; else two a core.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; else runs/MODEL-DATA.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the training stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     overfit: Annotated[
         bool, typer.Option("--overfit-batch", help="Only prove that the model can learn one batch; nothing is written.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files for TensorBoard into the run folder too.")
     ] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -47,19 +55,23 @@ def train(
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:
-    """Train a classifier; writes a run folder that every other command takes as a source."""
+    """Train a classifier; writes a run folder that every other command takes as a source.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m zoo train ...
+    """
     del debug, json
     need_torch("zoo train")
     from ...models.data.catalog import open_data
     from ...models.runs import WEIGHTS, claim, read_run
     from ...models.training.loop import Watcher
     from ...models.training.loop import train as train_model
+    from ...models.training.world import world_of
     from ..report.console import notes, progress, say
     from ..training import Asked, set_up
 
     if for_ is not None and not qat:
         raise UsageError("--for names whose integers --qat trains for", fix="add --qat, or leave --for out")
-    where = choose_device(device)
+    where, here = own_device(device, os.environ), world_of(os.environ)
     dataset = open_data(data, data_root)
     made = set_up(
         Asked(
@@ -72,23 +84,29 @@ def train(
     if overfit:
         if resume or overwrite or out or qat:
             raise UsageError("--overfit-batch writes no run", fix="leave --out, --resume, --overwrite and --qat out")
-        return _overfit(model, dataset, settings, where, seed)
+        return _overfit(model, dataset, settings, where, seed, freeze)
     folder = out or made.folder
-    claim(folder, resume=resume, overwrite=overwrite, dry=True)
-    notes((*dataset.notes, *model.notes))
-    how = f", fake quantisation for {made.standin.options.target}" if made.standin else ""
-    say(f"{model.spec.name}: {model.weights}; {len(dataset.train)} images of {data}, recipe {made.named}{how}")
+    if here.first:
+        claim(folder, resume=resume, overwrite=overwrite, dry=True)
+        notes((*dataset.notes, *model.notes))
+        how = f", fake quantisation for {made.standin.options.target}" if made.standin else ""
+        how += f", by {here.size} processes" if here.size > 1 else ""
+        say(f"{model.spec.name}: {model.weights}; {len(dataset.train)} images of {data}, recipe {made.named}{how}")
 
     with progress("steps") as bar:
         watcher = Watcher(
             start=say,
             step=lambda epoch, total, step, steps: bar("training", epoch * steps + step, total * steps),
             epoch=lambda done: say(_line(done, settings.epochs)),
+            warn=lambda text: say(f"warning: {text}", "yellow"),
         )
         run = train_model(
             model, dataset, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
-            parent=made.parent, watcher=watcher, standin=made.standin,
+            parent=made.parent, freeze=freeze, threads=workers, tensorboard=tensorboard, watcher=watcher,
+            standin=made.standin,
         )  # fmt: skip
+    if not here.first:
+        return Outcome(silent=True)
     reached = read_run(folder).reached
     unmatched = made.standin.unmatched if made.standin else ()
     payload: dict[str, object] = {
@@ -117,14 +135,15 @@ def train(
     )
 
 
-def _overfit(model: Model, dataset: Dataset, settings: Recipe, device: str, seed: int) -> Outcome:
+def _overfit(model: Model, dataset: Dataset, settings: Recipe, device: str, seed: int, freeze: str) -> Outcome:
     from ...models.training.overfit import overfit_batch
     from ..report.console import progress, say
 
     with progress("steps") as bar:
         found = overfit_batch(
-            model, dataset, settings, device=device, seed=seed, progress=lambda done, most: bar("one batch", done, most)
-        )
+            model, dataset, settings, device=device, seed=seed, freeze=freeze,
+            progress=lambda done, most: bar("one batch", done, most),
+        )  # fmt: skip
     told = f"{found.right:.0%} of {found.images} images right after {found.steps} steps, loss {found.last:.3g}"
     verdict = "pass: it can learn" if found.learned else "fail: it does not learn even one batch"
     why = "" if found.learned else "; look at the labels, at --set lr=…, and at what the model does with its input"
@@ -138,6 +157,6 @@ def _overfit(model: Model, dataset: Dataset, settings: Recipe, device: str, seed
 
 def _line(done: Epoch, epochs: int) -> str:
     return (
-        f"epoch {done.epoch}/{epochs}  loss {done.loss:.3f}  val {done.accuracy:.2%}  "
+        f"epoch {done.epoch}/{epochs}  loss {done.loss:.3f}  train {done.train_accuracy:.2%}  val {done.accuracy:.2%}  "
         f"lr {done.lr:.4f}  {done.images_per_second:,.0f} images/s  {done.seconds:.0f} s"
     )

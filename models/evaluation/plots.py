@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy.typing as npt
 
 from ...errors import UnavailableError
 
+BLUE, ORANGE, GREY = "tab:blue", "tab:orange", "tab:gray"
 MOST_POINTS = 2000  # t-SNE's time grows with n log n; more points say no more
 MOST_NAMES = 30  # above, names on axes and in legends cannot be read
+MOST_CLASSES = 1000  # above, a confusion matrix has more cells than a picture has pixels
 
 
 def plot_confusion(path: Path, confusion: npt.NDArray[np.int64], classes: tuple[str, ...], title: str) -> None:
@@ -32,6 +35,45 @@ def plot_confusion(path: Path, confusion: npt.NDArray[np.int64], classes: tuple[
             text = str(confusion[row, column])
             axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_training(
+    path: Path, lines: Sequence[Mapping[str, Any]], rates: Sequence[tuple[float, float]], title: str
+) -> None:
+    """Loss, accuracy and learning rate over the epochs, one below the other.
+
+    Args:
+        path: of the PNG.
+        lines: of metrics.jsonl: epoch, accuracy, train_accuracy, and the losses of equal parts of it in curve.
+        rates: (epochs done, learning rate).
+        title: above all.
+    """
+    plt = _pyplot()
+    figure, (loss, accuracy, rate) = plt.subplots(
+        3, 1, figsize=(8, 8), sharex=True, layout="constrained", height_ratios=(3, 3, 2)
+    )
+    places = [line["epoch"] - 1 + (i + 0.5) / len(line["curve"]) for line in lines for i in range(len(line["curve"]))]
+    loss.plot(places, [value for line in lines for value in line["curve"]], color=BLUE)
+    loss.set(ylabel="loss")
+    ends = [line["epoch"] for line in lines]
+    marker = "o" if len(ends) <= MOST_NAMES else ""
+    for key, name, colour in (("train_accuracy", "training, augmented", BLUE), ("accuracy", "validation", ORANGE)):
+        accuracy.plot(ends, [100 * line[key] for line in lines], color=colour, marker=marker, markersize=4, label=name)
+    if lines:
+        accuracy.annotate(
+            f"{100 * lines[-1]['accuracy']:.2f} %", (ends[-1], 100 * lines[-1]["accuracy"]), (-4, 6),
+            textcoords="offset points", ha="right",
+        )  # fmt: skip
+    accuracy.set(ylabel="right answers, %")
+    accuracy.legend(loc="lower right")
+    rate.plot(*zip(*rates, strict=True), color=GREY)
+    rate.set(ylabel="learning rate", xlabel="epochs", ylim=(0, None))
+    for axes in (loss, accuracy, rate):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
+
+from .draws import Draws
 
 
-def mirror(images: Tensor, generator: Generator | None = None) -> Tensor:
+def mirror(images: Tensor, draws: Draws) -> Tensor:
     """Flip each image left to right with probability 1/2. N x C x H x W, any dtype."""
-    chosen = torch.rand(len(images), device=images.device, generator=generator) < 0.5
+    return _flipped(images, draws.uniform(len(images)) < 0.5)
+
+
+def alternate(images: Tensor, indices: Tensor, epoch: int, seed: int) -> Tensor:
+    """Flip half of the images in even epochs and the other half in odd ones; a hash of its index says which.
+
+    Two epochs show both sides of every image, where chance shows one of them twice to half of the images. Source:
+    Jordan 2024, arXiv 2404.00498, section 3.6; the hash is Knuth's multiplicative one.
+
+    Args:
+        images: N x C x H x W, any dtype.
+        indices: N, int64, of the images in the data set.
+        epoch: from 0.
+        seed: which half begins.
+    """
+    hashed = ((indices + seed) * 2654435761 % 2**32) >> 31
+    return _flipped(images, (hashed + epoch) % 2 == 1)
+
+
+def _flipped(images: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
-def shift(images: Tensor, most: int, generator: Generator | None = None) -> Tensor:
+def shift(images: Tensor, most: int, draws: Draws) -> Tensor:
     """Move each image by up to `most` pixels in both directions; what comes in is zero. N x C x H x W.
 
     The classic "pad and crop" of small images (He et al. 2015, section 4.2), as one gather.
@@ -22,9 +45,9 @@ def shift(images: Tensor, most: int, generator: Generator | None = None) -> Tens
         return images
     n, _, height, width = images.shape
     padded = F.pad(images, (most, most, most, most))
-    offsets = torch.randint(0, 2 * most + 1, (2, n, 1), device=images.device, generator=generator)
-    rows = offsets[0] + torch.arange(height, device=images.device)
-    columns = offsets[1] + torch.arange(width, device=images.device)
+    offsets = draws.integers(2 * most + 1, n, 2, 1)
+    rows = offsets[:, 0] + torch.arange(height, device=images.device)
+    columns = offsets[:, 1] + torch.arange(width, device=images.device)
     index = torch.arange(n, device=images.device)
     return padded[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
@@ -34,15 +57,38 @@ def normalise(images: Tensor, scale: float, mean: Tensor, std: Tensor) -> Tensor
     return (images.to(torch.float32) * scale - mean) / std
 
 
-def cutout(images: Tensor, size: int, generator: Generator | None = None) -> Tensor:
+def resized_crop(images: Tensor, area: tuple[float, float], draws: Draws) -> Tensor:
+    """A random part of each image, enlarged to its size: a share of its area, an aspect ratio of 3/4 to 4/3.
+
+    Bilinear, between pixels; a part that would be longer than the image is cut to it, where torchvision draws again.
+    Source: Szegedy et al. 2014, arXiv 1409.4842, section 6.
+
+    Args:
+        images: float N x C x H x W.
+        area: smallest and largest share.
+        draws: of the images.
+    """
+    drawn = draws.uniform(len(images), 4)
+    share = area[0] + (area[1] - area[0]) * drawn[:, 0]
+    ratio = ((2 * drawn[:, 1] - 1) * math.log(4 / 3)).exp()
+    high, wide = (share / ratio).sqrt().clamp(max=1), (share * ratio).sqrt().clamp(max=1)
+    # grid_sample's coordinates: -1 is the first border, 1 the last; the centre of the part lies within what is left
+    down, right = (1 - high) * (2 * drawn[:, 2] - 1), (1 - wide) * (2 * drawn[:, 3] - 1)
+    zero = torch.zeros_like(share)
+    places = torch.stack([torch.stack([wide, zero, right], 1), torch.stack([zero, high, down], 1)], 1)
+    grid = F.affine_grid(places, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
+
+
+def cutout(images: Tensor, size: int, draws: Draws) -> Tensor:
     """Set a square of each image to 0, its centre anywhere, so that it may be cut by the border. N x C x H x W.
 
     Source: DeVries and Taylor 2017, arXiv 1708.04552.
     """
     n, _, height, width = images.shape
-    centres = torch.rand((2, n, 1), device=images.device, generator=generator)
-    rows = torch.arange(height, device=images.device) - (centres[0] * height).floor()
-    columns = torch.arange(width, device=images.device) - (centres[1] * width).floor()
+    centres = draws.uniform(n, 2, 1)
+    rows = torch.arange(height, device=images.device) - (centres[:, 0] * height).floor()
+    columns = torch.arange(width, device=images.device) - (centres[:, 1] * width).floor()
     low, high = -(size // 2), size - size // 2
     inside = ((rows >= low) & (rows < high))[:, :, None] & ((columns >= low) & (columns < high))[:, None, :]
     return images.masked_fill(inside[:, None], 0.0)

@@ -25,11 +25,13 @@ class Place:
         epochs_done: whole ones.
         steps_done: of the next one.
         loss_sum: over these steps.
+        right_sum: of their images that were answered rightly.
     """
 
     epochs_done: int = 0
     steps_done: int = 0
     loss_sum: float = 0.0
+    right_sum: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def _restore(tensors: dict[str, Tensor], state: State, saved: dict[str, Any]) ->
     state.generator.set_state(tensors["random.augment"])
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
-    return Place(int(saved["epochs_done"]), int(saved.get("steps_done", 0)), float(saved.get("loss_sum", 0.0)))
+    sums = (float(saved.get(name, 0.0)) for name in ("loss_sum", "right_sum"))
+    return Place(int(saved["epochs_done"]), int(saved.get("steps_done", 0)), *sums)
 
 
 def _named(prefix: str, module: nn.Module) -> dict[str, Tensor]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,85 +17,129 @@ from torch import Tensor
 from ..data.dataset import ArraySplit, Split
 from ..preprocess import Pixels, centre_crop, in_mode, to_pixels
 from ..spec import Preprocess
-from .recipe import Recipe
+from .order import Order
+from .recipe import WHOLE, Recipe
 
 RESIDENT_BYTES = 2 << 30  # data sets up to this size stay on the device as uint8
+AHEAD = 2  # batches that are decoded while a step computes
+
+
+class Batch(NamedTuple):
+    """What a step is made from, on the device.
+
+    Attributes:
+        images: uint8 N x C x H x W; N x 1 x H x W where the channels are alike.
+        labels: int64 N.
+        indices: int64 N, of the images in the data set.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
 
 
 class Feed(Protocol):
-    """Shuffled batches of uint8 N x C x H x W with labels, on the device; the rest that fills no batch is left out."""
+    """Batches in the order that it was made with; `cropped` says whether a random part of each was taken already."""
 
-    steps: int
+    order: Order
+    cropped: bool
 
-    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch from step `first` on, in an order that depends on the seed and the number alone."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from step `first` on."""
         ...
 
 
-def make_feed(split: Split, preprocess: Preprocess, recipe: Recipe, device: torch.device, seed: int) -> Feed:
-    """The resident feed for images in memory that fit, else the streaming one."""
+def make_feed(
+    split: Split, preprocess: Preprocess, recipe: Recipe, device: torch.device, order: Order, threads: int | None = None
+) -> Feed:
+    """The resident feed for images in memory that fit, else the streaming one.
+
+    Args:
+        split: the images.
+        preprocess: of the model.
+        recipe: the area of random crops.
+        device: where batches go.
+        order: which images a step sees.
+        threads: that decode; None for one a core of those that this process may use.
+    """
     size = len(split) * preprocess.depth * math.prod(preprocess.crop)
     if isinstance(split, ArraySplit) and size <= RESIDENT_BYTES:
-        return ResidentFeed(split, preprocess, recipe.batch_size, device, seed)
-    return StreamFeed(split, preprocess, recipe, device, seed)
+        return ResidentFeed(split, preprocess, device, order)
+    return StreamFeed(split, preprocess, device, order, recipe.area, threads or decoders(order.world.local_size))
+
+
+def decoders(processes: int) -> int:
+    """Threads that decode in each of so many processes of a machine: two a core, since they wait for files too."""
+    return max(2, 2 * len(os.sched_getaffinity(0)) // processes)
 
 
 class ResidentFeed:
     """The whole split as one uint8 tensor on the device; a batch is one gather."""
 
-    def __init__(
-        self, split: ArraySplit, preprocess: Preprocess, batch_size: int, device: torch.device, seed: int
-    ) -> None:
-        pixels = np.ascontiguousarray(split.pixels(np.arange(len(split)), preprocess))
-        self._images = torch.from_numpy(pixels).to(device)
-        self._labels = torch.from_numpy(split.labels).to(device)
-        self._size, self._seed = min(batch_size, len(split)), seed
-        self.steps = len(split) // self._size
+    cropped = False
 
-    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def __init__(self, split: ArraySplit, preprocess: Preprocess, device: torch.device, order: Order) -> None:
+        pixels = split.pixels(np.arange(len(split)), preprocess)
+        grey = bool((pixels == pixels[:, :1]).all())  # the same three times: once is a third of memory and work
+        kept = pixels[:, :1] if grey else pixels
+        self._images = torch.from_numpy(np.ascontiguousarray(kept)).to(device)
+        self._labels = torch.from_numpy(split.labels).to(device)
+        self.order = order
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """See Feed."""
-        order = _order(len(self._labels), self._seed, number).to(self._images.device)
-        for step in range(first, self.steps):
-            chosen = order[step * self._size : (step + 1) * self._size]
-            yield self._images[chosen], self._labels[chosen]
+        order = self.order.epoch(number).to(self._images.device)
+        for step in range(first, self.order.steps):
+            chosen = self.order.step(order, step)
+            yield Batch(self._images[chosen], self._labels[chosen], chosen)
 
 
 class StreamFeed:
     """Decode, crop and resize at random in threads (Pillow works outside the GIL), two batches ahead."""
 
-    def __init__(
-        self, split: Split, preprocess: Preprocess, recipe: Recipe, device: torch.device, seed: int, threads: int = 8
-    ) -> None:
-        self._split, self._preprocess, self._area = split, preprocess, recipe.area
-        self._device, self._seed, self._threads = device, seed, threads
-        self._size = min(recipe.batch_size, len(split))
-        self.steps = len(split) // self._size
+    cropped = True
 
-    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def __init__(
+        self,
+        split: Split,
+        preprocess: Preprocess,
+        device: torch.device,
+        order: Order,
+        area: tuple[float, float],
+        threads: int,
+    ) -> None:
+        self._split, self._preprocess, self._area = split, preprocess, area
+        self._device, self._threads, self.order = device, threads, order
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """See Feed. Raises UsageError that names a file that cannot be decoded."""
-        order = _order(len(self._split), self._seed, number).numpy()
-        pinned = self._device.type == "cuda"
+        order = self.order.epoch(number)
+        waiting: deque[tuple[list[Future[Pixels]], Tensor]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
-            waiting: deque[tuple[list, np.ndarray]] = deque()
             try:
-                for step in range(first, self.steps + 2):
-                    if step < self.steps:
-                        chosen = order[step * self._size : (step + 1) * self._size]
-                        waiting.append(([pool.submit(self._one, int(i), number) for i in chosen], chosen))
-                    if step >= first + 2 or self.steps - first < 2:
-                        if not waiting:
-                            return
-                        futures, chosen = waiting.popleft()
-                        images = torch.from_numpy(np.stack([future.result() for future in futures]))
-                        labels = torch.from_numpy(self._split.labels[chosen])
-                        if pinned:
-                            images, labels = images.pin_memory(), labels.pin_memory()
-                        yield images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+                for step in range(first, self.order.steps):
+                    chosen, first_one = self.order.step(order, step), step * self.order.size
+                    places = enumerate(chosen.tolist(), first_one + self.order.world.own(self.order.size).start)
+                    waiting.append(([pool.submit(self._one, i, number, place) for place, i in places], chosen))
+                    if len(waiting) > AHEAD:
+                        yield self._batch(*waiting.popleft())
+                while waiting:
+                    yield self._batch(*waiting.popleft())
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _one(self, index: int, epoch: int) -> Pixels:
-        random = np.random.default_rng((self._seed, epoch, index))
+    def _batch(self, futures: list[Future[Pixels]], chosen: Tensor) -> Batch:
+        images = torch.from_numpy(np.stack([future.result() for future in futures]))
+        labels = torch.from_numpy(self._split.labels[chosen.numpy()])
+        parts = (images, labels, chosen)
+        if self._device.type == "cuda":  # only from pinned memory a copy goes on beside the computing
+            parts = tuple(part.pin_memory() for part in parts)
+        return Batch(*(part.to(self._device, non_blocking=True) for part in parts))
+
+    def _one(self, index: int, epoch: int, place: int) -> Pixels:
+        if self._area == WHOLE:  # the image as it is evaluated
+            return to_pixels(self._split.image(index), self._preprocess)
+        random = np.random.default_rng((self.order.seed, epoch, place))  # an image may come twice
         return random_resized_crop(self._split.image(index), self._preprocess, self._area, random)
 
 
@@ -123,7 +168,3 @@ def random_resized_crop(
     cropped = in_mode(image, "RGB").resize((wide, high), Image.Resampling.BILINEAR, box=box)
     return to_pixels(cropped, Preprocess(preprocess.crop, None, mean=preprocess.mean, std=preprocess.std,
                                          channels=preprocess.channels))  # fmt: skip
-
-
-def _order(count: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import UsageError
 
@@ -13,45 +14,63 @@ CHECK_EVERY = 100  # steps: a wait for the device that a hundred steps share
 NEVER = 2**62
 
 
+@dataclass(frozen=True)
+class Bad:
+    """A step that went wrong: its number in the epoch, its loss and the norm of its gradients."""
+
+    step: int
+    loss: float
+    norm: float
+
+
 class Health:
-    """Remembers on the device the first step of an epoch whose loss was no number."""
+    """Remembers on the device the first step of an epoch whose loss or gradient was no number."""
 
     def __init__(self, device: torch.device) -> None:
         self._first = torch.full((), NEVER, dtype=torch.int64, device=device)
+        self._seen = torch.zeros(2, device=device)
 
-    def see(self, step: int, loss: Tensor) -> None:
-        """Note a step's loss; nothing waits."""
-        self._first = torch.where(torch.isfinite(loss), self._first, self._first.clamp(max=step))
+    def see(self, step: int, loss: Tensor, norm: Tensor | None = None) -> None:
+        """Note a step; nothing waits.
 
-    def first_bad(self) -> int | None:
-        """The first step whose loss was no number; waits for the device."""
-        found = int(self._first)
-        return None if found == NEVER else found
+        Args:
+            step: of the epoch, from 0.
+            loss: of that step.
+            norm: of its gradients; None where they may overflow, as those of fp16 do, whose scaler leaves the step out.
+        """
+        both = torch.stack([loss.float(), (loss if norm is None else norm).float()])
+        begins = ~torch.isfinite(both).all() & (self._first == NEVER)
+        self._first = torch.where(begins, step, self._first)
+        self._seen = torch.where(begins, both, self._seen)
+
+    def first(self) -> int:
+        """The first bad step, `NEVER` where there is none; waits for the device."""
+        return int(self._first)
+
+    def bad(self, step: int) -> Bad:
+        """What was seen of the first bad step, if it was this one; waits for the device."""
+        loss, norm = self._seen.tolist()
+        return Bad(step, loss, norm)
 
 
-def gradient_norm(module: nn.Module) -> float:
-    """Of all gradients together, as they are; waits for the device."""
-    norms = [p.grad.detach().float().norm() for p in module.parameters() if p.grad is not None]
-    return float(torch.stack(norms).norm()) if norms else 0.0
-
-
-def not_finite(epoch: int, step: int, lr: float, norm: float, arithmetic: str) -> UsageError:
-    """The error for a loss that is no number any more, with what probably made it so.
+def not_finite(epoch: int, bad: Bad, lr: float, arithmetic: str) -> UsageError:
+    """The error for a loss or a gradient that is no number any more, with what probably made it so.
 
     Args:
         epoch: from 0.
-        step: of the epoch, from 0.
+        bad: the first step that was so.
         lr: of that step.
-        norm: of the gradients when it was noticed.
         arithmetic: fp32, bf16 or fp16.
     """
     causes = ["a learning rate that is too high", "images or labels that are no numbers"]
     causes.insert(1, "an overflow in fp16" if arithmetic == "fp16" else "gradients that explode without clipping")
-    size = f"{norm:.3g}" if math.isfinite(norm) else "not finite either"
+    size = f"{bad.norm:.3g}" if math.isfinite(bad.norm) else "not finite either"
+    what = f"the loss is no number (lr {lr:.3g}, gradient norm {size}, {arithmetic})"
+    if math.isfinite(bad.loss):
+        what = f"the gradient is no number, of a loss of {bad.loss:.3g} (lr {lr:.3g}, {arithmetic})"
     kept = "; the last checkpoint, from before, is kept" if epoch else ""
     precision = ", --set precision=fp32" if arithmetic != "fp32" else ""
     return UsageError(
-        f"the loss is no number from step {step + 1} of epoch {epoch + 1} on (lr {lr:.3g}, gradient norm {size}, "
-        f"{arithmetic}): most likely {', '.join(causes[:2])}, or {causes[2]}{kept}",
+        f"step {bad.step + 1} of epoch {epoch + 1}: {what}: most likely {', '.join(causes[:2])}, or {causes[2]}{kept}",
         fix=f"--set lr={lr / 10:.2g}, --set clip=1.0{precision}, or look at the data",
     )

@@ -1,4 +1,4 @@
-"""The training loop, the same on CPU and GPU: read the world, train epoch by epoch, write a run."""
+"""The training loop, the same on CPU and GPU, in one process or several: train epoch by epoch, write a run."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import datetime
 import json
 import platform
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from ...config import to_json, to_mapping
+from ...errors import UnavailableError
 from .. import weights as weights_io
-from ..data.dataset import Dataset, Split, batches
+from ..data.dataset import Dataset
 from ..runs import (
     CHECKPOINT,
+    TENSORBOARD,
     WEIGHTS,
     Reached,
     Run,
@@ -28,17 +30,19 @@ from ..runs import (
     write_run,
 )
 from ..sources import Model
-from ..spec import Preprocess
-from . import augment
-from .average import make_average
 from .checkpoint import Place, State, load_checkpoint, save_checkpoint
-from .epoch import Epoch, Running, Standin, Watcher, run_epoch
-from .feed import make_feed
-from .prepare import constants, make_prepare
+from .diagnosis import drifted, why_drifted
+from .epoch import Epoch, Running, Standin, Sums, Watcher, run_epoch
+from .evaluate import BATCH, accuracy, accuracy_with_batches, confusion
+from .order import rare_classes
+from .pictures import draw_run
 from .recipe import Recipe, as_mapping
 from .setup import refuse_untrainable
-from .step import Arithmetic, choose_arithmetic, hardware, make_optimiser, settle_norms
+from .start import Asked, begin
+from .step import Arithmetic
 from .stopping import stop_after_step
+from .tensorboard import to_tensorboard
+from .world import World, join
 
 
 def train(
@@ -52,21 +56,29 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     parent: str = "",
+    freeze: str = "",
+    threads: int | None = None,
+    tensorboard: bool = False,
     watcher: Watcher | None = None,
     standin: Standin | None = None,
 ) -> Run:
     """Train a model and write a run folder.
+
+    Of the processes that torchrun starts, each sees its part of every batch, and the first one writes and speaks.
 
     Args:
         model: what `sources.new_model` gave; its module is trained in place.
         data: with as many classes as the model has.
         recipe: the numbers.
         out: the run folder.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda", with a number where there are several.
         seed: of the order of images and of the augmentation.
         resume: go on from the checkpoint in `out`.
         overwrite: replace the run in `out`.
         parent: the run that the weights came from, if any.
+        freeze: the last module that stays as it came with its weights.
+        threads: that decode images; None for what suits the machine.
+        tensorboard: whether event files are written beside metrics.jsonl.
         watcher: is told of progress.
         standin: is trained in the module's place.
 
@@ -74,133 +86,151 @@ def train(
         UsageError: no training images, a folder that is taken, a checkpoint of another training,
             or a loss that is not finite any more.
     """
-    watcher = watcher or Watcher()
     refuse_untrainable(model, data)
-    claim(out, resume=resume, overwrite=overwrite)
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        run = _train(model, data, recipe, out, device, seed, resume, parent, watcher, standin)
-    except BaseException:
-        restore_replaced(out)
-        raise
-    forget_replaced(out)
+    asked = Asked(model, data, recipe, torch.device(device), seed, freeze, threads, standin)
+    with join(asked.device) as world:
+        watcher = (watcher or Watcher()) if world.first else Watcher()
+        if world.first:
+            claim(out, resume=resume, overwrite=overwrite)
+            out.mkdir(parents=True, exist_ok=True)
+        world.wait()
+        try:
+            with (
+                to_tensorboard(watcher, out / TENSORBOARD)
+                if tensorboard and world.first
+                else nullcontext(watcher) as told
+            ):
+                run = _train(asked, world, out, parent, told, resume=resume)
+        except BaseException:
+            if world.first:
+                restore_replaced(out)
+            raise
+        if world.first:
+            forget_replaced(out)
+        world.wait()
     return run
 
 
-def _train(
-    model: Model,
-    data: Dataset,
-    recipe: Recipe,
-    out: Path,
-    device: str,
-    seed: int,
-    resume: bool,
-    parent: str,
-    watcher: Watcher,
-    standin: Standin | None,
-) -> Run:
+def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher, *, resume: bool) -> Run:
     started = time.perf_counter()
-    target = torch.device(device)
-    arithmetic = choose_arithmetic(recipe.precision, hardware(target))
-    watcher.start(f"{arithmetic.name} on {device}: {arithmetic.reason}")
-
-    module = model.module
-    if standin is not None:
-        watcher.start("tracing the model for what is trained in its place")
-        module = standin.start(module)
-    module = module.to(device=target).to(memory_format=torch.channels_last)
-    feed = make_feed(data.train, model.spec.preprocess, recipe, target, seed)
-    settle_norms(module, feed.steps)
-    generator = torch.Generator(target).manual_seed(seed)
-    torch.manual_seed(seed)
-    now = Running(
-        module=module,
-        optimiser=make_optimiser(module, recipe, target),
-        scaler=torch.amp.GradScaler(target.type, enabled=arithmetic.dtype is torch.float16),
-        average=make_average(module, recipe.average) if recipe.average else None,
-        arithmetic=arithmetic,
-        recipe=recipe,
-        feed=feed,
-        prepare=make_prepare(
-            model.spec.preprocess, recipe, len(model.spec.labels), target, generator, mirror=data.mirror, seed=seed
-        ),
-        standin=standin,
-        device=target,
-    )
-    facts = {
-        "origin": to_mapping(model.origin),
-        "spec": json.loads(to_json(model.spec)),
-        "data": data.name,
-        "recipe": as_mapping(recipe),
-        "seed": seed,
-        **(standin.facts if standin is not None else {}),
-    }
-
-    state = State(module, now.optimiser, generator, now.average)
+    rare = rare_classes(asked.data.train.labels, asked.model.spec.labels)
+    if rare and asked.recipe.balance == "none":
+        watcher.warn(rare)
+    now, generator = begin(asked, world, watcher.start)
+    torch.manual_seed(asked.seed + world.rank)  # of dropout, which is another one in each process
+    facts = _facts(asked, world)
+    state = State(now.module, now.optimiser, generator, now.average)
 
     def save(at: Place) -> None:
-        save_checkpoint(out / CHECKPOINT, state, {**facts, **vars(at)})
+        if world.first:
+            save_checkpoint(out / CHECKPOINT, state, {**facts, **vars(at)})
+        world.wait()
 
     place = load_checkpoint(out / CHECKPOINT, state, facts) if resume else Place()
-    trim_metrics(out, place.epochs_done)
-    for epoch in range(place.epochs_done, recipe.epochs):
+    if resume and not world.first:
+        torch.manual_seed(hash((asked.seed, world.rank, place.epochs_done, place.steps_done)))
+    if world.first:
+        trim_metrics(out, place.epochs_done)
+    for epoch in range(place.epochs_done, asked.recipe.epochs):
         with stop_after_step() as asked_to_stop:
             begun = time.perf_counter()
             at = place if epoch == place.epochs_done else Place(epoch)
-            whole, loss, lr = run_epoch(now, at, watcher, save, asked_to_stop)
-            if whole:
-                seconds = time.perf_counter() - begun
-                accuracy = evaluate(now.kept, data.val, model.spec.preprocess, target, arithmetic)
-                images = (feed.steps - at.steps_done) * min(recipe.batch_size, len(data.train))
-                result = Epoch(epoch + 1, loss, accuracy, lr, seconds, images / seconds)
-                append_metrics(out, vars(result))
+            sums = run_epoch(now, at, watcher, save, asked_to_stop)
+            if sums is not None:
+                result = _epoch_result(asked, now, sums, at, begun)
+                if drifted(result.train_accuracy, result.accuracy):
+                    watcher.warn(_drift(asked, now, result))
+                if world.first:
+                    append_metrics(out, vars(result))
                 watcher.epoch(result)
                 save(Place(epoch + 1))
-        if not whole:
+        if sums is None:
             raise KeyboardInterrupt  # whoever handles the signal did not
+    return _finish(asked, now, out, parent, started, watcher)
 
+
+def _facts(asked: Asked, world: World) -> dict[str, Any]:
+    """What must agree when a training resumes."""
+    return {
+        "origin": to_mapping(asked.model.origin),
+        "spec": json.loads(to_json(asked.model.spec)),
+        "data": asked.data.name,
+        "recipe": as_mapping(asked.recipe),
+        "seed": asked.seed,
+        "freeze": asked.freeze,
+        "processes": world.size,
+        **(asked.standin.facts if asked.standin is not None else {}),
+    }
+
+
+def _epoch_result(asked: Asked, now: Running, sums: Sums, at: Place, begun: float) -> Epoch:
+    order = now.feed.order
+    whole = sums.place(at.epochs_done, order.steps)
+    counted = _confusion(asked, now, now.arithmetic)
+    seconds = time.perf_counter() - begun
+    images = (order.steps - at.steps_done) * order.size
+    return Epoch(
+        at.epochs_done + 1,
+        whole.loss_sum / order.steps,
+        accuracy(counted),
+        now.rate((at.epochs_done + 1) * order.steps - 1),
+        seconds,
+        images / seconds,
+        whole.right_sum * now.world.size / (order.steps * order.size),
+        sums.curve(),
+    )
+
+
+def _confusion(asked: Asked, now: Running, arithmetic: Arithmetic, module: torch.nn.Module | None = None) -> Any:
+    spec, order = asked.model.spec, now.feed.order
+    size = BATCH if now.parts.count == asked.recipe.accumulate else order.size // now.parts.count  # memory ran out
+    return confusion(
+        module or now.kept, asked.data.val, spec.preprocess, now.device, arithmetic, len(spec.labels), now.world,
+        size=size,
+    )  # fmt: skip
+
+
+def _drift(asked: Asked, now: Running, result: Epoch) -> str:
+    spec, val = asked.model.spec, asked.data.val
+    with_batches = accuracy_with_batches(
+        now.kept, val, spec.preprocess, now.device, now.arithmetic, len(spec.labels), asked.seed
+    )
+    return why_drifted(result.train_accuracy, result.accuracy, with_batches)
+
+
+def _finish(asked: Asked, now: Running, out: Path, parent: str, started: float, watcher: Watcher) -> Run:
+    """Weights, run.json and pictures, by the first process; the checkpoint is not needed any more."""
+    model, module, world = asked.model, now.module, now.world
     if now.average is not None:
         module.load_state_dict(now.kept.state_dict())
     learned = None
-    if standin is not None:
-        rounded = evaluate(module, data.val, model.spec.preprocess, target, arithmetic)
-        learned = standin.finish(model.module, rounded)
-        module = model.module.to(target)
+    if asked.standin is not None:
+        learned = asked.standin.finish(model.module, accuracy(_confusion(asked, now, now.arithmetic, module)))
+        module = model.module.to(now.device)
     module = module.to(memory_format=torch.contiguous_format).eval()
-    final = evaluate(module, data.val, model.spec.preprocess, target, Arithmetic("fp32", None, "final"))
-    weights_io.save(out / WEIGHTS, module)
+    counted = _confusion(asked, now, Arithmetic("fp32", None, "final"), module)
     run = Run(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         origin=model.origin,
         spec=model.spec,
         weights=model.weights,
-        reached=Reached(data.name, "val", len(data.val), final),
-        recipe=as_mapping(recipe),
-        device=f"{device}, {arithmetic.name}",
+        reached=Reached(asked.data.name, "val", len(asked.data.val), accuracy(counted)),
+        recipe=as_mapping(asked.recipe),
+        device=f"{now.device.type}, {now.arithmetic.name}" + (f", {world.size} processes" if world.size > 1 else ""),
         seconds=round(time.perf_counter() - started, 1),
-        seed=seed,
+        seed=asked.seed,
         parent=parent,
         versions={"torch": str(torch.__version__), "python": platform.python_version()},
         learned=learned,
+        freeze=asked.freeze,
     )
-    write_run(out, run)
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    if world.first:
+        weights_io.save(out / WEIGHTS, module)
+        write_run(out, run)
+        (out / CHECKPOINT).unlink(missing_ok=True)
+        try:
+            draw_run(out, counted.numpy(), model.spec, asked.recipe, now.feed.order.steps)
+        except UnavailableError as error:  # the run is whole without them
+            watcher.warn(f"no pictures: {error}")
     module.to("cpu")
     return run
-
-
-@torch.inference_mode()
-def evaluate(
-    module: nn.Module, split: Split, preprocess: Preprocess, device: torch.device, arithmetic: Arithmetic
-) -> float:
-    """Top-1 accuracy over a split, in [0, 1]; one wait for the device, at the end."""
-    module.eval()
-    mean, std = constants(preprocess, device)
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    for pixels, labels in batches(split, preprocess, 256):
-        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
-        inputs = augment.normalise(images, preprocess.scale, mean, std).to(memory_format=torch.channels_last)
-        with arithmetic.on(device.type):
-            logits = module(inputs)
-        right += (logits.argmax(1) == torch.from_numpy(labels).to(device)).sum()
-    return int(right) / max(1, len(split))

@@ -7,7 +7,6 @@ Neural Networks).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -16,12 +15,11 @@ from torch import nn
 
 from ..data.dataset import Dataset
 from ..sources import Model
-from .feed import make_feed
-from .health import gradient_norm, not_finite
-from .prepare import make_prepare
-from .recipe import Recipe
+from .health import NEVER, Health, not_finite
+from .recipe import WHOLE, Recipe
 from .setup import refuse_untrainable
-from .step import choose_arithmetic, hardware, make_optimiser, train_step
+from .start import Asked, begin
+from .world import ALONE
 
 STEPS, IMAGES = 150, 32
 KNOWN = 0.99  # of the batch
@@ -57,6 +55,7 @@ def overfit_batch(
     *,
     device: str = "cpu",
     seed: int = 0,
+    freeze: str = "",
     steps: int = STEPS,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Overfitted:
@@ -68,32 +67,32 @@ def overfit_batch(
         UsageError: no images, nothing to train, or a loss that is no number any more.
     """
     refuse_untrainable(model, data)
-    target = torch.device(device)
-    arithmetic = choose_arithmetic(recipe.precision, hardware(target))
     plain = replace(
         recipe, batch_size=min(recipe.batch_size, IMAGES), accumulate=1, label_smoothing=0.0, weight_decay=0.0,
-        mirror=False, shift=0, cutout=0, mixup=0.0, cutmix=0.0, lr=recipe.lr / 2, clip=recipe.clip or 1.0,
+        mirror="never", shift=0, cutout=0, mixup=0.0, cutmix=0.0, area=WHOLE, lr=recipe.lr / 2, clip=recipe.clip or 1.0,
+        average=0.0, balance="none", schedule="constant", warmup=0.0, epochs=1,
     )  # fmt: skip
-    module = model.module.to(target).to(memory_format=torch.channels_last).train()
-    _without_dropout(module)
-    images, labels = next(iter(make_feed(data.train, model.spec.preprocess, plain, target, seed).epoch(0)))
-    prepare = make_prepare(model.spec.preprocess, plain, len(model.spec.labels), target, None, mirror=False)
-    inputs, targets = prepare(images, labels, 0)
-    optimiser = make_optimiser(module, plain, target)
-    scaler = torch.amp.GradScaler(target.type, enabled=arithmetic.dtype is torch.float16)
+    now, _ = begin(Asked(model, data, plain, torch.device(device), seed, freeze), ALONE, told=lambda _text: None)
+    _without_dropout(now.module)
+    batch = next(iter(now.feed.epoch(0)))
+    inputs, targets = now.prepare(batch, 0, 0)
+    health = Health(now.device)
     losses: list[float] = []
     right = 0.0
+    now.train()
     for step in range(steps):
-        losses.append(float(train_step(module, optimiser, scaler, arithmetic, plain, inputs, targets)))
-        if not math.isfinite(losses[-1]):
-            raise not_finite(0, step, plain.lr, gradient_norm(module), arithmetic.name)
+        done = now.step(0, 0, batch)
+        losses.append(float(done.loss))
+        health.see(step, done.loss, None if now.scaler.is_enabled() else done.norm)
+        if health.first() < NEVER:
+            raise not_finite(0, health.bad(step), plain.lr, now.arithmetic.name)
         progress(step + 1, steps)
         if (step + 1) % 10 == 0 or step + 1 == steps:
-            right = _right(module, inputs, targets)
+            right = _right(now.module, inputs, targets)
             if right == 1.0 and losses[-1] < 0.1:
                 break
-    module.to("cpu")
-    return Overfitted(len(labels), len(losses), losses[0], losses[-1], right)
+    now.module.to("cpu")
+    return Overfitted(len(targets), len(losses), losses[0], losses[-1], right)
 
 
 def _right(module: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> float:

@@ -10,45 +10,56 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from ..spec import Preprocess
 from . import augment
-from .recipe import Recipe
+from .draws import Draws
+from .feed import Batch
+from .recipe import WHOLE, Recipe
 
-Prepare = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+Prepare = Callable[[Batch, int, int], tuple[Tensor, Tensor]]
 
 
 def make_prepare(
     preprocess: Preprocess,
     recipe: Recipe,
     classes: int,
+    draws: Draws,
     device: torch.device,
-    generator: Generator | None,
     *,
     mirror: bool = True,
+    crop: bool = True,
     seed: int = 0,
 ) -> Prepare:
-    """A function of uint8 images N x C x H x W, labels N and the step's number, to inputs and targets.
+    """A function of a batch, the epoch and the step's number in the training, to inputs and targets.
 
     Args:
         preprocess: scale, mean and std.
         recipe: what is drawn.
         classes: of the targets, which are N x classes where images are mixed, else the labels.
+        draws: numbers on the device.
         device: of all of it.
-        generator: on the device; None for torch's own.
         mirror: whether these images may be flipped at all.
+        crop: whether a random part is to be taken here, because the feed has not done it.
         seed: of what is drawn once a step.
     """
     mean, std = constants(preprocess, device)
+    flip = recipe.mirror if mirror else "never"
+    part = recipe.area if crop and recipe.area != WHOLE else None
 
-    def prepare(images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        if mirror and recipe.mirror:
-            images = augment.mirror(images, generator)
-        images = augment.shift(images, recipe.shift, generator)
+    def prepare(batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        images, labels = batch.images, batch.labels
+        if flip == "random":
+            images = augment.mirror(images, draws)
+        elif flip == "alternating":
+            images = augment.alternate(images, batch.indices, epoch, seed)
+        images = augment.shift(images, recipe.shift, draws)
         inputs = augment.normalise(images, preprocess.scale, mean, std)
+        if part is not None:
+            inputs = augment.resized_crop(inputs, part, draws)
         if recipe.cutout:
-            inputs = augment.cutout(inputs, recipe.cutout, generator)
+            inputs = augment.cutout(inputs, recipe.cutout, draws)
         how = mixing(recipe, seed, step)
         if how is None:
             return inputs, labels

@@ -14,6 +14,7 @@ from ...errors import UsageError
 from ..registry import MODELS, SMALL_INPUT
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+WHOLE = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,17 @@ class Recipe:
             for none.
         label_smoothing: share of the target spread over all classes (https://arxiv.org/abs/1512.00567).
         shift: pixels by which small images are moved at random, padded with zeros.
-        mirror: flip left to right at random, where the data allows it.
+        mirror: flip left to right where the data allows it: at random, alternating between epochs, or never.
         cutout: side in pixels of a square of each image that is left out; 0 for none.
         mixup: alpha of the beta distribution by which two images are added up; 0 for none.
         cutmix: alpha of that by which a part of one image is put into another; 0 for none.
-        area: smallest and largest share of a photograph that a random resized crop takes.
+        area: smallest and largest share of an image that a random resized crop takes; both 1 for the image as it is.
+        balance: what rare classes get: nothing, more weight in the loss, or more of the draws (`order.py`).
+        zero_init: whether the last norm of each residual branch starts at zero (Goyal et al. 2017, section 5.1), where
+            training starts from scratch.
+        old_lr: factor of the rate of layers that came with weights, where others start fresh.
+        sync_norms: whether batch norms see the images of all processes.
+        compile: whether torch.compile makes kernels for the step.
         precision: of the arithmetic; auto is bf16 or fp16 where the device has it in hardware, else fp32.
         claim: the accuracy that was published for it, or measured here; nothing is judged by it.
         source: of the claim.
@@ -64,11 +71,16 @@ class Recipe:
     average: float = 0.0
     label_smoothing: float = 0.1
     shift: int = 2
-    mirror: bool = True
+    mirror: Literal["random", "alternating", "never"] = "random"
     cutout: int = 0
     mixup: float = 0.0
     cutmix: float = 0.0
-    area: tuple[float, float] = (0.08, 1.0)
+    area: tuple[float, float] = WHOLE
+    balance: Literal["none", "loss", "sampling"] = "none"
+    zero_init: bool = False
+    old_lr: float = 1.0
+    sync_norms: bool = False
+    compile: bool = False
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     claim: str = ""
     source: str = ""
@@ -100,6 +112,8 @@ class Recipe:
             raise ValueError("cutout, mixup and cutmix must not be negative, 0 is for none")
         if self.nesterov and self.optimiser == "sgd" and self.momentum == 0:
             raise ValueError("Nesterov's correction is of a momentum, which is 0: set nesterov=false")
+        if not 0 < self.old_lr <= 1:
+            raise ValueError(f"old_lr is a factor in (0, 1], got {self.old_lr}; --freeze keeps layers as they are")
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise ValueError(f"area must be 0 < smallest <= largest <= 1, got {self.area}")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,8 +44,14 @@ def hardware(device: torch.device) -> Hardware:
     return Hardware(device.type, torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
-def choose_arithmetic(asked: str, here: Hardware) -> Arithmetic:
+def choose_arithmetic(asked: str, here: Hardware, *, depthwise: bool = False) -> Arithmetic:
     """Decide the arithmetic; what was asked for by name is never replaced by something else.
+
+    Args:
+        asked: auto or a name.
+        here: the device.
+        depthwise: whether the model has such convolutions, which CPUs compute more slowly in bf16 than in fp32
+            (docs/benchmarks/training.md).
 
     Raises:
         UnavailableError: fp16 on a CPU, which has no kernels worth the name for it.
@@ -57,6 +64,8 @@ def choose_arithmetic(asked: str, here: Hardware) -> Arithmetic:
         if here.device != "cuda":
             raise UnavailableError("training in fp16 needs a CUDA device", fix="use precision=bf16 or fp32")
         return Arithmetic("fp16", torch.float16, "asked for")
+    if here.bf16 and here.device == "cpu" and depthwise:
+        return Arithmetic("fp32", None, "on a CPU it is faster than bf16 for depthwise convolutions")
     if here.bf16:
         return Arithmetic("bf16", torch.bfloat16, f"this {here.device} computes bf16 in hardware")
     if here.device == "cuda":
@@ -64,24 +73,45 @@ def choose_arithmetic(asked: str, here: Hardware) -> Arithmetic:
     return Arithmetic("fp32", None, f"this {here.device} has no bf16 in hardware")
 
 
-def loss_of(outputs: Tensor | GoogLeNetOutputs, targets: Tensor, smoothing: float) -> Tensor:
-    """Cross entropy with label smoothing, of labels or of probabilities; auxiliary heads count 0.3 each."""
+def loss_of(outputs: Tensor | GoogLeNetOutputs, targets: Tensor, smoothing: float, weights: Tensor | None) -> Tensor:
+    """Cross entropy with label smoothing, of labels or of probabilities; auxiliary heads count 0.3 each.
+
+    The mean is over images, also where classes have weights, so that a batch in parts is the same batch.
+    """
     heads = outputs if isinstance(outputs, tuple) else (outputs,)
-    main, *auxiliary = [F.cross_entropy(head.float(), targets, label_smoothing=smoothing) for head in heads]
+    main, *auxiliary = [
+        F.cross_entropy(head.float(), targets, weights, reduction="none", label_smoothing=smoothing).mean()
+        for head in heads
+    ]
     return main + AUXILIARY_WEIGHT * sum(auxiliary) if auxiliary else main
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights decay; biases and the two vectors of a norm do not (they have one dimension)."""
-    weights = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def parameter_groups(
+    module: nn.Module, weight_decay: float, fresh: Container[str] = (), old_lr: float = 1.0
+) -> list[dict[str, Any]]:
+    """Weights decay; biases and the two vectors of a norm do not (they have one dimension).
+
+    Args:
+        module: whose parameters that require gradients are taken.
+        weight_decay: of the weights.
+        fresh: names of parameters that came with no weights.
+        old_lr: `scale` of the groups of the others, which the learning rate is multiplied with.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            scale = 1.0 if name in fresh else old_lr
+            groups.setdefault((scale, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "scale": scale} for (scale, decay), parameters in groups.items()
+    ]
 
 
-def make_optimiser(module: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+def make_optimiser(
+    module: nn.Module, recipe: Recipe, device: torch.device, fresh: Container[str] = ()
+) -> torch.optim.Optimizer:
     """The recipe's optimiser over the module's parameters, fused on a GPU where torch has that."""
-    groups = parameter_groups(module, recipe.weight_decay)
+    groups = parameter_groups(module, recipe.weight_decay, fresh, recipe.old_lr)
     fused = device.type == "cuda"
     if recipe.optimiser == "rmsprop":  # TensorFlow's epsilon of 0.001 is inside the root: 0.0316 outside of it
         return torch.optim.RMSprop(groups, lr=recipe.lr, alpha=0.9, eps=0.0316, momentum=recipe.momentum)
@@ -102,39 +132,69 @@ def settle_norms(module: nn.Module, steps: int) -> None:
             part.momentum = max(part.momentum, least)
 
 
-def train_step(
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
+class Stepped(NamedTuple):
+    """What came of a step, on the device.
+
+    Attributes:
+        loss: of the batch.
+        right: how many images were answered rightly, or as the larger part of a mixed image is.
+        norm: of all gradients together, before clipping.
+    """
+
+    loss: Tensor
+    right: Tensor
+    norm: Tensor
+
+
+def gradients(
+    forward: nn.Module,
     scaler: torch.amp.GradScaler,
     arithmetic: Arithmetic,
     recipe: Recipe,
     inputs: Tensor,
     targets: Tensor,
-) -> Tensor:
-    """Forward, backward, update. Nothing here waits for the device; the loss stays on it, detached.
+    parts: int = 1,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Forward and backward of a batch, in parts; loss and right answers. Nothing here waits for the device.
 
     Args:
-        module: in training mode.
-        optimiser: over the module's parameters.
+        forward: the module in training mode, as it is called.
         scaler: does nothing unless the arithmetic is fp16.
         arithmetic: of the forward pass.
-        recipe: label smoothing, the norm that gradients are clipped to, the parts that a batch is computed in.
+        recipe: label smoothing.
         inputs: float32 N x C x H x W on the device, augmented and normalised.
         targets: int64 N, or float32 N x K of mixed images.
+        parts: that the batch is computed in, one after the other.
+        weights: of the classes, K.
     """
-    optimiser.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=inputs.device)
+    total, right = torch.zeros((2,), device=inputs.device)
     # tensor_split, not chunk: whose last part may be a single image, of which a batch norm makes no statistics
-    parts = zip(inputs.tensor_split(recipe.accumulate), targets.tensor_split(recipe.accumulate), strict=True)
-    for some, wanted in parts:
-        with arithmetic.on(inputs.device.type):
-            outputs = module(some.to(memory_format=torch.channels_last))
-        loss = loss_of(outputs, wanted, recipe.label_smoothing) * (len(some) / len(inputs))
-        scaler.scale(loss).backward()
+    pieces = list(zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True))
+    for number, (some, wanted) in enumerate(pieces, start=1):
+        with alone(forward) if number < parts else nullcontext():
+            with arithmetic.on(inputs.device.type):
+                outputs = forward(some.to(memory_format=torch.channels_last))
+            loss = loss_of(outputs, wanted, recipe.label_smoothing, weights) * (len(some) / len(inputs))
+            scaler.scale(loss).backward()
+        main = outputs[0] if isinstance(outputs, tuple) else outputs
         total += loss.detach()
-    if recipe.clip:
-        scaler.unscale_(optimiser)
-        nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)  # with error_if_nonfinite it would wait
+        right += (main.detach().argmax(1) == (wanted if wanted.ndim == 1 else wanted.argmax(1))).sum()
+    return total, right
+
+
+def alone(forward: nn.Module) -> AbstractContextManager[object]:
+    """The block in which gradients are not yet exchanged with other processes."""
+    return forward.no_sync() if isinstance(forward, nn.parallel.DistributedDataParallel) else nullcontext()
+
+
+def update(module: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, clip: float) -> Tensor:
+    """Clip and apply the gradients; their norm. Nothing here waits for the device."""
+    scaler.unscale_(optimiser)
+    found = [parameter for parameter in module.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in found if parameter.grad is not None])
+    if clip:
+        nn.utils.clip_grads_with_norm_(found, clip, norm)
     scaler.step(optimiser)
     scaler.update()
-    return total
+    return norm

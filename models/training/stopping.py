@@ -12,7 +12,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stop_after_step() -> Iterator[Callable[[], bool]]:
-    """A block in which the first signal is only noted; the second one does at once what it always did.
+    """A block in which the first signal is only noted; the same one again does at once what it always did.
+
+    Another one is no second wish: torchrun sends SIGTERM to the processes that had Ctrl-C from the terminal already.
 
     The function that is given tells whether a signal came. When the block ends it is sent again, to whoever handled it
     before. Outside of the main thread, where Python gives no signals, it never tells of one.
@@ -21,8 +23,9 @@ def stop_after_step() -> Iterator[Callable[[], bool]]:
     before: dict[int, object] = {}
 
     def note(number: int, _frame: FrameType | None) -> None:
+        again = number in came
         came.append(number)
-        if len(came) > 1:
+        if again:
             restore()
             signal.raise_signal(number)
 
@@ -40,5 +43,5 @@ def stop_after_step() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(came)
     finally:
         restore()
-        if len(came) == 1:
+        if came and len(set(came)) == len(came):
             signal.raise_signal(came[0])

@@ -15,20 +15,24 @@ from zoo.errors import IntegrityError, UnavailableError, UsageError, ZooError
 from zoo.models.registry import MODELS
 from zoo.models.runs import CHECKPOINT, read_run
 from zoo.models.sources import SourceOptions, new_model
-from zoo.models.training import augment
 from zoo.models.training.average import make_average
-from zoo.models.training.feed import ResidentFeed, StreamFeed, random_resized_crop
+from zoo.models.training.draws import Draws
+from zoo.models.training.feed import Batch, ResidentFeed, StreamFeed, random_resized_crop
+from zoo.models.training.health import Health
 from zoo.models.training.loop import Watcher, train
+from zoo.models.training.order import Order
 from zoo.models.training.prepare import make_prepare
 from zoo.models.training.recipe import Recipe, default_recipe, load_recipe, recipe_names
 from zoo.models.training.step import (
     Arithmetic,
     Hardware,
+    Stepped,
     choose_arithmetic,
+    gradients,
     make_optimiser,
     parameter_groups,
     settle_norms,
-    train_step,
+    update,
 )
 
 
@@ -133,22 +137,29 @@ def test_a_loss_that_is_not_finite_stops(tiny_spec, few_digits, tmp_path: Path) 
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_a_step_never_waits_for_the_device(tiny_spec) -> None:
+def train_step(module, optimiser, recipe: Recipe, inputs: torch.Tensor, targets: torch.Tensor) -> Stepped:
+    scaler, fp32 = torch.amp.GradScaler("cpu", enabled=False), Arithmetic("fp32", None, "")
+    optimiser.zero_grad()
+    loss, right = gradients(module, scaler, fp32, recipe, inputs, targets, recipe.accumulate)
+    return Stepped(loss, right, update(module, optimiser, scaler, recipe.clip))
+
+
+@pytest.mark.parametrize("mirror", ["random", "alternating"])
+def test_a_step_never_waits_for_the_device(tiny_spec, mirror: str) -> None:
     """On the meta device .item(), bool() and .cpu() raise."""
     module = fresh(tiny_spec).module.to("meta").train()
-    optimiser = torch.optim.SGD(parameter_groups(module, 1e-4), lr=0.1, momentum=0.9, nesterov=True)
+    meta = torch.device("meta")
+    recipe = Recipe(clip=1.0, accumulate=2, cutout=4, mixup=0.2, cutmix=1.0, area=(0.3, 1.0), mirror=mirror)
+    optimiser = make_optimiser(module, recipe, meta)
     images = torch.empty(4, 3, 32, 32, dtype=torch.uint8, device="meta")
     labels = torch.empty(4, dtype=torch.int64, device="meta")
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    arithmetic = choose_arithmetic("fp32", Hardware("cpu", False))
-    recipe = Recipe(clip=1.0, accumulate=2, cutout=4, mixup=0.2, cutmix=1.0)
-    prepare = make_prepare(tiny_spec.preprocess, recipe, 10, images.device, None)
-    average = make_average(module, 0.9)
-    loss = labels
+    prepare = make_prepare(tiny_spec.preprocess, recipe, 10, Draws(meta), meta)
+    average, health = make_average(module, 0.9), Health(meta)
     for step in range(4):  # some mix in one way, some in the other
-        loss = train_step(module, optimiser, scaler, arithmetic, recipe, *prepare(images, labels, step))
+        done = train_step(module, optimiser, recipe, *prepare(Batch(images, labels, labels), 0, step))
         average.update_parameters(module)
-    assert loss.device.type == "meta"
+        health.see(step, done.loss, done.norm)
+        assert done.loss.device == done.right.device == done.norm.device == meta
 
 
 def test_googlenets_auxiliary_heads_are_trained(tiny_spec, few_digits, tmp_path: Path) -> None:
@@ -222,8 +233,7 @@ def test_clipping_bounds_the_step(tiny_spec) -> None:
     before = [p.detach().clone() for p in module.parameters()]
     recipe = Recipe(momentum=0.0, nesterov=False, weight_decay=0.0, lr=1.0, clip=0.01)
     optimiser = make_optimiser(module, recipe, torch.device("cpu"))
-    scaler, fp32 = torch.amp.GradScaler("cpu", enabled=False), Arithmetic("fp32", None, "")
-    train_step(module, optimiser, scaler, fp32, recipe, torch.randn(8, 3, 32, 32), torch.arange(8))
+    train_step(module, optimiser, recipe, torch.randn(8, 3, 32, 32), torch.arange(8))
     moved = torch.stack([(p.detach() - q).norm() for p, q in zip(module.parameters(), before, strict=True)]).norm()
     assert 0 < float(moved) <= 0.0101
 
@@ -237,8 +247,7 @@ def test_a_batch_in_parts_is_the_same_batch(tiny_spec) -> None:
         module = fresh(tiny_spec).module.eval()
         recipe = Recipe(accumulate=parts, momentum=0.0, nesterov=False)
         optimiser = make_optimiser(module, recipe, torch.device("cpu"))
-        scaler, fp32 = torch.amp.GradScaler("cpu", enabled=False), Arithmetic("fp32", None, "")
-        loss = train_step(module, optimiser, scaler, fp32, recipe, images, labels)
+        loss = train_step(module, optimiser, recipe, images, labels).loss
         found.append(torch.cat([loss[None], *(p.detach().flatten() for p in module.parameters())]))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
 
@@ -272,36 +281,34 @@ def test_fp16_on_a_cpu_is_refused_not_replaced() -> None:
         choose_arithmetic("fp16", Hardware("cpu", True))
 
 
-def test_shift_moves_each_image_and_fills_with_zeros() -> None:
-    images = torch.arange(1, 1 + 6 * 2 * 5 * 5, dtype=torch.int32).reshape(6, 2, 5, 5)
-    moved = augment.shift(images, 2, torch.Generator().manual_seed(0))
-    seen = set()
-    for before, after in zip(images, moved, strict=True):
-        padded = torch.nn.functional.pad(before, (2, 2, 2, 2))
-        places = [(y, x) for y in range(5) for x in range(5) if torch.equal(padded[:, y : y + 5, x : x + 5], after)]
-        assert len(places) == 1
-        seen.add(places[0])
-    assert len(seen) > 1
-
-
-def test_mirror_flips_about_half() -> None:
-    images = torch.arange(400 * 3).reshape(400, 1, 1, 3)
-    flipped = (augment.mirror(images, torch.Generator().manual_seed(0)) != images).any(-1).sum()
-    assert 150 < int(flipped) < 250
+def test_bf16_is_for_cpus_where_it_is_faster() -> None:
+    chosen = choose_arithmetic("auto", Hardware("cpu", True), depthwise=True)
+    assert chosen.name == "fp32"
+    assert "depthwise" in chosen.reason
+    assert choose_arithmetic("bf16", Hardware("cpu", True), depthwise=True).name == "bf16", "never replaced"
+    assert choose_arithmetic("auto", Hardware("cuda", True), depthwise=True).name == "bf16"
 
 
 def test_feeds_see_every_image_once_an_epoch_in_an_order_of_the_seed(few_digits, tmp_path: Path) -> None:
     preprocess = few_digits.preprocess
     cpu = torch.device("cpu")
-    resident = ResidentFeed(few_digits.train, preprocess, 50, cpu, seed=3)
-    stream = StreamFeed(few_digits.train, preprocess, Recipe(batch_size=50), cpu, seed=3)
+    order = Order(len(few_digits.train), 50, seed=3)
+    resident = ResidentFeed(few_digits.train, preprocess, cpu, order)
+    stream = StreamFeed(few_digits.train, preprocess, cpu, order, (0.5, 1.0), threads=3)
     for feed in (resident, stream):
-        labels = [torch.cat([labels for _, labels in feed.epoch(n)]) for n in (0, 0, 1)]
-        assert feed.steps == 6
+        labels = [torch.cat([batch.labels for batch in feed.epoch(n)]) for n in (0, 0, 1)]
+        assert feed.order.steps == 6
         assert torch.equal(labels[0], labels[1])
         assert not torch.equal(labels[0], labels[2])
         assert torch.equal(labels[0].bincount(), torch.from_numpy(np.bincount(few_digits.train.labels)))
-    assert next(stream.epoch(0))[0].shape == (50, 3, 32, 32)
+        last = list(feed.epoch(0, first=5))
+        assert len(last) == 1, "a resumed epoch goes on"
+        assert torch.equal(last[0].labels, labels[0][250:])
+    assert next(stream.epoch(0)).images.shape == (50, 3, 32, 32)
+    assert next(resident.epoch(0)).images.shape == (50, 1, 32, 32), "grey is kept once"
+    plain = StreamFeed(few_digits.train, preprocess, cpu, order, (1.0, 1.0), threads=3)
+    one, other = next(plain.epoch(0)), next(resident.epoch(0))
+    assert torch.equal(one.images, other.images.expand(-1, 3, -1, -1)), "uncropped, the two are alike"
 
 
 def test_random_resized_crop_stays_inside(few_digits) -> None:
@@ -343,6 +350,9 @@ def test_recipes_that_come_with_zoo_are_valid_and_say_what_they_are() -> None:
         (["average=1.0"], "average is a decay"),
         (["mixup=-0.1"], "not be negative"),
         (["momentum=0.0"], "nesterov=false"),
+        (["old_lr=0"], "old_lr is a factor"),
+        (["mirror=true"], r"\$\.mirror"),
+        (["balance=always"], r"balance"),
     ],
 )
 def test_wrong_settings_are_named(overrides: list[str], words: str) -> None:

@@ -1,0 +1,91 @@
+"""Several processes: what torchrun says, and that they train what one process would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from zoo.errors import UsageError
+from zoo.models.training.world import ALONE, World, world_of
+
+
+def test_without_torchrun_there_is_one() -> None:
+    assert world_of({}) == ALONE
+    assert world_of({"RANK": "3"}) == ALONE
+    assert ALONE.first
+    assert ALONE.own(6) == slice(0, 6)
+    assert ALONE.least(4) == 4
+    assert ALONE.any(True)
+    assert not ALONE.any(False)
+
+
+def test_what_torchrun_sets_is_read() -> None:
+    given = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+    assert world_of(given) == World(5, 8, 1, 4)
+    assert world_of(given).own(16) == slice(10, 12)
+    for wrong in ({"RANK": "8"}, {"LOCAL_RANK": ""}, {"WORLD_SIZE": "-1"}, {"RANK": "one"}):
+        with pytest.raises(UsageError, match="torchrun"):
+            world_of({**given, **wrong})
+
+
+# without batch norms, whose statistics would be of half a batch, and without dropout
+PLAIN = """
+from torch import nn
+
+def plain():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 49, 10)
+    )
+"""
+ARGUMENTS = [
+    "train", "mine:plain", "--data", "digits", "--epochs", "2", "--json", "--set", "batch_size=64", "--set", "lr=0.05",
+    "--set", "precision=fp32", "--set", "accumulate=2", "--set", "cutout=4", "--set", "average=0.9",
+]  # fmt: skip
+
+
+def zoo(cwd: Path, out: str, processes: int, *more: str) -> subprocess.CompletedProcess[str]:
+    start = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"] if processes > 1 else []
+    return subprocess.run(
+        [sys.executable, *start, "-m", "zoo", *ARGUMENTS, "--out", out, *more],
+        cwd=cwd, capture_output=True, text=True, timeout=240, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLAIN)
+    results, weights = [], []
+    for processes in (1, 2):
+        done = zoo(tmp_path, f"run{processes}", processes)
+        assert done.returncode == 0, done.stderr
+        results.append(json.loads(done.stdout))  # one object: the first process alone speaks
+        weights.append(safetensors.torch.load_file(tmp_path / f"run{processes}" / "weights.safetensors"))
+        assert done.stderr.count("epoch 1/2") == 1
+    for name, one in weights[0].items():
+        torch.testing.assert_close(one, weights[1][name], rtol=0, atol=1e-4)
+    assert results[0]["accuracy"] == results[1]["accuracy"] > 0.5, "each validation image counted once"
+    lines = [
+        [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("run1", "run2")
+    ]
+    for one, two in zip(*lines, strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
+        assert one["train_accuracy"] == pytest.approx(two["train_accuracy"], abs=2e-3)
+        assert one["curve"] == pytest.approx(two["curve"], abs=1e-4)
+    run = json.loads((tmp_path / "run2" / "run.json").read_text())
+    assert run["device"] == "cpu, fp32, 2 processes"
+    assert not (tmp_path / "run2" / "checkpoint.safetensors").exists()
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLAIN)
+    done = zoo(tmp_path, "run", 2, "--set", "batch_size=63", "--set", "accumulate=1")
+    assert done.returncode != 0
+    assert "a batch of 63 images cannot be shared by 2 processes" in done.stdout
+    assert not (tmp_path / "run" / "run.json").exists()
