@@ -132,7 +132,10 @@ def normalise(pixels: Pixels, preprocess: Preprocess) -> Batch:
     """uint8 ... x C x H x W -> float32: (pixel * scale - mean) / std, per channel."""
     mean = np.asarray(preprocess.mean, np.float32)[:, None, None]
     std = np.asarray(preprocess.std, np.float32)[:, None, None]
-    return (pixels.astype(np.float32) * np.float32(preprocess.scale) - mean) / std
+    made = np.multiply(pixels, np.float32(preprocess.scale), dtype=np.float32, order="C")
+    made -= mean  # in place: a new array for each operation takes three times as long
+    made /= std
+    return made
 
 
 def prepare(images: Sequence[Image.Image] | Pixels, preprocess: Preprocess) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -124,6 +125,8 @@ def refuse_contradictions(asked: Asked, world: World) -> None:
         named = [name for name, given in wrong.items() if given]
         if named:
             raise UsageError(f"--qat does not go with {', '.join(named)}", fix="leave it out")
+    if asked.recipe.compile and asked.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        raise UnavailableError("torch.compile needs a C++ compiler, and none is here", fix="--set compile=false")
     if asked.recipe.sync_norms and world.size > 1 and asked.device.type != "cuda":
         raise UnavailableError("torch has SyncBatchNorm on GPUs only", fix="--set sync_norms=false")
 

@@ -206,3 +206,9 @@ class TestTensorRT:
         (tmp_path / "text.onnx").write_text("hello")
         assert self.run("lint", "text.onnx", cwd=tmp_path)["exit_code"] == 2
         assert self.run("lint", "bad.onnx", "--for", "onyx", cwd=tmp_path)["exit_code"] == 2
+
+
+def test_test_time_flip_is_for_images_that_may_be_flipped(trained_folder: Path, tmp_path: Path) -> None:
+    done = zoo("evaluate", trained_folder, "--data", "digits", "--test-flip", "--json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert as_json(done)["error"]["message"] == "a mirrored image of digits is not of the same class"

@@ -156,7 +156,7 @@ def test_broken_statistics_are_noticed_in_a_training(tiny_spec, few_digits, tmp_
 
     def stay(*_progress: int) -> None:
         for part in model.module.modules():
-            if isinstance(part, nn.BatchNorm2d):
+            if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
                 part.running_mean.fill_(5.0)
 
     watcher = Watcher(step=stay, warn=warned.append)

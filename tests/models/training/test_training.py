@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import signal
 from dataclasses import replace
@@ -367,6 +368,30 @@ def test_trains_on_a_gpu(tiny_spec, few_digits, tmp_path: Path) -> None:
     )
     assert run.reached.accuracy > 0.3
     assert safetensors.torch.load_file(tmp_path / "run" / "weights.safetensors")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_memory_does_not_grow_with_epochs(tiny_spec, few_digits, tmp_path: Path) -> None:
+    held: list[int] = []
+    watcher = Watcher(epoch=lambda _done: held.append(torch.cuda.memory_allocated()))
+    recipe = replace(RECIPE, epochs=4, average=0.9, cutmix=1.0)
+    train(fresh(tiny_spec), few_digits, recipe, tmp_path / "run", device="cuda", watcher=watcher)
+    assert held[1] == held[2] == held[3]
+    pixels = len(few_digits.train) * 32 * 32
+    weights = sum(value.numel() for value in fresh(tiny_spec).module.state_dict().values())
+    assert held[3] < pixels + 8 * 4 * weights + (4 << 20), "one copy of the images, and a few of the weights"
+
+
+def test_nothing_grows_with_epochs(tiny_spec, few_digits, tmp_path: Path) -> None:
+    held: list[int] = []
+
+    def count(_done: object) -> None:
+        gc.collect()
+        held.append(sum(one.nbytes for one in gc.get_objects() if issubclass(type(one), torch.Tensor)))
+
+    recipe = replace(RECIPE, epochs=4, average=0.9, cutmix=1.0)
+    train(fresh(tiny_spec), few_digits, recipe, tmp_path / "run", watcher=Watcher(epoch=count))
+    assert held[1] == held[2] == held[3]
 
 
 def test_a_failed_overwrite_brings_the_old_run_back(tiny_spec, few_digits, trained: Path) -> None:
