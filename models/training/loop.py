@@ -131,6 +131,7 @@ def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher,
         torch.manual_seed(hash((asked.seed, world.rank, place.epochs_done, place.steps_done)))
     if world.first:
         trim_metrics(out, place.epochs_done)
+    apart = 0  # epochs in a row after which training and validation were far apart
     for epoch in range(place.epochs_done, asked.recipe.epochs):
         with stop_after_step() as asked_to_stop:
             begun = time.perf_counter()
@@ -138,7 +139,10 @@ def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher,
             sums = run_epoch(now, at, watcher, save, asked_to_stop)
             if sums is not None:
                 result = _epoch_result(asked, now, sums, at, begun)
-                if drifted(result.train_accuracy, result.accuracy):
+                apart = apart + 1 if drifted(result.train_accuracy, result.accuracy) else 0
+                if apart == 2 or (
+                    apart == 1 and epoch + 1 == asked.recipe.epochs
+                ):  # one in the middle passes by itself
                     watcher.warn(_drift(asked, now, result))
                 if world.first:
                     append_metrics(out, vars(result))
