@@ -73,17 +73,28 @@ class Judge:
     reference: Logits
 
 
-def make_judge(spec: ModelSpec, data: Dataset, meaningful: bool, run: Run, limit: int = JUDGED) -> Judge | str:
-    """A judge, or why there can be none: random weights, or labels that do not belong to the model."""
+def make_judge(
+    spec: ModelSpec, data: Dataset, meaningful: bool, run: Run, limit: int = JUDGED, after: int = 0
+) -> Judge | str:
+    """A judge, or why there can be none: random weights, or labels that do not belong to the model.
+
+    Args:
+        spec: of the float model.
+        data: its validation images judge.
+        meaningful: whether the weights are.
+        run: the float model.
+        limit: images at most.
+        after: leave so many out, in an order that is always the same: those of another judge.
+    """
     if not meaningful:
         return "the weights are random: no accuracy is judged, and the cheapest way to quantise is taken"
     matched = match_labels(spec.labels, data.classes)
     if isinstance(matched, Unmatched):
         return f"{matched.reason}: no accuracy is judged, and the cheapest way to quantise is taken"
-    count = min(limit, len(data.val))
-    if not count:
+    count = min(limit, len(data.val) - after)
+    if count <= 0:
         return "there are no validation images: no accuracy is judged, and the cheapest way to quantise is taken"
-    order = np.sort(np.random.default_rng(0).permutation(len(data.val))[:count])
+    order = np.sort(np.random.default_rng(0).permutation(len(data.val))[after : after + count])
     split = data.val.take(order)
 
     def images() -> Iterator[npt.NDArray[np.float32]]:
@@ -139,6 +150,10 @@ def climb(
 ) -> tuple[Choice, tuple[Tried, ...]]:
     """The first rung that passes, else the one that loses least; and all that were tried.
 
+    Where there are too few images to tell, more tries would find the luckiest way and not a better one: the climb ends
+    with a rung that loses nothing on them, and with learned ranges unless they lose more than is allowed. An asked-for
+    limit has to be shown.
+
     Args:
         judge: images, labels, and the float model's answers.
         render: a choice as a runner.
@@ -155,7 +170,8 @@ def climb(
         tried.append(Tried(choice, gate))
         if tell is not None:
             tell(f"int8 with {choice}: {gate.verdict}: {gate.reason}")
-        if gate.verdict == "pass":
+        unclear = gate.verdict == "inconclusive" and limit is None
+        if gate.verdict == "pass" or (unclear and (choice.method == "learned" or gate.numbers["drop"] <= 0)):
             return choice, tuple(tried)
     return _best(tried).choice, tuple(tried)
 

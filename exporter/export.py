@@ -12,7 +12,7 @@ from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError
 from ..models.data.dataset import Dataset
 from .artifact import ARTIFACT, Artifact, Receipt, may_replace, read_manifest
 from .backends import get_backend
-from .backends.base import Backend, ExportOptions, Progress
+from .backends.base import Backend, ExportOptions, Progress, Unavailable
 from .checks.check import check_golden
 from .checks.gate import Gate
 from .checks.precision import judge_precision
@@ -91,7 +91,10 @@ def export(
     from .calibrate import calibrate
     from .int8 import Int8Options, decide, parse_plan  # reads images only where it is asked for
 
+    absent = {} if options.build_later or options.graph else _absent(found)
     calibrated = None
+    if len(absent) == len(found):
+        data = None  # nothing can be made here: that is said without calibrating first
     if options.precision == "int8" and options.graph is None and data is not None:
         int8 = int8 or Int8Options()
         if int8.plan is not None:
@@ -114,8 +117,10 @@ def export(
         # one --build-later for several backends: those that have nothing to build do as always
         own = replace(options, build_later=options.build_later and backend.builds)
         try:
+            if backend.name in absent:
+                raise absent[backend.name]
             if calibrated is not None and int8 is not None and data is not None and "int8" in backend.precisions:
-                decided = decide(backend, model, data, calibrated, int8, tell, progress)
+                decided = decide(backend, model, data, calibrated, int8, _named(tell, backend), progress)
                 record = {**decided.record, "notes": list(decided.notes)}
                 own = replace(own, calibrated=decided.calibrated, choice=decided.choice, record=record)
             artifact = backend.export(model, golden, own, folder, accept, progress)
@@ -125,6 +130,20 @@ def export(
             rows.append(Exported(backend.name, options.precision, folder, error=error))
     progress("exporting", len(found), len(found))
     return rows
+
+
+def _absent(backends: Sequence[Backend]) -> dict[str, UnavailableError]:
+    """The backends that cannot make anything here, with the reason."""
+    found = {backend.name: backend.available() for backend in backends}
+    return {
+        name: UnavailableError(f"{name}: {here.reason}", fix=here.remedy)
+        for name, here in found.items()
+        if isinstance(here, Unavailable)
+    }
+
+
+def _named(tell: Callable[[str], None], backend: Backend) -> Callable[[str], None]:
+    return lambda line: tell(f"{backend.name}: {line}")
 
 
 def _require_a_place(folders: Sequence[Path]) -> None:

@@ -55,7 +55,8 @@ class Timed:
 
     def __str__(self) -> str:
         return (
-            f"{self.name}: {self.ratio:.2f}x float ({self.low:.2f} to {self.high:.2f}), {self.share:.0%} of MACs int8"
+            f"{self.name}: {self.ratio:.2f} times as fast as float ({self.low:.2f} to {self.high:.2f}; batch 1, "
+            f"{THREADS} threads), {self.share:.0%} of MACs int8"
         )
 
 

@@ -16,13 +16,14 @@ from ..calibration.choice import Calibrated, Choice
 from ..calibration.images import DEFAULT_IMAGES
 from ..calibration.ranges import ALL_METHODS
 from ..config import read_json
-from ..errors import UsageError, one_line
+from ..errors import GateError, UsageError, one_line
 from ..models.data.dataset import Dataset
 from .backends.base import Backend, Runner, Timing
 from .backends.graph import list_layers
 from .backends.onnx import OrtRunner
 from .calibrate import Progress, equalised
-from .climb import JUDGED, climb, depthwise_layers, make_judge, rungs_for
+from .checks.accuracy import judge_accuracy, measure_accuracy
+from .climb import JUDGED, Judge, answers, climb, depthwise_layers, make_judge, rungs_for
 from .costs import hold_drop, measure_costs
 from .faster import Timed, fastest, measure
 
@@ -105,7 +106,8 @@ def decide(
                 fix="give the plan of an export without them, or a run of `zoo train --qat`",
             )
         own = equalised(calibrated, model.spec) if choice.equalised else calibrated
-        return Decided(choice, own, {"plan": str(options.plan), **_as_mapping(choice)}, calibrated.notes)
+        record = {"plan": str(options.plan), **_as_mapping(choice), **measured_before(options.plan)}
+        return Decided(choice, own, record, calibrated.notes)
     tell = tell or (lambda _line: None)
     base, extra = starting_choice(backend.name, model.learned, options.weight_bits)
     for note in extra:
@@ -124,14 +126,17 @@ def decide(
         best = next(one for one in timed if one.keep == frozenset(base.keep))
         notes = (*notes, f"int8: {best}")
         if best.ratio < 1:
-            slow = f"int8 is slower than float on this CPU ({best.ratio:.2f}x), whatever stays float"
+            slow = f"int8 is slower than float on this CPU ({best.ratio:.2f} times as fast), whatever stays float"
             notes = (*notes, slow)
             tell(slow)
-    with OrtRunner(
-        model.spec.name, model.spec, Path("model.onnx"), "cpu", calibrated.graph.SerializeToString()
-    ) as runner:
-        limit = JUDGED if options.max_drop is None else JUDGED_CLOSELY
-        judge = make_judge(model.spec, data, model.meaningful, runner.run, limit)
+    choosing = judged_by(len(data.val), options.max_drop)
+
+    def judges(after: int) -> Judge | str:
+        graph = calibrated.graph.SerializeToString()
+        with OrtRunner(model.spec.name, model.spec, Path("model.onnx"), "cpu", graph) as runner:
+            return make_judge(model.spec, data, model.meaningful, runner.run, choosing, after)
+
+    judge = judges(0)
     if isinstance(judge, str):
         if options.max_drop is not None:
             raise UsageError(f"max_drop cannot be judged: {judge.partition(':')[0]}", fix="leave it out")
@@ -147,6 +152,9 @@ def decide(
     own = again() if choice.equalised else calibrated
     record["climb"] = [one.as_mapping() for one in tried]
     notes = (*notes, f"int8: {choice}, on rung {len(tried)} of {len(rungs)}")
+    if base.method == "learned" and choice.method != "learned":
+        notes = (*notes, f"int8: without the ranges that training learned: {tried[0].gate.reason}")
+    tries = len(tried)
     if options.max_drop is not None and tried[-1].gate.verdict != "pass":
         images = np.concatenate([*islice(judge.images(), 2)])[:COMPARED]
         costs = measure_costs(backend, model, own, choice, images, progress)
@@ -154,11 +162,51 @@ def decide(
         record["costs"] = [one.as_mapping() for one in costs.layers]
         record["given_back"] = [{"layers": len(one.choice.keep), **one.as_mapping()} for one in given]
         notes = (*notes, f"int8: {len(choice.keep)} layers float, so that {given[-1].gate.reason}")
+        tries += len(given)
+    if tries > 1:
+        told, confirmed = confirm(judges(choosing), render, choice, tries, options.max_drop)
+        record["confirmed"] = confirmed
+        notes = (*notes, told)
+        tell(told)
     if timing is not None and choice.keep.keys() != base.keep.keys():
         times.append(_timed_again(timing, model, choice, progress))
         notes = (*notes, times[-1])
         tell(times[-1])
     return Decided(choice, own, {**record, **_as_mapping(choice)}, notes)
+
+
+def judged_by(images: int, max_drop: float | None) -> int:
+    """How many validation images choose; as many others, where there are, judge what was chosen."""
+    if max_drop is None:
+        return min(JUDGED, images)
+    return min(JUDGED_CLOSELY, images // 2 if images >= 2 * JUDGED else images)
+
+
+def confirm(
+    others: Judge | str, render: Callable[[Choice], Runner], choice: Choice, tries: int, max_drop: float | None
+) -> tuple[str, dict[str, object] | None]:
+    """What was chosen among several ways, judged on images that chose nothing: in words, and as a mapping.
+
+    Args:
+        others: such images, or why there are none.
+        render: a choice as a runner.
+        choice: what was chosen.
+        tries: ways that the first images judged.
+        max_drop: what was asked for, as a share.
+
+    Raises:
+        GateError: an asked-for drop does not hold on them.
+    """
+    if isinstance(others, str):
+        return f"int8: one of {tries} ways, chosen by the images that judge it, and there are no others", None
+    with render(choice) as runner:
+        paired = measure_accuracy(others.reference, answers(others, runner.run), others.labels)
+    gate = judge_accuracy(paired, "int8", numerics_passed=True, limit=max_drop)
+    seen = f"int8 on {len(others.labels):,} images that did not choose among the {tries} ways"
+    told = f"{seen}: {gate.verdict}: {gate.reason}"
+    if max_drop is not None and gate.verdict != "pass":
+        raise GateError(told, fix="allow more, or give more validation images")
+    return told, gate.as_mapping()
 
 
 def _never_slower(
@@ -189,7 +237,7 @@ def _timed_again(timing: Timing, model: Model, choice: Choice, progress: Progres
     middle = statistics.median(ratios)
     slower = ", slower than float on this CPU" if middle < 1 else ""
     spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
-    return f"int8 with the layers that accuracy wants in float: {middle:.2f}x float {spread}{slower}"
+    return f"int8 with the layers that accuracy wants in float: {middle:.2f} times as fast as float {spread}{slower}"
 
 
 def read_plan(path: Path, calibrated: Calibrated) -> Choice:
@@ -226,6 +274,13 @@ def parse_plan(path: Path) -> tuple[Choice, frozenset[str]]:
         raise UsageError(
             f"{path} holds no int8 plan ({one_line(error)})", fix="give the artifact.json of one"
         ) from error
+
+
+def measured_before(path: Path) -> dict[str, object]:
+    """What the export that made a plan measured: it may be about to be replaced by one that measures nothing."""
+    made = read_json(path / "artifact.json" if path.is_dir() else path)["options"]["int8"]
+    before = {key: made[key] for key in ("timed", "climb", "confirmed", "costs", "given_back") if key in made}
+    return {"measured_before": made.get("measured_before", before)}
 
 
 def _as_mapping(choice: Choice) -> dict[str, object]:

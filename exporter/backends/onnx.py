@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from ...config import to_json
 from ...errors import IntegrityError, UnavailableError, one_line
 from ...models.spec import ModelSpec
 from ..artifact import Artifact, Batch, Layer, Precision, Receipt
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ...models.sources import Model
 
 MODEL = "model.onnx"
+METADATA = "zoo.spec"
 _FUSED = ("Relu", "Clip", "Sigmoid", "HardSigmoid", "Tanh", "LeakyRelu")  # into the convolution before them
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -71,6 +73,7 @@ class Onnx(Backend):
     ) -> Written:
         batch = options.batch or Batch(1, 8, 1024)
         proto = make_graph(module, spec, options, batch, "fp32", _render)
+        describe(proto, spec)
         save_graph(proto, folder / MODEL)
         return Written(
             MODEL,
@@ -215,6 +218,13 @@ def ran_on(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         for event in events
         if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time")
     }
+
+
+def describe(proto: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Write the spec into the graph's metadata, in place: a file that is copied alone keeps its preprocessing."""
+    for entry in [entry for entry in proto.metadata_props if entry.key == METADATA]:
+        proto.metadata_props.remove(entry)
+    proto.metadata_props.add(key=METADATA, value=to_json(spec))
 
 
 def _render(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:

@@ -65,7 +65,25 @@ def judge_regression(
     decided = hardest(looks)
     told = [gate.reason for gate in looks[1:] if gate.verdict == decided.verdict and gate.numbers]
     reason = decided.reason if decided.verdict != "pass" or not told else "; ".join(told)
+    left = uncompared(was, now, same_data)
+    if left:
+        reason = f"{reason}; not compared: {', '.join(left)}"
     return Gate("regression", decided.verdict, reason, numbers)
+
+
+def uncompared(
+    was: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]], same_data: bool
+) -> list[str]:
+    """What the baseline measured and this check did not, or on other images."""
+
+    def measured(gates: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+        return gates.get(name, {}).get("verdict", "skipped") != "skipped"
+
+    missing = [f"{name}, which was measured then" for name in was if measured(was, name) and not measured(now, name)]
+    if not same_data and measured(was, "accuracy") and measured(now, "accuracy"):
+        counts = [gates["accuracy"].get("images") for gates in (was, now)]
+        missing.append(f"top-1, on {counts[0]} images then and on {counts[1]} or others now")
+    return [name for name in missing if not name.startswith("regression")]
 
 
 def earlier(row: Mapping[str, Any], baseline: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

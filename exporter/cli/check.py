@@ -32,7 +32,8 @@ def check(
         str | None, typer.Option(help="What latency is compared with: eager, or an artifact's folder.")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Of the latency: fresh processes a side.", show_default="12")
+        int | None,
+        typer.Option(min=10, help="Of the latency: fresh processes a side; fewer cannot be judged.", show_default="12"),
     ] = None,
     batch_sizes: Annotated[str, typer.Option(help="For throughput, such as 1,8,32.")] = "",
     threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU, for latency; else all this may use.")] = None,
@@ -58,7 +59,8 @@ def check(
     from ..checks.check import check as check_artifacts
     from ..checks.regression import read_baseline
     from ..report import result as results
-    from ..report.console import notes, progress, table
+    from ..report.console import COLOURS, notes, progress, say, table
+    from ..report.rows import read_rows, standing
 
     limits = read_budget(budget) if budget else Budget()
     before = read_baseline(baseline) if baseline else None
@@ -86,6 +88,8 @@ def check(
         title = f"checked{f' on {data}' if data else ''}"
         table(title, ["artifact", "ran", "gate", "verdict"], [line for row in rows for line in _cells(row)])
         notes([*(dataset.notes if dataset else ()), *told, *(f"written: {path}" for path in (html, junit) if path)])
+        verdict, sentence, rest = standing(result, read_rows(result))
+        say(f"{sentence}{f' ({rest})' if rest else ''}", COLOURS[verdict])
 
     first = next((row.artifact for row in rows if row.error is None), "ARTIFACT")
     return Outcome(result, code, show, {0: f"zoo predict {first} IMAGE", 3: _after(rows)}.get(code, ""))

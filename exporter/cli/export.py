@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import UsageError, worst
+from ...errors import UNAVAILABLE, UsageError, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
 
 if TYPE_CHECKING:
@@ -72,8 +72,14 @@ def export(
     from ..export import export as export_model
     from ..export import refuse_options
     from ..int8 import Int8Options
-    from ..report.console import notes, progress, say, table
+    from ..report.console import COLOURS, notes, progress, say, table
+    from ..report.result import evidence_path
 
+    if int8 and data is None and graph is None:
+        raise UsageError(
+            "int8 needs images to calibrate with, or a graph that holds Q/DQ",
+            fix="give --data, or --graph FILE.onnx",
+        )
     if plan is not None and not int8:
         raise UsageError("--plan is of an int8 export", fix="add --int8 --data DATA")
     if max_drop is not None and not int8:
@@ -96,14 +102,22 @@ def export(
         )  # fmt: skip
 
     def show() -> None:
-        table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, rows)))
+        done = [row for row in rows if row.error is None]
+        if done:
+            table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, done)))
         notes([note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]])
         for row in rows:
             notes(not_integer(row.artifact.manifest, str(row.folder)) if row.artifact else [])
+            if row.replaced and evidence_path(row.folder).exists():
+                notes([f"{row.folder}.check.json is of the artifact that was replaced: check again"])
+            if row.error is not None:
+                word = {3: "unavailable", 4: "fail"}.get(row.error.exit_code, "error")
+                say(f"{row.backend} {row.precision}: {word}: {row.error}", COLOURS[word])
 
     made = [str(row.folder) for row in rows if row.artifact and row.artifact.manifest.built]
     left = [str(row.folder) for row in rows if row.artifact and not row.artifact.manifest.built]
-    after = f"zoo check {' '.join(made)} --data {data or 'DATA'}" if made else "zoo doctor"
+    lacking = any(row.error is not None and row.error.exit_code == UNAVAILABLE for row in rows)
+    after = f"zoo check {' '.join(made)} --data {data or 'DATA'}" if made else "zoo doctor" if lacking else ""
     if left:
         after = f"copy the folder {left[0]} to the GPU machine and there, with zoo: zoo build {Path(left[0]).name}"
     payload = {
@@ -188,9 +202,6 @@ def cells(row: Exported) -> list[str]:
     from ..checks.precision import integer_share
     from ..report.console import megabytes, ran_as
 
-    if row.error is not None:
-        word = {3: "unavailable", 4: "fail"}.get(row.error.exit_code, "error")
-        return [f"{row.backend} {row.precision}", f"{word}: {row.error}", "", ""]
     assert row.golden is not None
     built = row.artifact is None or row.artifact.manifest.built
     size = f"{megabytes(row.bytes) if built else 'to be built'}, {row.seconds:.1f} s"

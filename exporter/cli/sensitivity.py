@@ -53,10 +53,15 @@ def sensitivity(
     if out is not None:
         save(costs, model.spec.name, target, out)
 
+    def named(name: str) -> str:
+        """The module in the model, as the picture has it, and the node that a plan names."""
+        module = costs.modules.get(name, "")
+        return f"{module} ({name})" if module else name
+
     def show() -> None:
         rows = [
             [
-                one.name, f"{one.macs / 1e6:.1f}", f"{one.alone.sqnr:.1f}", f"{one.alone.kl:.2g}",
+                named(one.name), f"{one.macs / 1e6:.1f}", f"{one.alone.sqnr:.1f}", f"{one.alone.kl:.2g}",
                 f"{one.without.sqnr:.1f}", f"{one.brought:+.2g}", "" if one.saved is None else f"{one.saved:+.0f}",
             ]
             for one in costs.layers

@@ -127,7 +127,7 @@ def train(
         }  # fmt: skip
         after = f"--to {run.learned.target} --int8"
         summary_of = f"; {run.learned.accuracy:.2%} with fake quantisation"
-    summary = f"{reached.accuracy:.2%} of {reached.images} validation images right, {run.seconds:.0f} s on {run.device}"
+    summary = f"{reached.accuracy:.2%} of {reached.images} validation images right in fp32, {run.seconds:.0f} s on {run.device}"
     return Outcome(
         payload,
         show=lambda: say(f"{folder}: {summary}{summary_of}", "bold"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 from zoo.calibration.choice import Choice
-from zoo.errors import UsageError
+from zoo.errors import GateError, UsageError
 from zoo.exporter import climb as climbing
 from zoo.exporter import faster
 from zoo.exporter.artifact import Batch, Layer, Receipt, load_artifact
@@ -22,7 +22,7 @@ from zoo.exporter.checks.precision import integer_share
 from zoo.exporter.climb import Judge, climb, make_judge, rungs_for
 from zoo.exporter.export import export
 from zoo.exporter.faster import Timed, candidates, fastest, measure
-from zoo.exporter.int8 import Int8Options, decide, suitable_bits
+from zoo.exporter.int8 import Int8Options, confirm, decide, judged_by, suitable_bits
 from zoo.models.data.dataset import Dataset
 from zoo.models.sources import resolve
 
@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, trained_folder: Path, few_dig
         data=few_digits, int8=QUICK, tell=told.append,
     )  # fmt: skip
     assert [row.error for row in rows] == [None, None, None]
-    assert any(line.startswith("int8 with minmax") for line in told)
+    assert any(line.startswith("onnx: int8 with minmax") for line in told)
     return {row.backend: row.folder for row in rows}
 
 
@@ -130,6 +130,85 @@ def test_the_climb_goes_on_until_accuracy_holds() -> None:
     never, all_tried = climb(judge, lambda one: Fake(Choice("minmax")), climbing.RUNGS)
     assert len(all_tried) == len(climbing.RUNGS)
     assert never in [one.choice for one in all_tried]
+
+
+class Flips:
+    """A runner that answers so many of the images that were answered rightly as the next class, and wrong ones well."""
+
+    def __init__(self, reference: np.ndarray, lost: int, gained: int) -> None:
+        self.made = reference.copy()
+        self.made[:lost] = np.roll(self.made[:lost], 1, axis=1)
+        if gained:
+            self.made[-gained:] = np.roll(self.made[-gained:], -1, axis=1)
+
+    def __enter__(self) -> Flips:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def run(self, _batch: np.ndarray) -> np.ndarray:
+        return self.made
+
+
+def few_images(count: int = 300) -> Judge:
+    """The last twenty answers of the float model are wrong: an int8 one may gain there."""
+    labels = np.arange(count) % 10
+    reference = np.eye(10, dtype=np.float32)[labels]
+    reference[-20:] = np.roll(reference[-20:], 1, axis=1)
+    return Judge(lambda: iter([np.zeros((count, 1), np.float32)]), labels, reference)
+
+
+def test_where_images_are_too_few_to_tell_no_luckier_way_is_looked_for() -> None:
+    judge = few_images()
+    for first in (Choice("minmax"), Choice("learned")):
+        choice, tried = climb(judge, lambda _one: Flips(judge.reference, 3, 3), (first, Choice("mse")))
+        assert [one.gate.verdict for one in tried] == ["inconclusive"]
+        assert choice == first
+    losing = {"learned": (3, 2), "minmax": (3, 2), "mse": (0, 12)}
+    choice, tried = climb(
+        judge, lambda one: Flips(judge.reference, *losing[one.method]), (Choice("minmax"), Choice("mse"))
+    )
+    assert choice.method == "mse", "what loses is not taken while another may not"
+    choice, _ = climb(
+        judge, lambda one: Flips(judge.reference, *losing[one.method]), (Choice("learned"), Choice("mse"))
+    )
+    assert choice.method == "learned", "trained for: it stays unless it fails"
+    choice, tried = climb(
+        judge, lambda one: Flips(judge.reference, *losing[one.method]), (Choice("learned"), Choice("mse")), limit=0.005
+    )
+    assert choice.method == "mse", "an asked-for limit has to be shown"
+
+
+def test_what_was_chosen_among_several_is_judged_on_other_images() -> None:
+    judge = few_images(2000)
+    told, record = confirm(judge, lambda _one: Flips(judge.reference, 1, 1), Choice("mse"), 3, None)
+    assert told.startswith("int8 on 2,000 images that did not choose among the 3 ways: pass")
+    assert record is not None
+    assert record["images"] == 2000
+    told, record = confirm(judge, lambda _one: Flips(judge.reference, 40, 0), Choice("mse"), 3, None)
+    assert ": fail: " in told, "said, and kept in artifact.json; zoo check judges it"
+    with pytest.raises(GateError, match="did not choose among the 3 ways"):
+        confirm(judge, lambda _one: Flips(judge.reference, 40, 0), Choice("mse"), 3, 0.005)
+    told, record = confirm("none", lambda _one: Flips(judge.reference, 0, 0), Choice("mse"), 3, None)
+    assert (told, record) == ("int8: one of 3 ways, chosen by the images that judge it, and there are no others", None)
+
+
+def test_the_two_sets_of_images_are_apart(few_digits: Dataset, trained_folder: Path) -> None:
+    model = resolve(str(trained_folder))
+    seen: list[np.ndarray] = []
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        seen.append(batch)
+        return np.zeros((len(batch), 10), np.float32)
+
+    judges = [make_judge(model.spec, few_digits, True, run, 30, after) for after in (0, 30)]
+    assert [len(one.labels) for one in judges] == [30, 30]
+    rows = np.concatenate(seen).reshape(60, -1)
+    assert len(np.unique(rows, axis=0)) == 60
+    assert isinstance(make_judge(model.spec, few_digits, True, run, 30, 60), str)
+    assert [judged_by(*of) for of in ((10_000, None), (300, None), (10_000, 0.01), (3000, 0.01))] == [
+        2000, 300, 5000, 3000,
+    ]  # fmt: skip
 
 
 def test_labels_that_do_not_belong_are_not_judged_by(few_digits: Dataset) -> None:
@@ -252,7 +331,10 @@ class TestNeverSlower:
 
     def test_it_is_said_in_words(self) -> None:
         one = Timed("dense layers int8", frozenset(), 1.1, 1.0, 1.2, 0.63)
-        assert str(one) == "dense layers int8: 1.10x float (1.00 to 1.20), 63% of MACs int8"
+        assert (
+            str(one)
+            == "dense layers int8: 1.10 times as fast as float (1.00 to 1.20; batch 1, 2 threads), 63% of MACs int8"
+        )
 
 
 def test_layers_know_why_they_stay_float(few_digits: Dataset, tmp_path: Path) -> None:

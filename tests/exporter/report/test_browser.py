@@ -93,15 +93,15 @@ KEYS = {
     "accuracy": (
         "top1", "reference", "drop", "drop_low", "drop_high", "max_drop", "lost", "gained", "mcnemar_p", "images",
     ),
-    "latency": (
-        "ratio", "ratio_low", "ratio_high", "control_low", "control_high", "p50_ms", "p90_ms", "p95_ms",
-        "reference_p50_ms", "rounds", "samples",
-    ),
+    "latency": ("ratio", "ratio_low", "ratio_high", "control_low", "control_high", "reference_p50_ms", "rounds",
+                "samples"),
+    "speed": ("times", "times_low", "times_high", "p50_ms", "p90_ms", "p95_ms"),
 }  # fmt: skip
 CAPTIONS = {
     "numerics": "Logits beside the reference's",
     "accuracy": "Accuracy on the same images",
-    "latency": "Latency of one run, beside its reference in the same rounds",
+    "latency": "How it was measured: time over the reference's, and the reference's over its own",
+    "speed": "Latency of one run, beside its reference in the same rounds",
 }
 
 
@@ -113,7 +113,11 @@ def test_numbers_shown_are_those_of_the_result(browser, result, gate: str) -> No
         "[...row.querySelectorAll('data')].map((one) => [one.value, one.textContent]))",
         CAPTIONS[gate],
     )
-    gates = [{one["name"]: one for one in row["gates"]}[gate] for row in result["artifacts"][:3]]
+    name = "latency" if gate == "speed" else gate
+    gates = [{one["name"]: one for one in row["gates"]}[name] for row in result["artifacts"][:3]]
+    if gate == "speed":  # the reader's way round
+        turned = {"times": "ratio", "times_low": "ratio_high", "times_high": "ratio_low"}
+        gates = [{**one, **{key: 1 / one[of] for key, of in turned.items()}} for one in gates]
     assert [[float(value) for value, _ in row] for row in rows] == [[one[key] for key in KEYS[gate]] for one in gates]
     for value, text in (cell for row in rows for cell in row):
         check_text(float(value), text)
