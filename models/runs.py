@@ -29,10 +29,17 @@ CURVES, CONFUSION, TENSORBOARD = "curves.png", "confusion.png", "tensorboard"
 
 @dataclass(frozen=True)
 class Origin:
-    """Enough to build a module again: the model source and the arguments of its factory."""
+    """Enough to build a module again.
+
+    Attributes:
+        source: the model source.
+        arguments: of its factory.
+        widths: of layers that pruning narrowed: inputs, outputs, groups (`widths.py`).
+    """
 
     source: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    widths: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Run:
     versions: dict[str, str] = field(default_factory=dict)
     learned: Learned | None = None
     freeze: str = ""
+    pruned: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -120,14 +128,14 @@ def append_metrics(folder: Path, values: dict[str, Any]) -> None:
 
 
 def newest_run(runs: Path, source: str) -> Path | None:
-    """The finished run of this model source that was made last, under `runs/`."""
+    """The finished run of this model source that was made last, under `runs/`; pruned ones are another model."""
     found: list[tuple[str, Path]] = []
     for path in runs.glob(f"*/{RUN}") if runs.is_dir() else ():
         try:
             run = read_run(path.parent)
         except (UsageError, IntegrityError):
             continue  # a folder that is no whole run is not a candidate; naming it gives its error
-        if run.origin.source == source:
+        if run.origin.source == source and not run.origin.widths:
             found.append((run.created, path.parent))
     return max(found)[1] if found else None
 

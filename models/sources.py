@@ -24,6 +24,7 @@ from .pretrained import Pretrained, from_timm, from_torchvision, imagenet_weight
 from .registry import MODELS, create_model, native_size
 from .runs import WEIGHTS, Learned, Origin, Reached, Run, is_run, newest_run, read_run
 from .spec import ModelSpec, imagenet_preprocess, numbered_labels
+from .widths import resize
 
 Transform = Callable[[Image.Image], Batch]
 
@@ -124,6 +125,7 @@ def build(origin: Origin, *, trusted: bool = True) -> nn.Module:
         if not trusted:
             refuse_foreign(source)
         module = call_factory(source, arguments)
+    resize(module, origin.widths)
     return module.eval()
 
 
@@ -172,7 +174,8 @@ def new_model(source: str, spec: ModelSpec, options: SourceOptions) -> Model:
     if is_run(Path(source)):
         run = read_run(Path(source))
         more = {"num_classes": classes} if ":" not in run.origin.source else {}
-        origin = replace(run.origin, arguments={**run.origin.arguments, **more, **options.arguments})
+        arguments = {**run.origin.arguments, **more, **options.arguments}
+        origin = replace(run.origin, arguments=arguments, widths=_for_classes(run, classes))
         options = replace(options, weights=options.weights or source)
     elif not takes_classes and ":" not in source:
         resolve(source, options)  # raises with the choices
@@ -192,6 +195,17 @@ def new_model(source: str, spec: ModelSpec, options: SourceOptions) -> Model:
             notes += (f"other classes: {', '.join(dropped)} start fresh",)
     named = spec.renamed(spec.name or source)
     return Model(named, module, origin, taken, _through(named), notes=notes, fresh=fresh)
+
+
+def _for_classes(run: Run, classes: int) -> dict[str, tuple[int, int, int]]:
+    """A pruned run's widths with another number of outputs where there were as many as classes."""
+    before = len(run.spec.labels)
+    heads = {name for name, part in build(replace(run.origin, widths={}), trusted=False).named_modules()
+             if isinstance(part, nn.Linear) and part.out_features == before}  # fmt: skip
+    return {
+        name: (inputs, classes if name in heads else outputs, groups)
+        for name, (inputs, outputs, groups) in run.origin.widths.items()
+    }
 
 
 def _own_shape(what: object, spec: ModelSpec, options: SourceOptions) -> None:

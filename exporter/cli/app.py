@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import build, calibrate, check, doctor, evaluate, export, lint, listing, predict, sensitivity, train
+from . import build, calibrate, check, doctor, evaluate, export, lint, listing, predict, prune, sensitivity, train
 
 app = typer.Typer(
     name="zoo",
@@ -23,6 +23,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("calibrate")(calibrate.calibrate)
 app.command("sensitivity")(sensitivity.sensitivity)
+app.command("prune")(prune.prune)
 app.command("export")(export.export)
 app.command("lint")(lint.lint)
 app.command("build")(build.build)

@@ -93,11 +93,11 @@ def train(
         how += f", by {here.size} processes" if here.size > 1 else ""
         say(f"{model.spec.name}: {model.weights}; {len(dataset.train)} images of {data}, recipe {made.named}{how}")
 
-    with progress("steps") as bar:
+    with progress("steps", silent=not here.first) as bar:
         watcher = Watcher(
             start=say,
             step=lambda epoch, total, step, steps: bar("training", epoch * steps + step, total * steps),
-            epoch=lambda done: say(_line(done, settings.epochs)),
+            epoch=lambda done: say(line_of(done, settings.epochs)),
             warn=lambda text: say(f"warning: {text}", "yellow"),
         )
         run = train_model(
@@ -127,7 +127,8 @@ def train(
         }  # fmt: skip
         after = f"--to {run.learned.target} --int8"
         summary_of = f"; {run.learned.accuracy:.2%} with fake quantisation"
-    summary = f"{reached.accuracy:.2%} of {reached.images} validation images right in fp32, {run.seconds:.0f} s on {run.device}"
+    right = f"{reached.accuracy:.2%} of {reached.images} validation images right in fp32"
+    summary = f"{right}, {run.seconds:.0f} s on {run.device}"
     return Outcome(
         payload,
         show=lambda: say(f"{folder}: {summary}{summary_of}", "bold"),
@@ -155,7 +156,8 @@ def _overfit(model: Model, dataset: Dataset, settings: Recipe, device: str, seed
     )
 
 
-def _line(done: Epoch, epochs: int) -> str:
+def line_of(done: Epoch, epochs: int) -> str:
+    """An epoch in one line."""
     return (
         f"epoch {done.epoch}/{epochs}  loss {done.loss:.3f}  train {done.train_accuracy:.2%}  val {done.accuracy:.2%}  "
         f"lr {done.lr:.4f}  {done.images_per_second:,.0f} images/s  {done.seconds:.0f} s"

@@ -73,8 +73,8 @@ def megabytes(size: int) -> str:
 
 
 @contextmanager
-def progress(unit: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with rate and time left, told by (what, done, all); silent where stderr is no terminal."""
+def progress(unit: str, *, silent: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with rate and time left, told by (what, done, all); silent when asked, and where stderr is no terminal."""
     out = console()
     with Progress(
         TextColumn("{task.description}"),
@@ -84,7 +84,7 @@ def progress(unit: str) -> Iterator[Callable[[str, int, int], None]]:
         TimeRemainingColumn(),
         console=out,
         transient=True,
-        disable=not out.is_terminal,
+        disable=silent or not out.is_terminal,
     ) as bar:
         tasks: dict[str, TaskID] = {}
 

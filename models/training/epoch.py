@@ -19,7 +19,7 @@ from .memory import Parts
 from .prepare import Prepare
 from .recipe import Recipe
 from .schedules import learning_rate
-from .step import Arithmetic, Stepped, gradients, update
+from .step import Arithmetic, Stepped, Teacher, gradients, update
 from .world import World
 
 SAVE_SECONDS = 300.0  # between checkpoints inside an epoch
@@ -131,6 +131,7 @@ class Running:
         feed: batches on the device.
         prepare: from a batch to inputs and targets.
         weights: of the classes in the loss.
+        teacher: whose answers are learned from too.
         parts: that a batch is computed in.
         standin: what is trained in a module's place.
         world: the processes.
@@ -148,6 +149,7 @@ class Running:
     feed: Feed
     prepare: Prepare
     weights: Tensor | None
+    teacher: Teacher | None
     parts: Parts
     standin: Standin | None
     world: World
@@ -171,7 +173,15 @@ class Running:
         def backward(parts: int) -> tuple[Tensor, Tensor]:
             self.optimiser.zero_grad(set_to_none=True)
             return gradients(
-                self.forward, self.scaler, self.arithmetic, self.recipe, inputs, targets, parts, self.weights
+                self.forward,
+                self.scaler,
+                self.arithmetic,
+                self.recipe,
+                inputs,
+                targets,
+                parts,
+                self.weights,
+                self.teacher,
             )
 
         loss, right = self.parts.run(len(inputs), backward)

@@ -6,11 +6,13 @@ import datetime
 import json
 import platform
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ...config import to_json, to_mapping
 from ...errors import UnavailableError
@@ -61,6 +63,8 @@ def train(
     tensorboard: bool = False,
     watcher: Watcher | None = None,
     standin: Standin | None = None,
+    teacher: nn.Module | None = None,
+    pruned: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train a model and write a run folder.
 
@@ -81,13 +85,15 @@ def train(
         tensorboard: whether event files are written beside metrics.jsonl.
         watcher: is told of progress.
         standin: is trained in the module's place.
+        teacher: a module whose answers are learned from, by the recipe's `distil`.
+        pruned: what was removed from the model, for run.json.
 
     Raises:
         UsageError: no training images, a folder that is taken, a checkpoint of another training,
             or a loss that is not finite any more.
     """
     refuse_untrainable(model, data)
-    asked = Asked(model, data, recipe, torch.device(device), seed, freeze, threads, standin)
+    asked = Asked(model, data, recipe, torch.device(device), seed, freeze, threads, standin, teacher, pruned or {})
     with join(asked.device) as world:
         watcher = (watcher or Watcher()) if world.first else Watcher()
         if world.first:
@@ -185,7 +191,7 @@ def _epoch_result(asked: Asked, now: Running, sums: Sums, at: Place, begun: floa
     )
 
 
-def _confusion(asked: Asked, now: Running, arithmetic: Arithmetic, module: torch.nn.Module | None = None) -> Any:
+def _confusion(asked: Asked, now: Running, arithmetic: Arithmetic, module: nn.Module | None = None) -> Any:
     spec, order = asked.model.spec, now.feed.order
     size = BATCH if now.parts.count == asked.recipe.accumulate else order.size // now.parts.count  # memory ran out
     return confusion(
@@ -227,6 +233,7 @@ def _finish(asked: Asked, now: Running, out: Path, parent: str, started: float, 
         versions={"torch": str(torch.__version__), "python": platform.python_version()},
         learned=learned,
         freeze=asked.freeze,
+        pruned=dict(asked.pruned),
     )
     if world.first:
         weights_io.save(out / WEIGHTS, module)

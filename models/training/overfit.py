@@ -70,7 +70,7 @@ def overfit_batch(
     plain = replace(
         recipe, batch_size=min(recipe.batch_size, IMAGES), accumulate=1, label_smoothing=0.0, weight_decay=0.0,
         mirror="never", shift=0, cutout=0, mixup=0.0, cutmix=0.0, area=WHOLE, lr=recipe.lr / 2, clip=recipe.clip or 1.0,
-        average=0.0, balance="none", schedule="constant", warmup=0.0, epochs=1,
+        average=0.0, distil=0.0, balance="none", schedule="constant", warmup=0.0, epochs=1,
     )  # fmt: skip
     now, _ = begin(Asked(model, data, plain, torch.device(device), seed, freeze), ALONE, told=lambda _text: None)
     _without_dropout(now.module)

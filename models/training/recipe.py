@@ -48,6 +48,8 @@ class Recipe:
         zero_init: whether the last norm of each residual branch starts at zero (Goyal et al. 2017, section 5.1), where
             training starts from scratch.
         old_lr: factor of the rate of layers that came with weights, where others start fresh.
+        distil: share of the loss that a teacher's answers have, where there is a teacher: the model before pruning.
+        temperature: of these answers.
         sync_norms: whether batch norms see the images of all processes.
         compile: whether torch.compile makes kernels for the step.
         precision: of the arithmetic; auto is bf16 or fp16 where the device has it in hardware, else fp32.
@@ -79,6 +81,8 @@ class Recipe:
     balance: Literal["none", "loss", "sampling"] = "none"
     zero_init: bool = False
     old_lr: float = 1.0
+    distil: float = 0.0
+    temperature: float = 4.0
     sync_norms: bool = False
     compile: bool = False
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -112,6 +116,8 @@ class Recipe:
             raise ValueError("cutout, mixup and cutmix must not be negative, 0 is for none")
         if self.nesterov and self.optimiser == "sgd" and self.momentum == 0:
             raise ValueError("Nesterov's correction is of a momentum, which is 0: set nesterov=false")
+        if not (0 <= self.distil <= 1 and 0 < self.temperature < math.inf):
+            raise ValueError(f"distil is a share and temperature positive, got {self.distil} and {self.temperature}")
         if not 0 < self.old_lr <= 1:
             raise ValueError(f"old_lr is a factor in (0, 1], got {self.old_lr}; --freeze keeps layers as they are")
         if not 0 < self.area[0] <= self.area[1] <= 1:

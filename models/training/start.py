@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from .memory import Parts
 from .order import Order, class_weights
 from .prepare import make_prepare
 from .recipe import Recipe
-from .step import choose_arithmetic, hardware, make_optimiser, settle_norms
+from .step import Teacher, choose_arithmetic, hardware, make_optimiser, settle_norms
 from .world import World
 
 
@@ -39,6 +40,8 @@ class Asked:
         freeze: the last module that stays as it is; "" for none.
         threads: that decode images; None for what suits the machine.
         standin: is trained in the module's place.
+        teacher: a module whose answers are learned from, by the recipe's `distil`.
+        pruned: what was removed from the model, for run.json.
     """
 
     model: Model
@@ -49,6 +52,8 @@ class Asked:
     freeze: str = ""
     threads: int | None = None
     standin: Standin | None = None
+    teacher: nn.Module | None = None
+    pruned: Mapping[str, Any] = field(default_factory=dict)
 
 
 def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Running, torch.Generator]:
@@ -94,12 +99,27 @@ def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Runn
         feed=feed,
         prepare=prepare,
         weights=torch.from_numpy(weights).float().to(device) if recipe.balance == "loss" else None,
+        teacher=taught_by(asked.teacher, recipe, device),
         parts=Parts(recipe.accumulate, told, alone=world.size == 1),
         standin=asked.standin,
         world=world,
         device=device,
     )
     return running, generator
+
+
+def taught_by(module: nn.Module | None, recipe: Recipe, device: torch.device) -> Teacher | None:
+    """The teacher on the device; none where the recipe wants none.
+
+    Raises:
+        UsageError: the recipe wants one, and there is none.
+    """
+    if not recipe.distil:
+        return None
+    if module is None:
+        raise UsageError(f"distil={recipe.distil} needs a teacher, and only pruning has one", fix="--set distil=0")
+    module = module.to(device=device).to(memory_format=torch.channels_last).eval()
+    return Teacher(module.requires_grad_(False), recipe.distil, recipe.temperature)
 
 
 def as_called(module: nn.Module, recipe: Recipe, device: torch.device, world: World) -> nn.Module:

@@ -132,6 +132,27 @@ def settle_norms(module: nn.Module, steps: int) -> None:
             part.momentum = max(part.momentum, least)
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """A model whose answers are learned from beside the labels (Hinton et al. 2015, arXiv 1503.02531).
+
+    Attributes:
+        module: in evaluation mode, on the same device.
+        weight: of its part of the loss; the labels have the rest.
+        temperature: that both sides' logits are divided by.
+    """
+
+    module: nn.Module
+    weight: float
+    temperature: float
+
+    def loss(self, outputs: Tensor | GoogLeNetOutputs, taught: Tensor) -> Tensor:
+        """The divergence of the answers, times the square of the temperature, so that gradients keep their size."""
+        main = outputs[0] if isinstance(outputs, tuple) else outputs
+        own, wanted = (F.log_softmax(one.float() / self.temperature, 1) for one in (main, taught))
+        return F.kl_div(own, wanted, reduction="batchmean", log_target=True) * self.temperature**2
+
+
 class Stepped(NamedTuple):
     """What came of a step, on the device.
 
@@ -155,6 +176,7 @@ def gradients(
     targets: Tensor,
     parts: int = 1,
     weights: Tensor | None = None,
+    teacher: Teacher | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Forward and backward of a batch, in parts; loss and right answers. Nothing here waits for the device.
 
@@ -167,15 +189,22 @@ def gradients(
         targets: int64 N, or float32 N x K of mixed images.
         parts: that the batch is computed in, one after the other.
         weights: of the classes, K.
+        teacher: whose answers are learned from too.
     """
     total, right = torch.zeros((2,), device=inputs.device)
     # tensor_split, not chunk: whose last part may be a single image, of which a batch norm makes no statistics
     pieces = list(zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True))
     for number, (some, wanted) in enumerate(pieces, start=1):
         with alone(forward) if number < parts else nullcontext():
+            some = some.to(memory_format=torch.channels_last)
             with arithmetic.on(inputs.device.type):
-                outputs = forward(some.to(memory_format=torch.channels_last))
-            loss = loss_of(outputs, wanted, recipe.label_smoothing, weights) * (len(some) / len(inputs))
+                outputs = forward(some)
+            loss = loss_of(outputs, wanted, recipe.label_smoothing, weights)
+            if teacher is not None:
+                with torch.no_grad(), arithmetic.on(inputs.device.type):
+                    taught = teacher.module(some)
+                loss = loss.lerp(teacher.loss(outputs, taught), teacher.weight)
+            loss = loss * (len(some) / len(inputs))
             scaler.scale(loss).backward()
         main = outputs[0] if isinstance(outputs, tuple) else outputs
         total += loss.detach()

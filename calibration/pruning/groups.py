@@ -1,0 +1,191 @@
+"""Which channels go together: torch-pruning's dependency graph, read into plain facts.
+
+Channels that are added, concatenated or normalised together can only be removed together (Fang et al. 2023, DepGraph,
+arXiv 2301.12900). A group is a set of such channels; what a layer costs follows from how many of each group stay.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import UnavailableError, UsageError, one_line
+
+
+@dataclass(frozen=True)
+class Member:
+    """A layer's part in a group.
+
+    Attributes:
+        layer: its name.
+        output: whether its outputs are in the group, else its inputs.
+        places: which of its channels, in the order of the group's channels.
+        of: which of the group's channels each of them belongs to.
+    """
+
+    layer: str
+    output: bool
+    places: tuple[int, ...]
+    of: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that can only be removed together.
+
+    Attributes:
+        root: the layer whose outputs they are counted by.
+        channels: how many.
+        members: all layers that have them.
+    """
+
+    root: str
+    channels: int
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A layer's multiply-accumulates for one image: `each` times inputs times outputs over groups.
+
+    Attributes:
+        each: places of its output times the size of its kernel.
+        inputs, outputs: its channels.
+        depthwise: whether each output sees one input alone.
+    """
+
+    each: int
+    inputs: int
+    outputs: int
+    depthwise: bool
+
+    def macs(self, inputs: float, outputs: float) -> float:
+        """At other widths."""
+        return self.each * outputs if self.depthwise else self.each * inputs * outputs
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A module's groups and what its layers cost."""
+
+    groups: tuple[Group, ...]
+    costs: Mapping[str, Cost]
+    module: nn.Module = field(repr=False, compare=False)
+    graph: Any = field(repr=False, compare=False)
+
+    def remove(self, group: Group, channels: Sequence[int]) -> None:
+        """Take channels of a group out of all layers that have them, in place."""
+        part = self.module.get_submodule(group.root)
+        prune = self.graph.get_pruner_of_module(part).prune_out_channels
+        self.graph.get_pruning_group(part, prune, list(channels)).prune()
+
+    def macs(self, kept: Mapping[str, int]) -> float:
+        """Of one image, when so many channels of each group (by its root) stay."""
+        inputs = {name: float(cost.inputs) for name, cost in self.costs.items()}
+        outputs = {name: float(cost.outputs) for name, cost in self.costs.items()}
+        for group in self.groups:
+            lost = 1 - kept.get(group.root, group.channels) / group.channels
+            for member in group.members:
+                sides = outputs if member.output else inputs
+                if member.layer in sides:
+                    sides[member.layer] -= lost * len(member.places)
+        return sum(cost.macs(inputs[name], outputs[name]) for name, cost in self.costs.items())
+
+
+def structure_of(module: nn.Module, shape: tuple[int, int, int], ignored: Sequence[nn.Module] = ()) -> Structure:
+    """Trace a module and read its groups.
+
+    Args:
+        module: in evaluation mode, on the CPU.
+        shape: channels, height and width of an image.
+        ignored: layers whose outputs stay.
+
+    Raises:
+        UnavailableError: torch-pruning is missing.
+        UsageError: the module cannot be traced, or has nothing to prune.
+    """
+    try:
+        import torch_pruning as tp
+    except ImportError as error:
+        raise UnavailableError(
+            "channels are coupled by torch-pruning, which is not here", fix='pip install "zoo-export[prune]"'
+        ) from error
+    example = torch.zeros(2, *shape)
+    costs = costs_of(module, example)
+    names = {part: name for name, part in module.named_modules()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = tp.DependencyGraph().build_dependency(module, example_inputs=example)
+            found = list(
+                graph.get_all_groups(
+                    ignored_layers=list(ignored), root_module_types=[nn.modules.conv._ConvNd, nn.Linear]
+                )
+            )
+    except Exception as error:  # whatever tracing a foreign module raises
+        raise UsageError(
+            f"the model cannot be traced for pruning: {type(error).__name__}: {one_line(error)}",
+            fix="write it without operators that mix channels with other axes",
+        ) from error
+    groups = tuple(filter(None, (_read(group, names, graph) for group in found)))
+    if not groups:
+        raise UsageError("no channels can be removed: every layer is ignored, or is the last one")
+    return Structure(groups, costs, module, graph)
+
+
+def costs_of(module: nn.Module, example: Tensor) -> dict[str, Cost]:
+    """What each convolution and linear layer costs, by one forward pass of two images."""
+    found: dict[str, Cost] = {}
+    handles = []
+
+    def watch(name: str, part: nn.Module) -> None:
+        def note(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            if isinstance(part, nn.modules.conv._ConvNd):
+                places, kernel = output[0, 0].numel(), part.weight[0, 0].numel()
+                depthwise = part.groups == part.in_channels == part.out_channels and part.groups > 1
+                each = places * kernel if depthwise else places * kernel // part.groups
+                cost = Cost(each, part.in_channels, part.out_channels, depthwise)
+            else:
+                cost = Cost(output[0].numel() // output.shape[-1], part.in_features, part.out_features, False)  # type: ignore[union-attr]
+            before = found.get(name)
+            found[name] = cost if before is None else Cost(before.each + cost.each, *_rest(cost))
+
+        handles.append(part.register_forward_hook(note))
+
+    for name, part in module.named_modules():
+        if isinstance(part, nn.modules.conv._ConvNd | nn.Linear):
+            watch(name, part)
+    try:
+        with torch.no_grad():
+            module(example)
+    except Exception as error:  # whatever a forward raises
+        raise UsageError(f"the model cannot take images of {tuple(example.shape[1:])}: {one_line(error)}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _rest(cost: Cost) -> tuple[int, int, bool]:
+    return cost.inputs, cost.outputs, cost.depthwise
+
+
+def _read(group: Any, names: Mapping[nn.Module, str], graph: Any) -> Group | None:
+    """A group of torch-pruning as ours; None for one without a layer of a name."""
+    members: list[Member] = []
+    for item in group:
+        part, places = item.dep.target.module, [int(place) for place in item.idxs]
+        of = [int(place) for place in getattr(item, "root_idxs", None) or range(len(places))]
+        name = names.get(part) if isinstance(part, nn.Module) else None
+        if name is not None:
+            members.append(
+                Member(name, bool(graph.is_out_channel_pruning_fn(item.dep.handler)), tuple(places), tuple(of))
+            )
+    if not members:
+        return None
+    return Group(members[0].layer, len(members[0].places), tuple(members))

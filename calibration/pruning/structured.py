@@ -1,0 +1,140 @@
+"""Structured pruning: channels are removed, so that what is left is a narrower model of ordinary layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from ...config import near
+from ...errors import UsageError
+from ...models.evaluation.features import last_linear
+from ...models.widths import Width, narrowed, widths_of
+from .budget import Budget, choose_widths
+from .criteria import Criterion, gather_gradients, score_all
+from .groups import Structure, structure_of
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A group before and after.
+
+    Attributes:
+        root: the layer it is named by.
+        channels: before.
+        kept: after.
+    """
+
+    root: str
+    channels: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed.
+
+    Attributes:
+        widths: of the layers that are narrower now, from which the module is rebuilt.
+        groups: before and after.
+        macs_before, macs: of one image.
+        parameters_before, parameters: how many.
+    """
+
+    widths: Mapping[str, Width]
+    groups: tuple[Kept, ...]
+    macs_before: float
+    macs: float
+    parameters_before: int
+    parameters: int
+
+
+def prune_channels(
+    module: nn.Module,
+    shape: tuple[int, int, int],
+    budget: Budget,
+    criterion: Criterion = "magnitude",
+    *,
+    keep: Iterable[str] = (),
+    steps: int = 1,
+    seed: int = 0,
+    batches: Batches | None = None,
+    between: Callable[[int], None] = lambda _step: None,
+) -> Pruned:
+    """Remove channels of a module, in place, until the budget's share of its MACs is left.
+
+    Args:
+        module: in evaluation mode, on the CPU.
+        shape: channels, height and width of an image.
+        budget: what is asked for.
+        criterion: which channels go.
+        keep: modules whose outputs stay as they are.
+        steps: parts in which the way is gone; scores are taken anew before each.
+        seed: of the random criterion.
+        batches: inputs and labels, for the criterion taylor.
+        between: is called after each step but the last one, to let the model recover.
+
+    Raises:
+        UsageError: a module that is not there, one that cannot be traced, or a budget that cannot be reached.
+        UnavailableError: torch-pruning is missing.
+    """
+    if steps < 1:
+        raise UsageError(f"steps must be at least 1, got {steps}")
+    if criterion == "taylor" and batches is None:
+        raise UsageError("taylor judges by gradients, which need labelled images", fix="give --data")
+    ignored = _ignored(module, keep)
+    before = widths_of(module)
+    first = structure_of(module, shape, ignored)
+    whole, parameters = first.macs({}), sum(one.numel() for one in module.parameters())
+    sizes = {group.root: group.channels for group in first.groups}
+    for step in range(1, steps + 1):
+        structure = first if step == 1 else structure_of(module, shape, ignored)
+        if criterion == "taylor" and batches is not None:
+            gather_gradients(module, batches())
+        scores = score_all(structure.groups, module, criterion, seed + step)
+        # of what is left now: the shares of all steps multiplied are the budget's
+        share = (1 - (1 - budget.share) * step / steps) * whole / structure.macs({})
+        own = Budget(min(share, 1 - 1e-9), budget.spread, budget.round_to, budget.least)
+        kept = choose_widths(structure.groups, scores, structure.macs, own)
+        remove(structure, scores, kept)
+        module.zero_grad(set_to_none=True)
+        if step < steps:
+            between(step)
+    after = structure_of(module, shape, ignored)
+    left = {group.root: group.channels for group in after.groups}
+    return Pruned(
+        widths=narrowed(before, widths_of(module)),
+        groups=tuple(Kept(root, count, left.get(root, count)) for root, count in sizes.items()),
+        macs_before=whole,
+        macs=after.macs({}),
+        parameters_before=parameters,
+        parameters=sum(one.numel() for one in module.parameters()),
+    )
+
+
+def remove(structure: Structure, scores: Mapping[str, np.ndarray], kept: Mapping[str, int]) -> None:
+    """Take the channels with the lowest scores out of every group."""
+    for group in structure.groups:
+        count = group.channels - kept.get(group.root, group.channels)
+        if count > 0:
+            gone = np.argsort(scores[group.root], kind="stable")[:count]
+            structure.remove(group, [int(one) for one in gone])
+
+
+def _ignored(module: nn.Module, keep: Iterable[str]) -> list[nn.Module]:
+    """The layer that makes the logits, those of auxiliary heads, and what was asked for."""
+    parts = dict(module.named_modules())
+    last = last_linear(module)
+    found: list[nn.Module] = [last] if last is not None else []
+    found += [part for name, part in parts.items() if "aux" in name.lower() and isinstance(part, nn.Linear)]
+    if last is None:  # a fully convolutional classifier: its last convolution makes the logits
+        found += [part for part in parts.values() if isinstance(part, nn.Conv2d)][-1:]
+    for name in keep:
+        if name not in parts or not name:
+            raise UsageError(f'no module "{name}" to keep{near(name, parts)}', fix="name a module of the model")
+        found += [part for part in parts[name].modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    return found
