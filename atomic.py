@@ -26,7 +26,12 @@ _RENAME_EXCHANGE = 2
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write `data` to `path`: readers see the old content or the new one, never a part."""
+    """Write `data` to `path`: readers see the old content or the new one, never a part.
+
+    Raises:
+        OSError: it cannot be written; the path is named.
+    """
+    path = path.resolve() if path.is_symlink() else path
     remove_stale(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -36,6 +41,9 @@ def write_file(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
+    except OSError as error:  # a full disk names nothing by itself
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

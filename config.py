@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import os
 import tomllib
 import types
@@ -60,7 +61,7 @@ def from_mapping(cls: type[T], data: object, where: str) -> T:
     try:
         return msgspec.convert(data, cls)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {error}") from error
+        raise UsageError(f"{where}: {error}", fix=_choices(cls, str(error))) from error
 
 
 def from_toml(cls: type[T], path: Path) -> T:
@@ -74,18 +75,19 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML: {error}") from error
+    except (ValueError, OSError, RecursionError) as error:  # of the text, its numbers, and its nesting
+        raise UsageError(f"{path}: cannot be read as TOML: {_short(error)}", fix="look at the file") from error
 
 
 def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises UsageError that names the file and the place."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read as JSON: {error}") from error
+    except (ValueError, OSError, RecursionError) as error:  # of the text, its numbers, and its nesting
+        raise UsageError(f"{path}: cannot be read as JSON: {_short(error)}", fix="look at the file") from error
 
 
 def parse_setting(text: str, example: str) -> tuple[str, Any]:
@@ -98,6 +100,34 @@ def parse_setting(text: str, example: str) -> tuple[str, Any]:
         return key.strip(), value if "\n" in value else tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--set {key.strip()}: {_short(error)}", fix=f"for example --set {example}") from error
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is beyond what a number can be")
+    return value
+
+
+def _choices(cls: Any, message: str) -> str:
+    """What a key of few words may be, or the type that a key has; of a message that ends with its path."""
+    path = message.rpartition("`$.")[2].rstrip("`")
+    hint = typing.get_type_hints(cls).get(path) if dataclasses.is_dataclass(cls) else None
+    if typing.get_origin(hint) is typing.Literal:
+        return f"{path} is one of {', '.join(map(str, typing.get_args(hint)))}"
+    default = getattr(cls, path, None) if hint is not None else None
+    return f"for example {path}={json.dumps(default)}" if isinstance(default, bool | int | float | tuple) else ""
 
 
 def to_mapping(value: Any) -> Any:

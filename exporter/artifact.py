@@ -175,6 +175,10 @@ class Manifest:
     files: dict[str, FileRecord] = field(default_factory=dict)
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        if not self.meaningful and not self.weights.startswith("random"):
+            raise ValueError(f"meaningful is false, which is of random weights, and the weights are {self.weights!r}")
+
 
 @dataclass(frozen=True)
 class Golden:

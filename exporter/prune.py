@@ -26,10 +26,11 @@ from ..models.sources import Model
 from ..models.training.epoch import Watcher
 from ..models.training.evaluate import accuracy, confusion
 from ..models.training.loop import train
-from ..models.training.recipe import Recipe
+from ..models.training.recipe import Recipe, default_recipe, load_recipe
 from ..models.training.step import Arithmetic
 from .artifact import Batch
 from .backends.graph import export_graph
+from .baseline import from_scratch, narrow_like, train_beside
 from .faster import measure
 
 IMAGES, BATCH = 1024, 64  # that gradients and statistics of norms are taken from
@@ -48,6 +49,7 @@ class PruneOptions:
         keep: modules whose outputs stay as they are.
         steps: parts in which the way is gone, with the norms' statistics taken anew between.
         timed: whether the latency is measured, before and after.
+        beside: whether the same architecture at a smaller width is trained for as many steps, to compare with.
     """
 
     macs: float
@@ -57,6 +59,7 @@ class PruneOptions:
     keep: tuple[str, ...] = ()
     steps: int = 1
     timed: bool = True
+    beside: bool = True
 
     def __post_init__(self) -> None:
         if self.criterion not in CRITERIA:
@@ -72,6 +75,25 @@ class PruneOptions:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """The same architecture at a smaller width, trained from scratch for as many steps.
+
+    Attributes:
+        run: its folder.
+        width: of its channels.
+        macs: of one image.
+        top1: what it reached.
+        ratios: time of the unpruned model over its own, one a round.
+    """
+
+    run: str
+    width: float
+    macs: float
+    top1: float
+    ratios: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """What came of it.
 
@@ -81,6 +103,7 @@ class Report:
         before: top-1 of the model as it was.
         without: top-1 after pruning, before the recovery.
         ratios: time before over time after, one a round; empty where it was not measured.
+        beside: the smaller width, or why there is none.
     """
 
     run: Run
@@ -88,6 +111,7 @@ class Report:
     before: float
     without: float
     ratios: tuple[float, ...] = field(default=())
+    beside: Beside | str = ""
 
     @property
     def latency(self) -> float | None:
@@ -167,7 +191,37 @@ def prune(
         narrow, data, recipe, out, device=device, seed=seed, resume=resume, overwrite=overwrite, parent=parent,
         watcher=watcher, teacher=copy.deepcopy(model.module), pruned=record,
     )  # fmt: skip
-    return Report(run, pruned, before, without, ratios)
+    beside = _smaller_width(model, data, options, recipe, pruned.macs, out, device, seed, watcher, tell, progress)
+    return Report(run, pruned, before, without, ratios, beside)
+
+
+def _smaller_width(
+    model: Model,
+    data: Dataset,
+    options: PruneOptions,
+    recipe: Recipe,
+    macs: float,
+    out: Path,
+    device: str,
+    seed: int,
+    watcher: Watcher | None,
+    tell: Callable[[str], None],
+    progress: Callable[[str, int, int], None] | None,
+) -> Beside | str:
+    """Pruning's honest rival, trained and timed as the pruned model was."""
+    if not options.beside:
+        return "no smaller width was trained beside it"
+    narrow = narrow_like(model, macs, seed)
+    if isinstance(narrow, str):
+        return narrow
+    folder = out.with_name(f"{out.name}-width")
+    tell(f"beside it: {model.origin.source} at width {narrow.width:g}, from scratch, for as many steps")
+    suits = load_recipe(default_recipe(model.spec.input[1], len(data.train), model.origin.source))
+    run = train_beside(
+        narrow, data, from_scratch(recipe, suits), folder, device=device, seed=seed, watcher=watcher or Watcher()
+    )
+    ratios = _latency(model, narrow.model, progress) if options.timed else ()
+    return Beside(str(folder), narrow.width, narrow.macs, run.reached.accuracy, ratios)
 
 
 def refuse_unsuitable(model: Model, data: Dataset) -> None:
@@ -218,11 +272,29 @@ def told_of(report: Report, options: PruneOptions) -> str:
     accuracy_after = report.run.reached.accuracy
     share = report.pruned.macs / report.pruned.macs_before
     drop = 100 * (report.before - accuracy_after)
-    gained = f"top-1 {accuracy_after:.2%}, {report.before:.2%} before ({drop:+.2f} points lost)"
+    gained = f"top-1 {accuracy_after:.2%}, {abs(drop):.2f} points {'less' if drop > 0 else 'more'} than before"
     if report.latency is None:
         return f"{share:.1%} of the MACs left; {gained}; latency was not measured"
-    low, high = 1 / max(report.ratios), 1 / min(report.ratios)
-    speed = f"{report.latency:.2f} of the latency ({low:.2f} to {high:.2f}; ONNX Runtime fp32, batch 1)"
     slower = "slower than before: " if report.latency > 1 else ""
     rounding = " (channels that are no multiple of 8 are slow: --round-to 8)" if slower and options.round_to % 8 else ""
-    return f"{slower}{speed} and {share:.1%} of the MACs left{rounding}; {gained}"
+    return f"{slower}{_speed(report.ratios)} and {share:.1%} of the MACs left{rounding}; {gained}"
+
+
+def told_beside(report: Report) -> str:
+    """The second line: the smaller width, and which of the two is better."""
+    other = report.beside
+    if isinstance(other, str):
+        return other
+    speed = f", {_speed(other.ratios)}" if other.ratios else ""
+    share = other.macs / report.pruned.macs_before
+    own = report.run.reached.accuracy
+    better = "the smaller width is better" if other.top1 > own else "the pruned one is better"
+    if other.top1 == own:
+        better = "both are alike"
+    made = f"beside it, width {other.width:g} from scratch: top-1 {other.top1:.2%}"
+    return f"{made}{speed}, {share:.1%} of the MACs; {better}"
+
+
+def _speed(ratios: tuple[float, ...]) -> str:
+    low, middle, high = 1 / max(ratios), 1 / statistics.median(ratios), 1 / min(ratios)
+    return f"{middle:.2f} of the latency ({low:.2f} to {high:.2f}; ONNX Runtime fp32, batch 1)"

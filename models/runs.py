@@ -157,7 +157,8 @@ def claim(folder: Path, *, resume: bool, overwrite: bool, dry: bool = False) -> 
         return
     ours = {RUN, WEIGHTS, METRICS, CHECKPOINT, CURVES, CONFUSION, TENSORBOARD}
     if overwrite:
-        if not {RUN, CHECKPOINT} & {path.name for path in content}:
+        names = {path.name for path in content}
+        if not {RUN, CHECKPOINT} & names and not names <= {METRICS, TENSORBOARD, REPLACED}:
             raise UsageError(f"{folder} is not empty and holds no run", fix="give another --out")
         if not dry:
             _set_aside(folder, ours)

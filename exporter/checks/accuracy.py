@@ -17,6 +17,7 @@ from .gate import Gate
 Z95 = 1.6449  # one-sided 95 %
 
 # The largest drop of top-1 that passes, as a share of the images, with the reason.
+FEW = 30  # images, of which nothing is said about labels
 MAX_DROP = {
     "fp32": (0.001, "the same arithmetic: only ties may fall to the other side"),
     "fp16": (0.002, "published fp16 exports lose nothing that 50,000 images can show"),
@@ -70,6 +71,29 @@ def measure_accuracy(
         lost=int((was & ~now).sum()),
         gained=int((now & ~was).sum()),
     )
+
+
+def unbelievable(reference: float, images: int, classes: int, reached: float | None) -> str | None:
+    """Why the reference's own accuracy says that the labels are not the model's; None where it does not.
+
+    Both sides would agree on wrong labels too, so that no difference between them would show it.
+
+    Args:
+        reference: share of the images it has right.
+        images: how many; of few nothing is said.
+        classes: of the model.
+        reached: what training measured on this data, on whatever number of its images.
+    """
+    if images < FEW:
+        return None
+    if reached is not None and reference < reached / 2:
+        return (
+            f"the reference has {reference:.2%} right where training reached {reached:.2%}: the labels or the "
+            "preprocessing are not the ones it was trained with"
+        )
+    if reached is None and reference <= 1 / classes:
+        return f"the reference has {reference:.2%} right, no more than guessing: the labels may not be the model's"
+    return None
 
 
 def mcnemar(lost: int, gained: int) -> float:

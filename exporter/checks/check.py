@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import GATE, IntegrityError, UnavailableError, ZooError, worst
+from ...errors import GATE, IntegrityError, UnavailableError, UsageError, ZooError, worst
 from ...models.data.dataset import Dataset
 from ...models.runs import Reached
 from ..artifact import ARTIFACT, Artifact, Manifest, Receipt, load_artifact
 from ..backends import backend_names, get_backend
 from ..backends.base import PrecisionClaimError, Runner, Unavailable
-from .accuracy import judge_accuracy, measure_accuracy
+from .accuracy import judge_accuracy, measure_accuracy, unbelievable
 from .answers import compare_answers
 from .bisect import bisect_artifact
 from .budget import Budget, Limits
@@ -120,6 +120,9 @@ def _row(folder: Path, shared: Shared, budget: Budget) -> Checked:
         return Checked(str(folder), backend, precision, gates, receipt, manifest=artifact.manifest)
     except ZooError as error:
         return Checked(str(folder), backend, precision, error=error)
+    except OSError as error:  # a name that is too long, a place that may not be read
+        why = UsageError(f"{folder.name[:80]}: {error.strerror or error}", fix="give the folder of an artifact")
+        return Checked(str(folder)[:400], backend, precision, error=why)
 
 
 def _judge(artifact: Artifact, shared: Shared, limits: Limits) -> tuple[tuple[Gate, ...], Receipt | None]:
@@ -246,15 +249,29 @@ def _accuracy(
         limits=limits.accuracy,
         classes=details.get("classes", ()),
     )
-    return replace(gate, numbers={**gate.numbers, **details})
+    gate = replace(gate, numbers={**gate.numbers, **details})
+    reached = manifest.reached if shared.reference is None and _same_data(manifest.reached, judged.name) else None
+    doubt = unbelievable(
+        float((reference.argmax(1) == judged.labels).mean()) if len(judged.labels) else 1.0,
+        judged.images,
+        len(manifest.spec.labels),
+        reached.accuracy if reached else None,
+    )
+    if doubt is not None and gate.verdict == "pass":
+        return replace(gate, verdict="inconclusive", reason=f"{doubt}; {gate.reason}")
+    return gate
 
 
 def comparable(reached: Reached | None, data: str, images: int) -> Reached | None:
     """What training reached, if it was on these very images."""
-    if reached is None or reached.images != images:
-        return None
+    return reached if reached is not None and reached.images == images and _same_data(reached, data) else None
+
+
+def _same_data(reached: Reached | None, data: str) -> bool:
+    if reached is None:
+        return False
     same_folder = Path(reached.data).is_dir() and Path(reached.data).resolve() == Path(data).resolve()
-    return reached if reached.data == data or same_folder else None
+    return reached.data == data or same_folder
 
 
 def _named(folder: Path) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...config import to_json
-from ...errors import UsageError
+from ...errors import IntegrityError, UsageError
 from ...models.data.dataset import Dataset, batches
 from ...models.data.labels import Unmatched, match_labels
 from ...models.preprocess import Pixels, normalise, prepare
@@ -67,8 +67,17 @@ class Shared:
     def module(self, artifact: Artifact) -> nn.Module:
         """The reference: the one given, else the artifact's own built again from its weights."""
         from ...models.sources import rebuild
+        from ...models.weights import digest
 
-        return self.reference or rebuild(artifact.manifest.origin, artifact.weights_path)
+        if self.reference is not None:
+            return self.reference
+        module = rebuild(artifact.manifest.origin, artifact.weights_path)
+        if digest(module) != artifact.manifest.weights_sha256:
+            raise IntegrityError(
+                f"{artifact.folder}: its weights are not those that artifact.json names by weights_sha256",
+                fix="export it again",
+            )
+        return module
 
     def logits(self, artifact: Artifact, golden: Golden, judged: Judged | None) -> tuple[Logits, Logits]:
         """The reference's logits of the golden images and of the data, computed once per reference.

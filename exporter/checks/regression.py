@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ...config import read_json
 from ...errors import UsageError
@@ -30,6 +30,8 @@ def read_baseline(path: Path) -> Mapping[str, Any]:
     rows = data.get("artifacts") if isinstance(data, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) and _gates_of(row) is not None for row in rows):
         raise UsageError(f"{path} is no result of a check", fix="keep one with zoo check … --json > baseline.json")
+    if not rows:
+        raise UsageError(f"{path} holds no artifact", fix="keep one with zoo check … --json > baseline.json")
     return data
 
 
@@ -49,9 +51,11 @@ def judge_regression(
         max_drop: of top-1, where a budget has another than the precision's.
     """
     before = earlier(row, baseline)
-    if before is None:
-        return Gate("regression", "skipped", "the baseline does not hold this artifact")
+    if isinstance(before, str):
+        return Gate("regression", "skipped", before)
     was, now = _gates_of(before) or {}, _gates_of(row) or {}
+    if not was:
+        return Gate("regression", "skipped", "nothing was judged of this artifact in the baseline")
     looks = [Gate("regression", "pass", f"no gate is worse than in the baseline of {before.get('artifact')}")]
     looks += [_verdicts(name, was[name], now[name]) for name in now if name in was]
     if same_data and "accuracy" in was and "accuracy" in now:
@@ -86,17 +90,21 @@ def uncompared(
     return [name for name in missing if not name.startswith("regression")]
 
 
-def earlier(row: Mapping[str, Any], baseline: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The row of the same folder, else the only one of the same model, backend and precision."""
-    same = [one for one in baseline if one.get("artifact") == row["artifact"]]
-    keys = ("model", "backend", "precision")
-    same = same or [one for one in baseline if [one.get(key) for key in keys] == [row.get(key) for key in keys]]
-    return same[0] if len(same) == 1 else None
+def earlier(row: Mapping[str, Any], baseline: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | str:
+    """The row of the same backend, precision and folder, else the only one of the same model; or why there is none."""
+    kind = [one for one in baseline if all(one.get(key) == row.get(key) for key in ("backend", "precision"))]
+    same = [one for one in kind if one.get("artifact") == row["artifact"]]
+    same = same or [one for one in kind if one.get("model") == row.get("model")]
+    if len(same) > 1:
+        return f"the baseline holds {len(same)} of this artifact"
+    return same[0] if same else "the baseline does not hold this artifact"
 
 
 def _gates_of(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
     gates = row.get("gates")
-    if not isinstance(gates, list) or not all(isinstance(gate, dict) and "name" in gate for gate in gates):
+    if not isinstance(gates, list) or not all(
+        isinstance(gate, dict) and isinstance(gate.get("name"), str) and gate.get("verdict") in WORSE for gate in gates
+    ):
         return None
     return {str(gate["name"]): gate for gate in gates}
 
@@ -111,7 +119,7 @@ def _verdicts(name: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Gate
 
 def _top1(was: Mapping[str, Any], now: Mapping[str, Any], limit: float) -> Gate:
     before, after = was.get("top1"), now.get("top1")
-    if not isinstance(before, int | float) or not isinstance(after, int | float):
+    if not _share(before) or not _share(after):
         return Gate("regression", "pass", "top-1 was not measured on both sides")
     numbers = {"baseline_top1": before}
     told = f"top-1 {after:.2%}, in the baseline {before:.2%}"
@@ -120,9 +128,18 @@ def _top1(was: Mapping[str, Any], now: Mapping[str, Any], limit: float) -> Gate:
     return Gate("regression", "pass", told, numbers)
 
 
+def _share(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _ratio_like(value: Any) -> bool:
+    """Whether two such numbers can be divided without leaving what a number can be."""
+    return isinstance(value, int | float) and 1e-6 < value < 1e6
+
+
 def _ratio(was: Mapping[str, Any], now: Mapping[str, Any]) -> Gate:
     keys = ("ratio", "ratio_low", "ratio_high")
-    known = all(isinstance(one.get(key), int | float) and one[key] > 0 for one in (was, now) for key in keys)
+    known = all(_ratio_like(one.get(key)) for one in (was, now) for key in keys)
     if not known or was.get("against") != now.get("against"):
         return Gate("regression", "pass", "latency was not measured against the same on both sides")
     margin = now.get("margin", MARGIN)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ... import atomic
-from ...errors import UsageError, worst
+from ...errors import DONE, USAGE, UsageError, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 
 if TYPE_CHECKING:
     from ..checks.check import Checked
     from ..checks.rounds import LatencyOptions
+
+HTML_MARK, JUNIT_MARK = b'<meta name="generator" content="zoo check">', b'<testsuites name="zoo check"'  # of our files
 
 
 def check(
@@ -33,7 +35,9 @@ def check(
     ] = None,
     rounds: Annotated[
         int | None,
-        typer.Option(min=10, help="Of the latency: fresh processes a side; fewer cannot be judged.", show_default="12"),
+        typer.Option(
+            min=10, max=1000, help="Of the latency: fresh processes a side; fewer cannot be judged.", show_default="12"
+        ),
     ] = None,
     batch_sizes: Annotated[str, typer.Option(help="For throughput, such as 1,8,32.")] = "",
     threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU, for latency; else all this may use.")] = None,
@@ -51,8 +55,7 @@ def check(
     need_torch("zoo check")
     if limit is not None and data is None:
         raise UsageError("--limit is of --data, which is missing", fix="give --data")
-    _writable(html, b"<!doctype html")
-    _writable(junit, b"<?xml")
+    _refuse_places(html, junit, artifacts)
     from ...models.data.catalog import open_data
     from ...models.sources import SourceOptions, resolve
     from ..checks.budget import Budget, read_budget
@@ -69,7 +72,8 @@ def check(
     where = choose_device(device)
     dataset = open_data(data, data_root) if data else None
     module = resolve(reference, SourceOptions(seed=seed)).module if reference else None
-    folders = [path for path in artifacts if not path.name.endswith(results.EVIDENCE)] or artifacts
+    given = [path for path in artifacts if not path.name.endswith(results.EVIDENCE)] or artifacts
+    folders = list({path.absolute(): path for path in given}.values())  # one that is named twice is checked once
     with progress("steps") as bar:
         rows = check_artifacts(
             folders, dataset, reference=module, device=where, limit=limit, budget=limits, latency=timed, progress=bar
@@ -82,12 +86,15 @@ def check(
     result = results.as_result(rows, dataset, images, shlex.join(["zoo", *sys.argv[1:]]), code)
     told = results.write_evidence(result, rows)
     pictures = results.pictures_of(rows, dataset) if html else {}
-    _write(result, pictures, html, junit)
+    unwritten = _write(result, pictures, html, junit)
+    code = worst([code, USAGE]) if unwritten else code
+    result = {**result, "ok": code == DONE, "exit_code": code, "notes": [*result.get("notes", ()), *told, *unwritten]}
 
     def show() -> None:
         title = f"checked{f' on {data}' if data else ''}"
         table(title, ["artifact", "ran", "gate", "verdict"], [line for row in rows for line in _cells(row)])
-        notes([*(dataset.notes if dataset else ()), *told, *(f"written: {path}" for path in (html, junit) if path)])
+        written = [f"written: {path}" for path in (html, junit) if path and path.exists()] if not unwritten else []
+        notes([*(dataset.notes if dataset else ()), *told, *unwritten, *written])
         verdict, sentence, rest = standing(result, read_rows(result))
         say(f"{sentence}{f' ({rest})' if rest else ''}", COLOURS[verdict])
 
@@ -111,33 +118,56 @@ def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> Laten
             raise UsageError(
                 f"--batch-sizes {given['batch_sizes']} are no sizes", fix="for example --batch-sizes 1,8,32"
             )
-        given["batch_sizes"] = tuple(map(int, sizes))
+        given["batch_sizes"] = tuple(dict.fromkeys(map(int, sizes)))
     return LatencyOptions(**given, seed=seed)
 
 
-def _writable(path: Path | None, begins: bytes) -> None:
-    """Raise now, not after the check, where a report cannot be written, or would replace something else."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", fix="give a file")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path}: no such folder, {path.absolute().parent}", fix="make it first")
-    if path.exists():
-        with path.open("rb") as file:
-            if not file.read(len(begins)).lower().startswith(begins):
-                raise UsageError(f"{path} is there and no report", fix="give another name")
+def _refuse_places(html: Path | None, junit: Path | None, artifacts: Sequence[Path]) -> None:
+    """Raise now, not after the check, where a report cannot be written, or would replace or break something else."""
+    if html is not None and junit is not None and html.resolve() == junit.resolve():
+        raise UsageError(f"--html and --junit are both {html}", fix="give two files")
+    for path, mark in ((html, HTML_MARK), (junit, JUNIT_MARK)):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder", fix="give a file")
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"{path}: no such folder, {path.absolute().parent}", fix="make it first")
+        sealed = [one for one in artifacts if one.is_dir() and one.resolve() in path.resolve().parents]
+        if sealed:
+            raise UsageError(f"{path} is inside of the artifact {sealed[0]}, which is sealed", fix="give another place")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no ordinary file", fix="give a file")
+        if path.exists():
+            with path.open("rb") as file:
+                if mark not in file.read(4096):
+                    raise UsageError(f"{path} is there and no report of zoo", fix="give another name")
 
 
-def _write(result: Mapping[str, Any], pictures: Mapping[int, bytes], html: Path | None, junit: Path | None) -> None:
-    if html is not None:
-        from ..report.page import render_page
+def _write(
+    result: Mapping[str, Any], pictures: Mapping[int, bytes], html: Path | None, junit: Path | None
+) -> list[str]:
+    """Write the reports; what could not be written, for the check itself is not to be lost by it."""
+    failed: list[str] = []
+    for path, made in ((html, lambda: _page(result, pictures)), (junit, lambda: _xml(result))):
+        try:
+            if path is not None:
+                atomic.write_file(path, made().encode())
+        except OSError as error:
+            failed.append(f"{path} could not be written: {error.strerror or error}")
+    return failed
 
-        atomic.write_file(html, render_page(result, pictures).encode())
-    if junit is not None:
-        from ..report.junit import junit_xml
 
-        atomic.write_file(junit, junit_xml(result).encode())
+def _page(result: Mapping[str, Any], pictures: Mapping[int, bytes]) -> str:
+    from ..report.page import render_page
+
+    return render_page(result, pictures)
+
+
+def _xml(result: Mapping[str, Any]) -> str:
+    from ..report.junit import junit_xml
+
+    return junit_xml(result)
 
 
 def _cells(row: Checked) -> list[list[str]]:

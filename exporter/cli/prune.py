@@ -26,6 +26,9 @@ def prune(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: key=value.")] = None,
     weights: Annotated[str | None, typer.Option(help="As for zoo export.")] = None,
     timed: Annotated[bool, typer.Option(help="Measure the latency before and after.")] = True,
+    beside: Annotated[
+        bool, typer.Option(help="Train the same architecture at a smaller width too, for as many steps.")
+    ] = True,
     out: Annotated[Path | None, typer.Option(help="The run folder; else runs/MODEL-DATA-pruned.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the recovery stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -44,14 +47,14 @@ def prune(
     from ...models.sources import SourceOptions, resolve
     from ...models.training.epoch import Watcher
     from ...models.training.recipe import load_recipe
-    from ..prune import PruneOptions, told_of
+    from ..prune import PruneOptions, told_beside, told_of
     from ..prune import prune as prune_model
     from ..report.console import notes, progress, say
-    from .train import line_of
+    from .train import line_of, told_how_to_go_on
 
     if spread not in ("global", "uniform"):
         raise UsageError(f"--spread {spread} is neither global nor uniform")
-    options = PruneOptions(macs, criterion, spread, round_to, tuple(keep or ()), steps, timed)  # type: ignore[arg-type]
+    options = PruneOptions(macs, criterion, spread, round_to, tuple(keep or ()), steps, timed, beside)  # type: ignore[arg-type]
     settings = load_recipe(recipe, set_ or (), epochs=epochs)
     where = choose_device(device)
     dataset = open_data(data, data_root)
@@ -68,10 +71,11 @@ def prune(
             epoch=lambda done: say(line_of(done, settings.epochs)),
             warn=lambda text: say(f"warning: {text}", "yellow"),
         )
-        report = prune_model(
-            model, dataset, options, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
-            parent=parent, watcher=watcher, tell=say, progress=bar,
-        )  # fmt: skip
+        with told_how_to_go_on(folder):
+            report = prune_model(
+                model, dataset, options, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
+                parent=parent, watcher=watcher, tell=say, progress=bar,
+            )  # fmt: skip
     pruned = report.pruned
     payload = {
         "run": str(folder),
@@ -84,9 +88,15 @@ def prune(
         "latency": report.latency,
         "latency_ratios": list(report.ratios),
         "groups": [vars(group) for group in pruned.groups],
+        "beside": report.beside if isinstance(report.beside, str) else vars(report.beside),
     }
+
+    def show() -> None:
+        say(f"{folder}: {told_of(report, options)}", "bold")
+        say(told_beside(report))
+
     return Outcome(
         payload,
-        show=lambda: say(f"{folder}: {told_of(report, options)}", "bold"),
+        show=show,
         next=f"zoo export {folder} --to torchscript,onnx --data {data}",
     )

@@ -47,8 +47,9 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; the one place where errors become words and codes."""
     try:
         out = _own_stdout() if "--json" in arguments else None
-    except OSError as error:
-        sys.stderr.write(f"error: stdout cannot be written ({error.strerror}); --json needs it\n")
+    except (OSError, AttributeError) as error:  # Python gives a closed stdout no object at all
+        why = getattr(error, "strerror", None) or "it is closed"
+        sys.stderr.write(f"error: stdout cannot be written ({why}); --json needs it\n")
         return USAGE
     signals = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
     came: list[int] = []
@@ -59,7 +60,10 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
     for number in signals:
         signal.signal(number, stop)
-    code = _run(app, arguments, out, came)
+    try:
+        code = _run(app, arguments, out, came)
+    except KeyboardInterrupt:  # so early that nothing had begun
+        code = _stopped(out, came)
     # a library may have swallowed the interrupt and failed in its own way: it still was one
     return came[0] if came else code
 
@@ -166,7 +170,8 @@ def _finish(outcome: Outcome, out: int | None) -> int:
         return outcome.exit_code
     if out is not None:
         ok = outcome.exit_code == DONE
-        _print_json(out, {"ok": ok, "exit_code": outcome.exit_code, **outcome.payload})
+        if not _print_json(out, {"ok": ok, "exit_code": outcome.exit_code, **outcome.payload}):
+            return outcome.exit_code or USAGE  # who waits for the result must not take its absence for success
     else:
         from ..report.console import say
 
@@ -180,13 +185,16 @@ def _fail(out: int | None, code: int, error: dict[str, str]) -> int:
     error = {key: " ".join(value.splitlines()) for key, value in error.items()}
     message, fix = error["message"], error["fix"]
     between = " " if message.endswith(("?", ".")) else "; "
-    sys.stderr.write(f"error: {message}{between}{fix}\n" if fix else f"error: {message}\n")
-    if out is not None:
-        _print_json(out, {"ok": False, "exit_code": code, "error": error})
+    rank = os.environ.get("RANK", "0") if "WORLD_SIZE" in os.environ else "0"
+    who = "error" if rank == "0" else f"error of process {rank}"  # of those that torchrun started
+    sys.stderr.write(f"{who}: {message}{between}{fix}\n" if fix else f"{who}: {message}\n")
+    if out is not None and rank == "0" and not _print_json(out, {"ok": False, "exit_code": code, "error": error}):
+        return code or USAGE
     return code
 
 
-def _print_json(out: int, value: dict[str, Any]) -> None:
+def _print_json(out: int, value: dict[str, Any]) -> bool:
+    """Write the one object; whether it arrived, or nobody wanted it any more."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n"
     try:
         with os.fdopen(os.dup(out), "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -195,6 +203,8 @@ def _print_json(out: int, value: dict[str, Any]) -> None:
         pass  # the reader went away; the exit code still says how it ended
     except OSError as error:
         sys.stderr.write(f"error: the JSON could not be written to stdout ({error.strerror})\n")
+        return False
+    return True
 
 
 def _own_stdout() -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,8 +88,8 @@ def train(
             raise UsageError("--overfit-batch writes no run", fix="leave --out, --resume, --overwrite and --qat out")
         return _overfit(model, dataset, settings, where, seed, freeze)
     folder = out or made.folder
+    claim(folder, resume=resume, overwrite=overwrite, dry=True)  # by each: one that waited for another could not end
     if here.first:
-        claim(folder, resume=resume, overwrite=overwrite, dry=True)
         notes((*dataset.notes, *model.notes))
         how = f", fake quantisation for {made.standin.options.target}" if made.standin else ""
         how += f", by {here.size} processes" if here.size > 1 else ""
@@ -100,11 +102,12 @@ def train(
             epoch=lambda done: say(line_of(done, settings.epochs)),
             warn=lambda text: say(f"warning: {text}", "yellow"),
         )
-        run = train_model(
-            model, dataset, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
-            parent=made.parent, freeze=freeze, threads=workers, tensorboard=tensorboard, watcher=watcher,
-            standin=made.standin,
-        )  # fmt: skip
+        with told_how_to_go_on(folder, first=here.first):
+            run = train_model(
+                model, dataset, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
+                parent=made.parent, freeze=freeze, threads=workers, tensorboard=tensorboard, watcher=watcher,
+                standin=made.standin,
+            )  # fmt: skip
     if not here.first:
         return Outcome(silent=True)
     reached = read_run(folder).reached
@@ -134,6 +137,21 @@ def train(
         show=lambda: say(f"{folder}: {summary}{summary_of}", "bold"),
         next=f"zoo export {folder} {after} --data {data}",
     )
+
+
+@contextmanager
+def told_how_to_go_on(folder: Path, *, first: bool = True) -> Iterator[None]:
+    """The block after whose interruption a person is told what is kept."""
+    from ...models.runs import CHECKPOINT, REPLACED
+    from ..report.console import say
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if first and (folder / CHECKPOINT).exists():
+            kept = f"; the run that it replaces is kept in {folder / REPLACED}" if (folder / REPLACED).exists() else ""
+            say(f"saved in {folder}: the same command with --resume, and without --overwrite, goes on{kept}")
+        raise
 
 
 def _overfit(model: Model, dataset: Dataset, settings: Recipe, device: str, seed: int, freeze: str) -> Outcome:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ... import atomic
-from ...config import to_json
+from ...config import read_json, to_json
+from ...errors import UsageError
 from ...models.data.dataset import Dataset
 from ...models.preprocess import in_mode
 from ..artifact import ARTIFACT, record
@@ -130,14 +131,27 @@ def write_evidence(result: Mapping[str, Any], rows: Sequence[Checked]) -> list[s
         if row.manifest is None:
             continue
         folder = Path(row.artifact)
+        place = evidence_path(folder)
+        if place.exists() and not _ours(place):
+            notes.append(f"{place} is there and no evidence of zoo: it was left alone, and none was written")
+            continue
         kept = {key: result[key] for key in ("created", "command", "data", "versions", "machine")}
         try:
             seal = record(folder / ARTIFACT).sha256
             text = to_json({**kept, "artifact_sha256": seal, **mapping})
-            atomic.write_file(evidence_path(folder), text.encode())
+            atomic.write_file(place, text.encode())
         except OSError as error:
-            notes.append(f"{evidence_path(folder)} could not be written: {error.strerror or error}")
+            notes.append(f"{place} could not be written: {error.strerror or error}")
     return notes
+
+
+def _ours(path: Path) -> bool:
+    """Whether it is what a check wrote."""
+    try:
+        found = read_json(path)
+    except UsageError:
+        return False
+    return isinstance(found, dict) and "artifact_sha256" in found
 
 
 def evidence_path(folder: Path) -> Path:

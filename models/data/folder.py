@@ -12,6 +12,7 @@ from .dataset import Dataset, FileSplit
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
 VAL_SHARE = 0.2
+RUN, ARTIFACT = "run.json", "artifact.json"  # which a class folder does not hold
 
 
 def open_folder(root: Path, seed: int) -> Dataset:
@@ -67,6 +68,9 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], FileSplit]:
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
         raise UsageError(f"{folder}: no class folders in it", fix="expected train/CLASS/*.jpg and val/CLASS/*.jpg")
+    ours = [name for name in classes if (folder / name / RUN).is_file() or (folder / name / ARTIFACT).is_file()]
+    if ours:
+        raise UsageError(f"{folder / ours[0]} is what zoo wrote, not a class of images", fix="move it out of the data")
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,24 @@ from ...errors import UnavailableError
 BLUE, ORANGE, GREY = "tab:blue", "tab:orange", "tab:gray"
 MOST_POINTS = 2000  # t-SNE's time grows with n log n; more points say no more
 MOST_NAMES = 30  # above, names on axes and in legends cannot be read
+LONGEST_NAME = 40  # characters
 MOST_CLASSES = 1000  # above, a confusion matrix has more cells than a picture has pixels
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """The block in which a character that the font lacks, or a name too long for its place, is no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def short(name: str) -> str:
+    """A class name that leaves room for the picture."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+@quietly()
 def plot_confusion(path: Path, confusion: npt.NDArray[np.int64], classes: tuple[str, ...], title: str) -> None:
     """Rows are true classes, in share of the row; counts are written in where they fit."""
     plt = _pyplot()
@@ -28,8 +45,9 @@ def plot_confusion(path: Path, confusion: npt.NDArray[np.int64], classes: tuple[
     axes.set(xlabel="answer", ylabel="true class")
     figure.suptitle("\n".join(textwrap.wrap(title, max(30, int(side * 8)))), fontsize=10)
     if len(classes) <= MOST_NAMES:
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
+        names = list(map(short, classes))
+        axes.set_xticks(range(len(classes)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(classes)), names)
         for row, column in np.argwhere(confusion):
             dark = shares[row, column] > 0.5
             text = str(confusion[row, column])
@@ -39,6 +57,7 @@ def plot_confusion(path: Path, confusion: npt.NDArray[np.int64], classes: tuple[
     plt.close(figure)
 
 
+@quietly()
 def plot_training(
     path: Path, lines: Sequence[Mapping[str, Any]], rates: Sequence[tuple[float, float]], title: str
 ) -> None:
@@ -78,6 +97,7 @@ def plot_training(
     plt.close(figure)
 
 
+@quietly()
 def plot_tsne(
     path: Path, features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: tuple[str, ...],
     title: str, seed: int = 0,
@@ -97,7 +117,7 @@ def plot_tsne(
     colours = plt.get_cmap("tab10" if len(present) <= 10 else "turbo", max(len(present), 1))
     for index, label in enumerate(present):
         mine = labels == label
-        axes.scatter(*points[mine].T, s=10, color=colours(index), label=classes[label])
+        axes.scatter(*points[mine].T, s=10, color=colours(index), label=short(classes[label]))
     axes.set(xticks=[], yticks=[])
     figure.suptitle("\n".join(textwrap.wrap(title, 90)), fontsize=10)
     if len(present) <= MOST_NAMES:

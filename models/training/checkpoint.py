@@ -87,13 +87,25 @@ def load_checkpoint(path: Path, state: State, facts: dict[str, Any]) -> Place:
         IntegrityError: the file is corrupt.
     """
     saved = read_facts(path)
-    differing = [f"{key} was {saved.get(key)!r}, is {facts[key]!r}" for key in facts if saved.get(key) != facts[key]]
+    differing = [text for key in facts for text in _differences(key, saved.get(key), facts[key])]
     if differing:
-        raise UsageError(f"{path}: cannot resume: {'; '.join(differing)}", fix="use the same options, or --overwrite")
+        more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
+        raise UsageError(
+            f"{path}: cannot resume: {'; '.join(differing[:4])}{more}", fix="use the same options, or --overwrite"
+        )
     try:
         return _restore(safetensors.torch.load_file(path), state, saved)
     except (KeyError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
         raise IntegrityError(f"{path}: not a whole checkpoint ({one_line(error)})", fix="use --overwrite") from error
+
+
+def _differences(key: str, was: Any, now: Any) -> list[str]:
+    """What differs, by the innermost keys."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+        return [text for name in names for text in _differences(f"{key}.{name}", was.get(name), now.get(name))]
+    shown = [text if len(text) < 80 else f"{text[:80]}…" for text in (repr(was), repr(now))]
+    return [f"{key} was {shown[0]}, is {shown[1]}"] if was != now else []
 
 
 def _restore(tensors: dict[str, Tensor], state: State, saved: dict[str, Any]) -> Place:

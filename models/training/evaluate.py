@@ -48,12 +48,12 @@ def confusion(
     """
     if eval_mode:
         module.eval()
-    mean, std = constants(preprocess, device)
+    factor, offset = constants(preprocess, device)
     counted = torch.zeros(classes * classes, dtype=torch.int64, device=device)
     mine = split if world.size == 1 else split.take(np.arange(world.rank, len(split), world.size))
     for pixels, labels in batches(mine, preprocess, size):
         images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
-        inputs = augment.normalise(images, preprocess.scale, mean, std).to(memory_format=torch.channels_last)
+        inputs = augment.normalise(images, factor, offset).to(memory_format=torch.channels_last)
         with arithmetic.on(device.type):
             answers = module(inputs).argmax(1)
         places = torch.from_numpy(labels).to(device) * classes + answers

@@ -82,7 +82,7 @@ class ResidentFeed:
         pixels = split.pixels(np.arange(len(split)), preprocess)
         grey = bool((pixels == pixels[:, :1]).all())  # the same three times: once is a third of memory and work
         kept = pixels[:, :1] if grey else pixels
-        self._images = torch.from_numpy(np.ascontiguousarray(kept)).to(device)
+        self._images = torch.from_numpy(np.array(kept, order="C")).to(device)  # a view that broadcasts is read-only
         self._labels = torch.from_numpy(split.labels).to(device)
         self.order = order
 
@@ -114,13 +114,18 @@ class StreamFeed:
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """See Feed. Raises UsageError that names a file that cannot be decoded."""
         order = self.order.epoch(number)
-        waiting: deque[tuple[list[Future[Pixels]], Tensor]] = deque()
+        waiting: deque[tuple[list[Future[None]], Pixels, Tensor]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
             try:
                 for step in range(first, self.order.steps):
                     chosen, first_one = self.order.step(order, step), step * self.order.size
-                    places = enumerate(chosen.tolist(), first_one + self.order.world.own(self.order.size).start)
-                    waiting.append(([pool.submit(self._one, i, number, place) for place, i in places], chosen))
+                    places = first_one + self.order.world.own(self.order.size).start
+                    images = np.empty((len(chosen), self._preprocess.depth, *self._preprocess.crop), np.uint8)
+                    futures = [
+                        pool.submit(self._fill, images[at], index, number, places + at)
+                        for at, index in enumerate(chosen.tolist())
+                    ]
+                    waiting.append((futures, images, chosen))
                     if len(waiting) > AHEAD:
                         yield self._batch(*waiting.popleft())
                 while waiting:
@@ -128,19 +133,23 @@ class StreamFeed:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _batch(self, futures: list[Future[Pixels]], chosen: Tensor) -> Batch:
-        images = torch.from_numpy(np.stack([future.result() for future in futures]))
+    def _batch(self, futures: list[Future[None]], images: Pixels, chosen: Tensor) -> Batch:
+        for future in futures:
+            future.result()
         labels = torch.from_numpy(self._split.labels[chosen.numpy()])
-        parts = (images, labels, chosen)
+        parts = (torch.from_numpy(images), labels, chosen)
         if self._device.type == "cuda":  # only from pinned memory a copy goes on beside the computing
             parts = tuple(part.pin_memory() for part in parts)
         return Batch(*(part.to(self._device, non_blocking=True) for part in parts))
 
-    def _one(self, index: int, epoch: int, place: int) -> Pixels:
-        if self._area == WHOLE:  # the image as it is evaluated
-            return to_pixels(self._split.image(index), self._preprocess)
-        random = np.random.default_rng((self.order.seed, epoch, place))  # an image may come twice
-        return random_resized_crop(self._split.image(index), self._preprocess, self._area, random)
+    def _fill(self, place: Pixels, index: int, epoch: int, number: int) -> None:
+        """Decode an image into its place in a batch; what is drawn for it depends on its number in the epoch."""
+        image = self._split.image(index)
+        if self._area == WHOLE:  # as it is evaluated
+            place[:] = to_pixels(image, self._preprocess)
+        else:
+            random = np.random.default_rng((self.order.seed, epoch, number))
+            place[:] = random_resized_crop(image, self._preprocess, self._area, random)
 
 
 def random_resized_crop(
@@ -165,6 +174,7 @@ def random_resized_crop(
         square = centre_crop(np.asarray(in_mode(image, "RGB")), (side, side))
         image, box = Image.fromarray(square), (0, 0, side, side)
     high, wide = preprocess.crop
-    cropped = in_mode(image, "RGB").resize((wide, high), Image.Resampling.BILINEAR, box=box)
-    return to_pixels(cropped, Preprocess(preprocess.crop, None, mean=preprocess.mean, std=preprocess.std,
-                                         channels=preprocess.channels))  # fmt: skip
+    mode = "L" if preprocess.channels == "L" else "RGB"
+    cropped = np.asarray(in_mode(image, mode).resize((wide, high), Image.Resampling.BILINEAR, box=box))
+    pixels = cropped[None] if mode == "L" else np.moveaxis(cropped, -1, 0)
+    return pixels[::-1] if preprocess.channels == "BGR" else pixels

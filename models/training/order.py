@@ -73,6 +73,8 @@ def class_weights(labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np
 
 def rare_classes(labels: npt.NDArray[np.int64], names: tuple[str, ...], share: float = RARE) -> str | None:
     """The classes with fewer than a tenth of the images of the commonest one, in words; None where there are none."""
+    if len(names) == 1:
+        return f"all images are of one class, {names[0]}: there is nothing to tell apart"
     counts = np.bincount(labels, minlength=len(names))
     most = int(counts.max(initial=0))
     rare = sorted((int(counts[i]), name) for i, name in enumerate(names) if counts[i] < share * most)

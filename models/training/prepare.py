@@ -44,7 +44,7 @@ def make_prepare(
         crop: whether a random part is to be taken here, because the feed has not done it.
         seed: of what is drawn once a step.
     """
-    mean, std = constants(preprocess, device)
+    factor, offset = constants(preprocess, device)
     flip = recipe.mirror if mirror else "never"
     part = recipe.area if crop and recipe.area != WHOLE else None
 
@@ -55,7 +55,7 @@ def make_prepare(
         elif flip == "alternating":
             images = augment.alternate(images, batch.indices, epoch, seed)
         images = augment.shift(images, recipe.shift, draws)
-        inputs = augment.normalise(images, preprocess.scale, mean, std)
+        inputs = augment.normalise(images, factor, offset)
         if part is not None:
             inputs = augment.resized_crop(inputs, part, draws)
         if recipe.cutout:
@@ -83,7 +83,8 @@ def mixing(recipe: Recipe, seed: int, step: int) -> tuple[str, float, tuple[floa
 
 
 def constants(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and std as 1 x C x 1 x 1 on the device."""
-    mean = torch.tensor(preprocess.mean, device=device)[None, :, None, None]
-    std = torch.tensor(preprocess.std, device=device)[None, :, None, None]
-    return mean, std
+    """Factor and offset of a pixel, 1 x C x 1 x 1 on the device, that make (pixel * scale - mean) / std."""
+    mean, std = (torch.tensor(one, dtype=torch.float64) for one in (preprocess.mean, preprocess.std))
+    both = (preprocess.scale / std, -mean / std)
+    factor, offset = (one.float().to(device)[None, :, None, None] for one in both)
+    return factor, offset

@@ -65,7 +65,7 @@ def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Runn
     """
     model, recipe, device, labels = asked.model, asked.recipe, asked.device, asked.data.train.labels
     refuse_contradictions(asked, world)
-    arithmetic = choose_arithmetic(recipe.precision, hardware(device), depthwise=has_depthwise(model.module))
+    arithmetic = choose_arithmetic(recipe.precision, hardware(device), hardswish=has_hardswish(model.module))
     told(f"{arithmetic.name} on {device.type}: {arithmetic.reason}")
     frozen = prepare_start(model, recipe, asked.freeze)
     module = model.module
@@ -73,7 +73,9 @@ def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Runn
         told("tracing the model for what is trained in its place")
         module = asked.standin.start(module)
     module = module.to(device=device).to(memory_format=torch.channels_last)
-    if recipe.sync_norms and world.size > 1:
+    if recipe.sync_norms and world.size == 1:
+        told("sync_norms: this is one process, and its batch norms see all images")
+    elif recipe.sync_norms:
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
 
     classes = len(model.spec.labels)
@@ -200,6 +202,6 @@ def frozen_up_to(module: nn.Module, name: str) -> tuple[nn.Module, ...]:
     return tuple(frozen)
 
 
-def has_depthwise(module: nn.Module) -> bool:
-    """Whether it has convolutions of one channel a group."""
-    return any(isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1 for part in module.modules())
+def has_hardswish(module: nn.Module) -> bool:
+    """Whether one of its activations is hard-swish."""
+    return any(isinstance(part, nn.Hardswish) for part in module.modules())

@@ -44,13 +44,13 @@ def hardware(device: torch.device) -> Hardware:
     return Hardware(device.type, torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
-def choose_arithmetic(asked: str, here: Hardware, *, depthwise: bool = False) -> Arithmetic:
+def choose_arithmetic(asked: str, here: Hardware, *, hardswish: bool = False) -> Arithmetic:
     """Decide the arithmetic; what was asked for by name is never replaced by something else.
 
     Args:
         asked: auto or a name.
         here: the device.
-        depthwise: whether the model has such convolutions, which CPUs compute more slowly in bf16 than in fp32
+        hardswish: whether the model has it, as MobileNet V3 does; CPUs train that more slowly in bf16 than in fp32
             (docs/benchmarks/training.md).
 
     Raises:
@@ -64,8 +64,8 @@ def choose_arithmetic(asked: str, here: Hardware, *, depthwise: bool = False) ->
         if here.device != "cuda":
             raise UnavailableError("training in fp16 needs a CUDA device", fix="use precision=bf16 or fp32")
         return Arithmetic("fp16", torch.float16, "asked for")
-    if here.bf16 and here.device == "cpu" and depthwise:
-        return Arithmetic("fp32", None, "on a CPU it is faster than bf16 for depthwise convolutions")
+    if here.bf16 and here.device == "cpu" and hardswish:
+        return Arithmetic("fp32", None, "on a CPU it is faster than bf16 for networks with hard-swish")
     if here.bf16:
         return Arithmetic("bf16", torch.bfloat16, f"this {here.device} computes bf16 in hardware")
     if here.device == "cuda":

@@ -26,9 +26,11 @@ def to_tensorboard(watcher: Watcher, folder: Path) -> Iterator[Watcher]:
         raise UnavailableError(
             "event files are written by tensorboard, which is not here", fix='pip install "zoo-export[tensorboard]"'
         ) from error
-    writer = SummaryWriter(str(folder))
+    writers: list[SummaryWriter] = []  # made with the first epoch: a training that fails before leaves nothing
 
     def write(done: Epoch) -> None:
+        writer = writers[0] if writers else SummaryWriter(str(folder))
+        writers[:] = [writer]
         values = {
             "loss/train": done.loss,
             "accuracy/train": done.train_accuracy,
@@ -47,4 +49,5 @@ def to_tensorboard(watcher: Watcher, folder: Path) -> Iterator[Watcher]:
     try:
         yield replace(watcher, epoch=write)
     finally:
-        writer.close()
+        for writer in writers:
+            writer.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import UsageError
+from ...errors import UnavailableError, UsageError
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,28 @@ def join(device: torch.device) -> Iterator[World]:
     if here.size == 1:
         yield here
         return
+    if here.rank and threading.current_thread() is threading.main_thread():
+        # a wait for another process is no Python, which would only notice torchrun's SIGTERM when it has passed
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.distributed.init_process_group("nccl", device_id=device)
     else:
         torch.distributed.init_process_group("gloo")
+    talk = torch.distributed.new_group(backend="gloo")
     try:
-        yield World(here.rank, here.size, here.local, here.local_size, torch.distributed.new_group(backend="gloo"))
+        yield World(here.rank, here.size, here.local, here.local_size, talk)
+    except RuntimeError as error:
+        if not lost(error):
+            raise
+        raise UnavailableError(
+            "another process of this training ended, and said why in its own message", fix="--resume goes on"
+        ) from error
     finally:
         torch.distributed.destroy_process_group()
+
+
+def lost(error: RuntimeError) -> bool:
+    """Whether the connection to another process is what failed."""
+    signs = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "TCPStore")
+    return isinstance(error, torch.distributed.DistError) or any(sign in str(error) for sign in signs)

@@ -93,7 +93,7 @@ def test_without_images_int8_is_refused(trained_folder: Path, tmp_path: Path) ->
 def test_random_weights_are_not_climbed_with(few_digits: Dataset) -> None:
     from zoo.exporter.backends import get_backend
 
-    model = replace(tiny_model(), meaningful=False)
+    model = replace(tiny_model(), meaningful=False, weights="random, seed 0")
     calibrated = calibrate(model, few_digits, images=50)
     assert "fewer than 100" in calibrated.notes[0]
     told: list[str] = []

@@ -57,7 +57,7 @@ def head(channels: int = 8) -> list[nn.Module]:
 
 
 def stranger(module: nn.Module) -> Model:
-    return replace(tiny_model(), module=module.eval(), meaningful=False)
+    return replace(tiny_model(), module=module.eval(), meaningful=False, weights="random, seed 0")
 
 
 def exported(module: nn.Module, backend: str, data: Dataset, out: Path):

@@ -11,22 +11,24 @@ import safetensors.torch
 from conftest import as_json, zoo
 from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.baseline import from_scratch, narrow_like, train_beside
 from zoo.exporter.checks.check import check
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
-from zoo.exporter.prune import PruneOptions, Report, prune, told_of
+from zoo.exporter.prune import Beside, PruneOptions, Report, prune, told_beside, told_of
 from zoo.models.runs import newest_run, read_run
 from zoo.models.sources import SourceOptions, new_model, resolve
+from zoo.models.training.epoch import Watcher
 from zoo.models.training.recipe import load_recipe
 
+ALONE = PruneOptions(0.5, timed=False, beside=False)
 RECIPE = load_recipe("prune", ["batch_size=30", "precision=fp32", "shift=1"], epochs=2)
 
 
 @pytest.fixture(scope="module")
 def report(trained_folder: Path, few_digits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     out = tmp_path_factory.mktemp("pruned") / "run"
-    options = PruneOptions(0.5, timed=False)
-    return out, prune(resolve(str(trained_folder)), few_digits, options, RECIPE, out, parent=str(trained_folder))
+    return out, prune(resolve(str(trained_folder)), few_digits, ALONE, RECIPE, out, parent=str(trained_folder))
 
 
 def test_the_run_says_what_was_removed_and_recovered(report, trained_folder: Path) -> None:
@@ -89,7 +91,7 @@ def test_a_slower_result_says_so_first(report) -> None:
 def test_distillation_is_learned_from(report, trained_folder: Path, few_digits, tmp_path: Path) -> None:
     out, _ = report
     plain = replace(RECIPE, distil=0.0)
-    prune(resolve(str(trained_folder)), few_digits, PruneOptions(0.5, timed=False), plain, tmp_path / "run")
+    prune(resolve(str(trained_folder)), few_digits, ALONE, plain, tmp_path / "run")
     one, other = (safetensors.torch.load_file(folder / "weights.safetensors") for folder in (out, tmp_path / "run"))
     assert one.keys() == other.keys()
     assert any(not one[name].equal(other[name]) for name in one)
@@ -120,3 +122,25 @@ def test_random_weights_and_foreign_classes_are_refused(few_digits, tiny_spec) -
     model = replace(resolve("resnet18", SourceOptions(weights="random")), spec=tiny_spec)
     with pytest.raises(UsageError, match="random"):
         prune(model, few_digits, PruneOptions(0.5), RECIPE, Path("never"))
+
+
+def test_a_smaller_width_of_the_same_cost_stands_beside_it(
+    report, trained_folder: Path, few_digits, tmp_path: Path
+) -> None:
+    _, found = report
+    model = resolve(str(trained_folder))
+    narrow = narrow_like(model, found.pruned.macs)
+    assert not isinstance(narrow, str)
+    assert 0.7 * found.pruned.macs < narrow.macs <= found.pruned.macs
+    run = train_beside(
+        narrow, few_digits, from_scratch(RECIPE, load_recipe("tiny")), tmp_path / "w", device="cpu", seed=0,
+        watcher=Watcher(),
+    )  # fmt: skip
+    assert run.recipe["epochs"] == RECIPE.epochs
+    assert run.recipe["distil"] == 0
+    beside = Beside("w", narrow.width, narrow.macs, run.reached.accuracy)
+    own = found.run.reached.accuracy
+    assert "the smaller width is better" in told_beside(replace(found, beside=replace(beside, top1=own + 0.1)))
+    assert "the pruned one is better" in told_beside(replace(found, beside=replace(beside, top1=own - 0.1)))
+    foreign = replace(model, origin=replace(model.origin, source="timm:resnet18"))
+    assert "no width that could be scaled" in str(narrow_like(foreign, 1e6))

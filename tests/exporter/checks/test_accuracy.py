@@ -13,6 +13,7 @@ from zoo.exporter.checks.accuracy import (
     judge_accuracy,
     mcnemar,
     measure_accuracy,
+    unbelievable,
 )
 from zoo.models.runs import Reached
 
@@ -91,3 +92,13 @@ def test_the_interval_covers_the_truth(n: int, p_lost: float, p_gained: float) -
     truth = p_lost - p_gained
     assert np.mean([one.high >= truth for one in bounds]) > 0.90
     assert np.mean([one.low <= truth for one in bounds]) > 0.90
+
+
+def test_an_accuracy_that_says_that_labels_are_not_the_models() -> None:
+    """Both sides agree on wrong labels too: only the reference's own accuracy shows it."""
+    assert unbelievable(0.9, 1000, 10, 0.92) is None
+    assert unbelievable(0.5, 100, 10, 0.9) is None, "the first images may be of one class"
+    assert "where training reached 74.00%" in str(unbelievable(0.035, 200, 10, 0.74))
+    assert "no more than guessing" in str(unbelievable(0.1, 200, 10, None))
+    assert unbelievable(0.2, 200, 10, None) is None
+    assert unbelievable(0.0, 20, 10, 0.9) is None, "of few images nothing is said"

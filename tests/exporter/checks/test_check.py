@@ -113,7 +113,7 @@ def test_random_weights_have_no_accuracy(few_digits, tmp_path: Path) -> None:
 
     from zoo.exporter.export import export
 
-    model = replace(tiny_model(), meaningful=False)
+    model = replace(tiny_model(), meaningful=False, weights="random, seed 0")
     row = export(model, ["torchscript"], out=tmp_path)[0]
     assert gates(check([row.folder], few_digits)[0])["accuracy"] == "skipped"
 

@@ -69,12 +69,40 @@ def test_found_by_folder_then_by_model_backend_and_precision() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"artifacts": 3}', '{"artifacts": [1]}', '{"artifacts": [{"gates": [2]}]}']
-)
+    "content",
+    [
+        "{", "[]", '{"artifacts": 3}', '{"artifacts": [1]}', '{"artifacts": [{"gates": [2]}]}', '{"artifacts": []}',
+        '{"artifacts": [{"gates": [{"name": ["x"], "verdict": "pass"}]}]}',
+        '{"artifacts": [{"gates": [{"name": "x", "verdict": ["pass"]}]}]}',
+        '{"artifacts": [{"gates": [], "top1": NaN}]}', '{"x": ' + "1" * 5000 + "}", '{"x": 1e999}', "[" * 100_000,
+    ],
+)  # fmt: skip
 def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "b.json").write_text(content)
     with pytest.raises(UsageError):
         read_baseline(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("strange", [10**400, -1, 2.0, "much", None, True])
+def test_numbers_that_cannot_be_say_nothing(strange: object) -> None:
+    before = row()
+    before["gates"][1]["top1"] = strange
+    for key in ("ratio", "ratio_low", "ratio_high"):
+        before["gates"][2][key] = strange if strange != 2.0 else 1e-300
+    assert judge(row(), before)[0] in ("pass", "inconclusive", "fail")
+
+
+def test_what_could_not_be_compared_is_said() -> None:
+    now = row()
+    now["gates"] = now["gates"][:2]
+    verdict, reason = judge(now, row(), same_data=False)
+    assert verdict == "pass"
+    assert "not compared: latency, which was measured then, top-1, on None images then" in reason
+    assert "not compared" not in judge(row())[1]
+    assert judge(row(), row(gates=[])) == ("skipped", "nothing was judged of this artifact in the baseline")
+    assert judge(row(), row(), row())[1] == "the baseline holds 2 of this artifact"
+    other = row(precision="fp32")
+    assert judge(row(), other)[0] == "skipped", "the same folder, but another thing"
 
 
 def test_reading(tmp_path: Path) -> None:

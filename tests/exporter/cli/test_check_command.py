@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,11 @@ def test_a_row_in_error_does_not_spoil_the_reports(exported, tmp_path: Path) -> 
         ({"html": "folder"}, "is a folder"),
         ({"html": "none/r.html"}, "no such folder"),
         ({"junit": "thesis.txt"}, "is there and no report"),
+        ({"html": "site.html"}, "is there and no report of zoo"),
+        ({"junit": "pom.xml"}, "is there and no report of zoo"),
+        ({"html": "both.x", "junit": "both.x"}, "are both both.x"),
+        ({"html": "onnx/report.html"}, "inside of the artifact"),
+        ({"html": "pipe"}, "is no ordinary file"),
         ({"limit": 3}, "--limit is of --data"),
         ({"against": "eager"}, "of --latency, which is missing"),
         ({"batch_sizes": "1,8"}, "--batch-sizes: of --latency, which is missing"),
@@ -121,7 +127,51 @@ def test_wrong_options_are_refused_and_nothing_is_lost(
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("thesis.txt").write_text("years of work")
+    Path("site.html").write_text("<!DOCTYPE html><title>my site</title>")
+    Path("pom.xml").write_text('<?xml version="1.0"?><pom/>')
+    os.mkfifo("pipe")
     paths = {name: Path(value) for name, value in options.items() if name in ("html", "junit", "budget", "baseline")}
     with pytest.raises(UsageError, match=words):
         run([exported["onnx"]], **{**options, **paths})
     assert Path("thesis.txt").read_text() == "years of work"
+    assert "my site" in Path("site.html").read_text()
+    assert "pom" in Path("pom.xml").read_text()
+    assert not Path("onnx/report.html").exists()
+
+
+def test_a_report_is_replaced_by_the_next_one(exported, tmp_path: Path) -> None:
+    html, junit = tmp_path / "r.html", tmp_path / "r.xml"
+    (tmp_path / "link.html").symlink_to(html)
+    for _ in range(2):
+        assert run([exported["onnx"]], html=html, junit=junit).exit_code == 0
+    before = html.read_text()
+    run([exported["onnx"]], html=tmp_path / "link.html")
+    assert (tmp_path / "link.html").is_symlink(), "written through, not replaced"
+    assert html.read_text() != before
+
+
+def test_a_report_that_cannot_be_written_does_not_lose_the_check(exported, tmp_path: Path, monkeypatch) -> None:
+    def full(_path: Path, _data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zoo.exporter.cli.check.atomic.write_file", full)
+    outcome = run([exported["onnx"]], html=tmp_path / "r.html")
+    assert outcome.exit_code == outcome.payload["exit_code"] == 2
+    assert outcome.payload["ok"] is False
+    assert outcome.payload["artifacts"][0]["gates"]
+    assert any("r.html could not be written: No space left" in note for note in outcome.payload["notes"])
+
+
+def test_a_file_of_that_name_that_is_not_ours_stays(exported) -> None:
+    place = exported["onnx"].with_name("onnx.check.json")
+    place.write_text("hello")
+    outcome = run([exported["onnx"]])
+    assert place.read_text() == "hello"
+    assert any("no evidence of zoo" in note for note in outcome.payload["notes"])
+
+
+def test_an_artifact_that_is_named_twice_is_checked_once(exported, tmp_path: Path) -> None:
+    too_long = tmp_path / ("x" * 5000)
+    rows = run([exported["onnx"], exported["onnx"], too_long]).payload["artifacts"]
+    assert [row["artifact"][:400] for row in rows] == [str(exported["onnx"]), str(too_long)[:400]]
+    assert "File name too long" in rows[1]["error"]["message"]

@@ -8,7 +8,7 @@ from PIL import Image
 from zoo.errors import UsageError
 from zoo.models.data.catalog import open_data
 from zoo.models.data.dataset import batches
-from zoo.models.data.folder import split_by_class
+from zoo.models.data.folder import open_folder, split_by_class
 from zoo.models.spec import Preprocess
 
 
@@ -75,3 +75,12 @@ def test_split_keeps_every_class_on_both_sides() -> None:
     train, val = split_by_class(labels, 0.2, 0)
     assert set(labels[train]) == set(labels[val]) == set(range(5))
     assert sorted([*train, *val]) == list(range(len(labels)))
+
+
+def test_what_zoo_wrote_is_no_class(tmp_path: Path) -> None:
+    for name in ("cat", "run"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "a.png")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match="is what zoo wrote, not a class"):
+        open_folder(tmp_path, 0)

@@ -52,3 +52,4 @@ def test_rare_classes_are_named() -> None:
     assert "up to 50 times rarer: newt 20, dog 90;" in told
     assert "balance=loss" in told
     assert "unseen" in str(rare_classes(np.zeros(5, np.int64), ("cat", "dog")))
+    assert "nothing to tell apart" in str(rare_classes(np.zeros(5, np.int64), ("cat",)))

@@ -16,7 +16,7 @@ from zoo.models.sources import SourceOptions, new_model
 from zoo.models.training.diagnosis import batch_statistics, why_drifted
 from zoo.models.training.loop import Watcher, train
 from zoo.models.training.recipe import Recipe
-from zoo.models.training.start import frozen_up_to, has_depthwise
+from zoo.models.training.start import frozen_up_to, has_hardswish
 from zoo.models.training.step import parameter_groups
 
 RECIPE = Recipe(epochs=1, batch_size=30, lr=0.05, precision="fp32", shift=1, mirror="never")
@@ -192,6 +192,19 @@ def test_event_files_hold_what_metrics_do(tiny_spec, few_digits, tmp_path: Path)
     assert not (tmp_path / "run" / "tensorboard").exists(), "of the run that was replaced"
 
 
+def test_a_training_that_fails_leaves_no_event_files(tiny_spec, few_digits, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    for freeze in ("layer1", ""):
+        model = new_model("resnet18", tiny_spec, SourceOptions(arguments={**TINY, "width": 0.125}))
+        recipe = RECIPE if freeze else replace(RECIPE, lr=1e9, warmup=0.0)
+        with pytest.raises(UsageError):
+            train(model, few_digits, recipe, tmp_path / "run", freeze=freeze, tensorboard=True)
+        assert list((tmp_path / "run").iterdir()) == []
+    (tmp_path / "run" / "tensorboard").mkdir()
+    model = new_model("resnet18", tiny_spec, SourceOptions(arguments={**TINY, "width": 0.125}))
+    train(model, few_digits, RECIPE, tmp_path / "run", overwrite=True)
+
+
 def test_without_tensorboard_it_is_refused_before_anything_is_trained(
     tiny_spec, few_digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,9 +216,9 @@ def test_without_tensorboard_it_is_refused_before_anything_is_trained(
         train(model, few_digits, RECIPE, tmp_path / "run", tensorboard=True)
 
 
-def test_depthwise_is_recognised() -> None:
-    assert has_depthwise(create_model("mobilenet_v2", num_classes=2, width=0.25))
-    assert not has_depthwise(create_model("resnet18", num_classes=2, width=0.125))
+def test_hard_swish_is_recognised() -> None:
+    assert has_hardswish(create_model("mobilenet_v3_small", num_classes=2, width=0.25))
+    assert not has_hardswish(create_model("resnet18", num_classes=2, width=0.125))
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def test_resumed_ends_with_the_same_weights_bit_for_bit(tiny_spec, few_digits, t
     assert not (tmp_path / "cut" / "run.json").exists()
     with pytest.raises(UsageError, match="not empty"):
         train(fresh(tiny_spec), few_digits, RECIPE, tmp_path / "cut")
-    with pytest.raises(UsageError, match="recipe was"):
+    with pytest.raises(UsageError, match=r"cannot resume: recipe.lr was 0.05, is 0.06; use"):
         train(fresh(tiny_spec), few_digits, replace(RECIPE, lr=0.06), tmp_path / "cut", resume=True)
     train(fresh(tiny_spec), few_digits, RECIPE, tmp_path / "cut", resume=True)
     one, other = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "cut"))
@@ -283,11 +283,11 @@ def test_fp16_on_a_cpu_is_refused_not_replaced() -> None:
 
 
 def test_bf16_is_for_cpus_where_it_is_faster() -> None:
-    chosen = choose_arithmetic("auto", Hardware("cpu", True), depthwise=True)
+    chosen = choose_arithmetic("auto", Hardware("cpu", True), hardswish=True)
     assert chosen.name == "fp32"
-    assert "depthwise" in chosen.reason
-    assert choose_arithmetic("bf16", Hardware("cpu", True), depthwise=True).name == "bf16", "never replaced"
-    assert choose_arithmetic("auto", Hardware("cuda", True), depthwise=True).name == "bf16"
+    assert "hard-swish" in chosen.reason
+    assert choose_arithmetic("bf16", Hardware("cpu", True), hardswish=True).name == "bf16", "never replaced"
+    assert choose_arithmetic("auto", Hardware("cuda", True), hardswish=True).name == "bf16"
 
 
 def test_feeds_see_every_image_once_an_epoch_in_an_order_of_the_seed(few_digits, tmp_path: Path) -> None:

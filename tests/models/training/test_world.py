@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def plain():
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 49, 10)
     )
+"""
+DYING = """
+import os, signal
+
+class Dying(nn.Sequential):
+    steps = 0
+
+    def forward(self, x):
+        self.steps += self.training
+        if self.steps == 3 and os.environ.get("RANK") == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(x)
+
 """
 ARGUMENTS = [
     "train", "mine:plain", "--data", "digits", "--epochs", "2", "--json", "--set", "batch_size=64", "--set", "lr=0.05",
@@ -81,6 +95,29 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     run = json.loads((tmp_path / "run2" / "run.json").read_text())
     assert run["device"] == "cpu, fp32, 2 processes"
     assert not (tmp_path / "run2" / "checkpoint.safetensors").exists()
+
+
+def test_a_folder_that_is_taken_ends_all_processes_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLAIN)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    begun = time.monotonic()
+    done = zoo(tmp_path, "run", 2)
+    assert time.monotonic() - begun < 29, "none waits for another until torchrun kills it"
+    assert done.returncode != 0
+    assert "bug in zoo" not in done.stderr
+    assert done.stdout.count('{"ok"') == 1, "the first process alone prints the object"
+    assert "run is not empty" in done.stdout
+
+
+def test_a_process_whose_partner_is_gone_says_so(tmp_path: Path) -> None:
+    """A planted fault: the second process is killed in its third step, as by a kernel short of memory."""
+    source = PLAIN.replace("def plain", f"{DYING}def plain").replace("return nn.Sequential(", "return Dying(")
+    (tmp_path / "mine.py").write_text(source)
+    done = zoo(tmp_path, "run", 2)
+    assert done.returncode != 0
+    assert "another process of this training ended" in done.stderr
+    assert "bug in zoo" not in done.stderr
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:

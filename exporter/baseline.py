@@ -1,0 +1,81 @@
+"""What pruning has to beat: the same architecture at a smaller width, of the same cost, trained for as many steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ..calibration.pruning.groups import costs_of
+from ..errors import UsageError
+from ..models.data.dataset import Dataset
+from ..models.registry import MODELS
+from ..models.runs import Run
+from ..models.sources import Model, SourceOptions, new_model
+from ..models.training.epoch import Watcher
+from ..models.training.loop import train
+from ..models.training.recipe import Recipe
+
+NARROWEST, TRIES = 0.05, 12
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A model of another width, untrained.
+
+    Attributes:
+        model: ready to be trained.
+        width: of its channels beside the original's.
+        macs: of one image.
+    """
+
+    model: Model
+    width: float
+    macs: float
+
+
+def narrow_like(model: Model, macs: float, seed: int = 0) -> Narrow | str:
+    """The widest one that costs no more than `macs`, or why there is none.
+
+    Args:
+        model: whose architecture it is.
+        macs: of one image.
+        seed: of its initialisation.
+    """
+    source, own = model.origin.source, float(model.origin.arguments.get("width", 1.0))
+    if source not in MODELS:
+        return f"{source} has no width that could be scaled: only zoo's own architectures have"
+    low, high, best = NARROWEST * own, own, None
+    for _ in range(TRIES):
+        middle = (low + high) / 2
+        made = _at(model, middle, seed)
+        if isinstance(made, str):
+            return made
+        if made.macs <= macs:
+            low, best = middle, made
+        else:
+            high = middle
+    return best or f"no width of {source} costs as little"
+
+
+def train_beside(
+    narrow: Narrow, data: Dataset, recipe: Recipe, out: Path, *, device: str, seed: int, watcher: Watcher
+) -> Run:
+    """Train it from scratch; what it replaces at `out` is an earlier one of its kind."""
+    return train(narrow.model, data, recipe, out, device=device, seed=seed, overwrite=out.exists(), watcher=watcher)
+
+
+def from_scratch(recipe: Recipe, default: Recipe) -> Recipe:
+    """The recipe that suits the data, for as many epochs of as large batches, and in the same arithmetic."""
+    return replace(default, epochs=recipe.epochs, batch_size=recipe.batch_size, precision=recipe.precision)
+
+
+def _at(model: Model, width: float, seed: int) -> Narrow | str:
+    arguments = {**model.origin.arguments, "width": round(width, 4)}
+    try:
+        made = new_model(model.origin.source, model.spec, SourceOptions(arguments=arguments, seed=seed))
+    except UsageError as error:
+        return f"{model.origin.source} cannot be made at another width: {error.what}"
+    costs = costs_of(made.module, torch.zeros(2, *model.spec.input))
+    return Narrow(made, round(width, 4), sum(cost.macs(cost.inputs, cost.outputs) for cost in costs.values()))
