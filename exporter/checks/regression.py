@@ -103,7 +103,8 @@ def earlier(row: Mapping[str, Any], baseline: Sequence[Mapping[str, Any]]) -> Ma
 def _gates_of(row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
     gates = row.get("gates")
     if not isinstance(gates, list) or not all(
-        isinstance(gate, dict) and isinstance(gate.get("name"), str) and gate.get("verdict") in WORSE for gate in gates
+        isinstance(gate, dict) and isinstance(gate.get("name"), str) and gate.get("verdict") in list(WORSE)
+        for gate in gates
     ):
         return None
     return {str(gate["name"]): gate for gate in gates}

@@ -101,11 +101,8 @@ def train(
             out.mkdir(parents=True, exist_ok=True)
         world.wait()
         try:
-            with (
-                to_tensorboard(watcher, out / TENSORBOARD)
-                if tensorboard and world.first
-                else nullcontext(watcher) as told
-            ):
+            wanted = tensorboard and world.first
+            with to_tensorboard(watcher, out / TENSORBOARD) if wanted else nullcontext(watcher) as told:
                 run = _train(asked, world, out, parent, told, resume=resume)
         except BaseException:
             if world.first:
@@ -146,9 +143,8 @@ def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher,
             if sums is not None:
                 result = _epoch_result(asked, now, sums, at, begun)
                 apart = apart + 1 if drifted(result.train_accuracy, result.accuracy) else 0
-                if apart == 2 or (
-                    apart == 1 and epoch + 1 == asked.recipe.epochs
-                ):  # one in the middle passes by itself
+                last = epoch + 1 == asked.recipe.epochs
+                if apart == 2 or (apart == 1 and last):  # one in the middle passes by itself
                     watcher.warn(_drift(asked, now, result))
                 if world.first:
                     append_metrics(out, vars(result))
