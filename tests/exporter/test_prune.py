@@ -97,6 +97,7 @@ def test_distillation_is_learned_from(report, trained_folder: Path, few_digits, 
     assert any(not one[name].equal(other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from conftest import reseal, tiny_model
 from zoo.errors import GATE, INTEGRITY, UNAVAILABLE, USAGE
+from zoo.exporter.artifact import read_manifest
 from zoo.exporter.checks.check import Checked, check
 from zoo.models.data.dataset import Dataset
+from zoo.models.sources import rebuild
+from zoo.models.weights import digest
 
 
 def gates(row: Checked) -> dict[str, str]:
@@ -54,25 +60,23 @@ def other_golden(folder: Path) -> None:
     reseal(folder)
 
 
-def other_weights(folder: Path) -> None:
-    """5 % off in one layer of the reference: then the artifact no longer is what it was made from."""
-    import safetensors.torch
-
+def forge_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the reference's weights, and all that artifact.json says of them."""
     path = folder / "weights.safetensors"
     state = safetensors.torch.load_file(path)
-    state["layer3.0.conv1.weight"] *= 1.05
+    change(state)
     safetensors.torch.save_file(state, path)
     reseal(folder)
+    reseal(folder, weights_sha256=digest(rebuild(read_manifest(folder).origin, path)))
+
+
+def other_weights(folder: Path) -> None:
+    """5 % off in one layer of the reference: then the artifact no longer is what it was made from."""
+    forge_weights(folder, lambda state: state["layer3.0.conv1.weight"].mul_(1.05))
 
 
 def nan_weights(folder: Path) -> None:
-    import safetensors.torch
-
-    path = folder / "weights.safetensors"
-    state = safetensors.torch.load_file(path)
-    state["fc.bias"][0] = float("nan")
-    safetensors.torch.save_file(state, path)
-    reseal(folder)
+    forge_weights(folder, lambda state: state["fc.bias"][:1].fill_(float("nan")))
 
 
 @pytest.mark.parametrize("fault", [other_preprocess, other_filter, other_golden, other_weights, nan_weights])
@@ -137,7 +141,32 @@ def test_no_images_is_a_failure(exported, few_digits) -> None:
 
 def test_another_reference(exported, few_digits) -> None:
     row = check([exported["onnx"]], few_digits, reference=tiny_model().module)[0]
-    assert gates(row) == {"numerics": "fail", "accuracy": "pass"}, "untrained, it loses no answer to the artifact"
+    expected = {"numerics": "fail", "accuracy": "inconclusive"}
+    assert gates(row) == expected, "untrained, it loses no answer to the artifact, and has none right to lose"
+
+
+def test_weights_are_those_that_the_artifact_names(exported) -> None:
+    reseal(exported["onnx"], weights_sha256="0" * 64)
+    row = check([exported["onnx"]])[0]
+    assert row.exit_code == INTEGRITY
+    assert "weights_sha256" in str(row.error)
+
+
+def test_reversed_labels_do_not_pass(exported, few_digits) -> None:
+    """Both sides agree on them; on some of the images alone no accuracy is known to hold them to."""
+    for name, more in (("onnx", {}), ("torchscript", {"reached": None})):
+        spec = json.loads((exported[name] / "artifact.json").read_text())["spec"]
+        reseal(exported[name], spec={**spec, "labels": spec["labels"][::-1]}, **more)
+        accuracy = check([exported[name]], few_digits, limit=40)[0].gate("accuracy")
+        assert accuracy is not None
+        assert accuracy.verdict != "pass", accuracy
+
+
+def test_weights_of_a_run_are_not_random(exported) -> None:
+    reseal(exported["onnx"], meaningful=False)
+    row = check([exported["onnx"]])[0]
+    assert row.exit_code == INTEGRITY
+    assert "meaningful is false, which is of random weights" in str(row.error)
 
 
 def test_colour_faults_on_colour_images(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     assert not (tmp_path / "run2" / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_taken_ends_all_processes_at_once(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLAIN)
     (tmp_path / "run").mkdir()
@@ -110,6 +111,7 @@ def test_a_folder_that_is_taken_ends_all_processes_at_once(tmp_path: Path) -> No
     assert "run is not empty" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_process_whose_partner_is_gone_says_so(tmp_path: Path) -> None:
     """A planted fault: the second process is killed in its third step, as by a kernel short of memory."""
     source = PLAIN.replace("def plain", f"{DYING}def plain").replace("return nn.Sequential(", "return Dying(")
@@ -120,6 +122,7 @@ def test_a_process_whose_partner_is_gone_says_so(tmp_path: Path) -> None:
     assert "bug in zoo" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLAIN)
     done = zoo(tmp_path, "run", 2, "--set", "batch_size=63", "--set", "accumulate=1")
