@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ... import atomic
-from ...errors import DONE, USAGE, UsageError, worst
+from ...errors import DONE, INCONCLUSIVE, USAGE, UsageError, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def check(
         judged = {"name": dataset.name, "images": images} if dataset else None
         rows = results.with_regression(rows, before, judged, limits)
     code = worst(row.exit_code for row in rows)
+    if before is not None and not any((gate := row.gate("regression")) and gate.verdict != "skipped" for row in rows):
+        code = worst([code, INCONCLUSIVE])  # it was asked for, and nothing could be compared
     result = results.as_result(rows, dataset, images, shlex.join(["zoo", *sys.argv[1:]]), code)
     told = results.write_evidence(result, rows)
     pictures = results.pictures_of(rows, dataset) if html else {}

@@ -56,6 +56,14 @@ def test_mcnemar_against_all_outcomes(lost: int, gained: int) -> None:
     assert mcnemar(gained, lost) == pytest.approx(mcnemar(lost, gained))
 
 
+@pytest.mark.parametrize(("lost", "gained"), [(3000, 2900), (900, 1100), (20_000, 20_000), (5000, 0), (1, 9)])
+def test_mcnemar_against_scipy(lost: int, gained: int) -> None:
+    from scipy.stats import binomtest
+
+    expected = binomtest(min(lost, gained), lost + gained).pvalue
+    assert mcnemar(lost, gained) == pytest.approx(expected, rel=1e-6, abs=1e-300)
+
+
 def test_no_flip_without_numerics_is_judged_by_the_bound() -> None:
     assert judge(paired(20, 0, 0), numerics_passed=False) == "inconclusive"
     assert judge(paired(10_000, 0, 0), numerics_passed=False) == "pass"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import as_json, reseal, zoo
-from zoo.errors import GATE, UsageError
+from zoo.errors import GATE, INCONCLUSIVE, UsageError
 from zoo.exporter.artifact import record
 from zoo.exporter.cli.check import check
 from zoo.exporter.cli.shell import Outcome
@@ -83,6 +83,11 @@ def test_a_budget_and_a_baseline(exported, tmp_path: Path) -> None:
     again = run([exported["onnx"]], baseline=tmp_path / "before.json")
     assert again.payload["artifacts"][0]["gates"][-1]["name"] == "regression"
     assert again.exit_code == 0
+
+    other = {**before.payload, "artifacts": [{**before.payload["artifacts"][0], "backend": "trt"}]}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    nothing = run([exported["onnx"]], baseline=tmp_path / "other.json")
+    assert nothing.exit_code == INCONCLUSIVE, "asked for, and nothing could be compared"
 
     (tmp_path / "strict.toml").write_text("[onnx.numerics]\nrelative = 1e-12\n")
     worse = run([exported["onnx"]], baseline=tmp_path / "before.json", budget=tmp_path / "strict.toml")
