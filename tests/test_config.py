@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from zoo.config import from_mapping, from_toml, to_mapping
+from zoo.config import from_mapping, from_toml, parse_setting, read_json, read_toml, to_mapping
 from zoo.errors import UsageError
 from zoo.models.spec import ModelSpec, Preprocess
 
@@ -12,6 +13,12 @@ from zoo.models.spec import ModelSpec, Preprocess
 @dataclass(frozen=True)
 class Inner:
     size: int = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    mirror: Literal["random", "never"] = "random"
+    area: tuple[float, float] = (0.1, 1.0)
 
 
 @dataclass(frozen=True)
@@ -49,3 +56,30 @@ def test_a_contradiction_in_a_file_is_an_error_that_names_it(tmp_path: Path) -> 
     path.write_text("name = ")
     with pytest.raises(UsageError, match=r"spec\.toml.*TOML"):
         from_toml(ModelSpec, path)
+
+
+@pytest.mark.parametrize("text", ["x = " + "1" * 5000, "x = " + "[" * 100_000, "x = "])
+def test_toml_that_is_too_much_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "b.toml").write_text(text)
+    with pytest.raises(UsageError, match="cannot be read as TOML") as caught:
+        read_toml(tmp_path / "b.toml")
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("text", ['{"x": NaN}', '{"x": 1e999}', '{"x": ' + "1" * 5000 + "}", "[" * 100_000, ""])
+def test_json_of_what_is_no_number_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(UsageError, match="cannot be read as JSON"):
+        read_json(tmp_path / "b.json")
+
+
+def test_a_setting_of_too_many_digits_is_one_line() -> None:
+    with pytest.raises(UsageError, match="--set lr"):
+        parse_setting("lr=" + "1" * 5000, "lr=0.05")
+
+
+def test_a_wrong_word_is_answered_with_the_right_ones() -> None:
+    with pytest.raises(UsageError, match=r"mirror is one of random, never"):
+        from_mapping(Options, {"mirror": "sometimes"}, "here")
+    with pytest.raises(UsageError, match=r"for example area=\[0.1, 1.0\]"):
+        from_mapping(Options, {"area": 0.5}, "here")
