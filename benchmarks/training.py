@@ -39,6 +39,10 @@ from zoo.models.training.world import ALONE
 
 CPU = torch.device("cpu")
 WORKERS = 2
+NETWORKS = (
+    ("resnet18", 128), ("mobilenet_v2", 32), ("mobilenet_v2", 128), ("efficientnet_b0", 128),
+    ("mobilenet_v3_large", 32), ("mobilenet_v3_large", 128),
+)  # fmt: skip
 
 
 def main(what: str) -> None:
@@ -105,21 +109,7 @@ def input_path() -> None:
     """Batches augmented and normalised, without a network."""
     recipe = load_recipe("small")
     now, loader = made("resnet18", recipe, width=0.25), dataloader(recipe)
-    epochs = iter(range(10**6))
-
-    def ours() -> float:
-        begun, seen, epoch = time.perf_counter(), 0, next(epochs)
-        for step, batch in enumerate(now.feed.epoch(epoch)):
-            seen += len(now.prepare(batch, epoch, step)[0])
-        return seen / (time.perf_counter() - begun)
-
-    def theirs() -> float:
-        begun, seen = time.perf_counter(), 0
-        for images, _ in islice(loader, 60):
-            seen += len(images)
-        return seen / (time.perf_counter() - begun)
-
-    rounds({"zoo": ours, "DataLoader, 2 workers": theirs}, 5)
+    rounds({"zoo": preparing(now), "DataLoader, 2 workers": loading(loader, 60)}, 5)
 
 
 def loop() -> None:
@@ -188,32 +178,43 @@ def folder() -> None:
             Pictures(data.train, transform), 32, shuffle=True, num_workers=WORKERS, drop_last=True,
             persistent_workers=True,
         )  # fmt: skip
-        epochs = iter(range(10**6))
-
-        def ours() -> float:
-            begun, seen, epoch = time.perf_counter(), 0, next(epochs)
-            for step, batch in enumerate(now.feed.epoch(epoch)):
-                seen += len(now.prepare(batch, epoch, step)[0])
-            return seen / (time.perf_counter() - begun)
-
-        def theirs() -> float:
-            begun, seen = time.perf_counter(), 0
-            for images, _ in loader:
-                seen += len(images)
-            return seen / (time.perf_counter() - begun)
-
-        rounds({"zoo, 2 threads": ours, "DataLoader, 2 workers": theirs}, 7)
+        rounds({"zoo, 2 threads": preparing(now), "DataLoader, 2 workers": loading(loader)}, 7)
 
 
 def arithmetic() -> None:
-    """Steps in bf16 beside fp32, with and without depthwise convolutions."""
-    for name in ("resnet18", "mobilenet_v2", "efficientnet_b0"):
+    """Steps in bf16 beside fp32, by network and batch."""
+    for name, batch in NETWORKS:
         pairs: dict[str, Callable[[], float]] = {}
         for precision in ("fp32", "bf16"):
-            recipe = load_recipe("small", [f"precision={precision}"])
+            recipe = load_recipe("small", [f"precision={precision}", f"batch_size={batch}"])
             now = made(name, recipe)
-            pairs[f"{name} {precision}"] = stepping(now, recipe)
+            pairs[f"{name} {batch} {precision}"] = stepping(now, recipe)
         rounds(pairs, 3)
+
+
+def preparing(now: Running) -> Callable[[], float]:
+    """The rate of an epoch's batches, augmented and normalised."""
+    epochs = iter(range(10**6))
+
+    def run() -> float:
+        begun, seen, epoch = time.perf_counter(), 0, next(epochs)
+        for step, batch in enumerate(now.feed.epoch(epoch)):
+            seen += len(now.prepare(batch, epoch, step)[0])
+        return seen / (time.perf_counter() - begun)
+
+    return run
+
+
+def loading(loader: DataLoader, most: int | None = None) -> Callable[[], float]:
+    """The rate of a DataLoader's batches, or of the first so many of an epoch."""
+
+    def run() -> float:
+        begun, seen = time.perf_counter(), 0
+        for images, _ in islice(loader, most):
+            seen += len(images)
+        return seen / (time.perf_counter() - begun)
+
+    return run
 
 
 def stepping(now: Running, recipe: Recipe, steps: int = 4) -> Callable[[], float]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from ..calibration.pruning.groups import costs_of
 from ..errors import UsageError
-from ..models.data.dataset import Dataset
 from ..models.registry import MODELS
-from ..models.runs import Run
 from ..models.sources import Model, SourceOptions, new_model
-from ..models.training.epoch import Watcher
-from ..models.training.loop import train
 from ..models.training.recipe import Recipe
 
 NARROWEST, TRIES = 0.05, 12
@@ -57,13 +52,6 @@ def narrow_like(model: Model, macs: float, seed: int = 0) -> Narrow | str:
         else:
             high = middle
     return best or f"no width of {source} costs as little"
-
-
-def train_beside(
-    narrow: Narrow, data: Dataset, recipe: Recipe, out: Path, *, device: str, seed: int, watcher: Watcher
-) -> Run:
-    """Train it from scratch; what it replaces at `out` is an earlier one of its kind."""
-    return train(narrow.model, data, recipe, out, device=device, seed=seed, overwrite=out.exists(), watcher=watcher)
 
 
 def from_scratch(recipe: Recipe, default: Recipe) -> Recipe:

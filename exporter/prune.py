@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..models.data.dataset import Dataset, Split, batches
 from ..models.data.labels import Unmatched, match_labels
 from ..models.preprocess import normalise
-from ..models.runs import Run
+from ..models.runs import Run, claim
 from ..models.sources import Model
 from ..models.training.epoch import Watcher
 from ..models.training.evaluate import accuracy, confusion
@@ -30,7 +30,7 @@ from ..models.training.recipe import Recipe, default_recipe, load_recipe
 from ..models.training.step import Arithmetic
 from .artifact import Batch
 from .backends.graph import export_graph
-from .baseline import from_scratch, narrow_like, train_beside
+from .baseline import from_scratch, narrow_like
 from .faster import measure
 
 IMAGES, BATCH = 1024, 64  # that gradients and statistics of norms are taken from
@@ -157,6 +157,8 @@ def prune(
         UnavailableError: torch-pruning is missing.
     """
     refuse_unsuitable(model, data)
+    if options.beside:  # before hours of work, and never a run that somebody did not ask to have replaced
+        claim(beside_folder(out), resume=False, overwrite=overwrite, dry=True)
     where = torch.device(device)
     before = measured_accuracy(model, model.module, data, where)
     tell(f"before: top-1 {before:.2%} of {len(data.val):,} images")
@@ -191,36 +193,46 @@ def prune(
         narrow, data, recipe, out, device=device, seed=seed, resume=resume, overwrite=overwrite, parent=parent,
         watcher=watcher, teacher=copy.deepcopy(model.module), pruned=record,
     )  # fmt: skip
-    beside = _smaller_width(model, data, options, recipe, pruned.macs, out, device, seed, watcher, tell, progress)
+    beside: Beside | str = "no smaller width was trained beside it"
+    if options.beside:
+        beside = _smaller_width(
+            model, data, recipe, pruned.macs, beside_folder(out), device=device, seed=seed, overwrite=overwrite,
+            timed=options.timed, watcher=watcher, tell=tell, progress=progress,
+        )  # fmt: skip
     return Report(run, pruned, before, without, ratios, beside)
+
+
+def beside_folder(out: Path) -> Path:
+    """Where the run of the smaller width lies."""
+    return out.with_name(f"{out.name}-width")
 
 
 def _smaller_width(
     model: Model,
     data: Dataset,
-    options: PruneOptions,
     recipe: Recipe,
     macs: float,
-    out: Path,
+    folder: Path,
+    *,
     device: str,
     seed: int,
+    overwrite: bool,
+    timed: bool,
     watcher: Watcher | None,
     tell: Callable[[str], None],
     progress: Callable[[str, int, int], None] | None,
 ) -> Beside | str:
     """Pruning's honest rival, trained and timed as the pruned model was."""
-    if not options.beside:
-        return "no smaller width was trained beside it"
     narrow = narrow_like(model, macs, seed)
     if isinstance(narrow, str):
         return narrow
-    folder = out.with_name(f"{out.name}-width")
     tell(f"beside it: {model.origin.source} at width {narrow.width:g}, from scratch, for as many steps")
     suits = load_recipe(default_recipe(model.spec.input[1], len(data.train), model.origin.source))
-    run = train_beside(
-        narrow, data, from_scratch(recipe, suits), folder, device=device, seed=seed, watcher=watcher or Watcher()
-    )
-    ratios = _latency(model, narrow.model, progress) if options.timed else ()
+    run = train(
+        narrow.model, data, from_scratch(recipe, suits), folder, device=device, seed=seed, overwrite=overwrite,
+        watcher=watcher,
+    )  # fmt: skip
+    ratios = _latency(model, narrow.model, progress) if timed else ()
     return Beside(str(folder), narrow.width, narrow.macs, run.reached.accuracy, ratios)
 
 
@@ -236,7 +248,10 @@ def refuse_unsuitable(model: Model, data: Dataset) -> None:
             fix="give the data it was trained on",
         )
     if len(data.train) < 2 or not len(data.val):
-        raise UsageError(f"{data.name} has {len(data.train)} images to recover with and {len(data.val)} to judge by")
+        raise UsageError(
+            f"{data.name} has {len(data.train)} images to recover with and {len(data.val)} to judge by",
+            fix="give train/ and val/ folders",
+        )
 
 
 def prepared(split: Split, model: Model) -> Iterator[tuple[Tensor, Tensor]]:

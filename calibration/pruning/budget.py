@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ class Budget:
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
             raise UsageError(f"the share that is left must be above 0 and below 1, got {self.share}", fix="such as 0.5")
+        if self.spread not in get_args(Spread):
+            raise UsageError(f"spread={self.spread} is neither global nor uniform", fix="give one of them")
         if not 1 <= self.round_to <= 256:
             raise UsageError(f"channels are rounded to 1 to 256, got {self.round_to}", fix="8, 16 or 32")
         if not 0 < self.least <= 1:

@@ -41,7 +41,6 @@ def prune(
     """Remove channels, recover by training, and measure what that brought; writes a run like any other."""
     del debug, json
     need_torch("zoo prune")
-    from ...errors import UsageError
     from ...models.data.catalog import open_data
     from ...models.runs import claim, is_run
     from ...models.sources import SourceOptions, resolve
@@ -52,8 +51,6 @@ def prune(
     from ..report.console import notes, progress, say
     from .train import line_of, told_how_to_go_on
 
-    if spread not in ("global", "uniform"):
-        raise UsageError(f"--spread {spread} is neither global nor uniform")
     options = PruneOptions(macs, criterion, spread, round_to, tuple(keep or ()), steps, timed, beside)  # type: ignore[arg-type]
     settings = load_recipe(recipe, set_ or (), epochs=epochs)
     where = choose_device(device)

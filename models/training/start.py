@@ -169,7 +169,9 @@ def prepare_start(model: Model, recipe: Recipe, freeze: str) -> tuple[nn.Module,
         if started:
             raise UsageError("zero_init is for a training from scratch, this one has weights", fix="zero_init=false")
         if not zero_residuals(model.module):
-            raise UsageError(f"zero_init: {model.spec.name} has no residual branches that zoo knows")
+            raise UsageError(
+                f"zero_init: {model.spec.name} has no residual branches that zoo knows", fix="zero_init=false"
+            )
     if recipe.old_lr != 1 and not model.fresh:
         why = "every layer came with weights" if started else "no layer came with weights"
         raise UsageError(f"old_lr={recipe.old_lr} tells old layers from fresh ones, but {why}", fix="set lr instead")

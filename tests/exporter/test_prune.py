@@ -11,14 +11,14 @@ import safetensors.torch
 from conftest import as_json, zoo
 from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.backends.base import ExportOptions
-from zoo.exporter.baseline import from_scratch, narrow_like, train_beside
+from zoo.exporter.baseline import from_scratch, narrow_like
 from zoo.exporter.checks.check import check
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
 from zoo.exporter.prune import Beside, PruneOptions, Report, prune, told_beside, told_of
 from zoo.models.runs import newest_run, read_run
 from zoo.models.sources import SourceOptions, new_model, resolve
-from zoo.models.training.epoch import Watcher
+from zoo.models.training.loop import train
 from zoo.models.training.recipe import load_recipe
 
 ALONE = PruneOptions(0.5, timed=False, beside=False)
@@ -133,10 +133,7 @@ def test_a_smaller_width_of_the_same_cost_stands_beside_it(
     narrow = narrow_like(model, found.pruned.macs)
     assert not isinstance(narrow, str)
     assert 0.4 * found.pruned.macs < narrow.macs <= found.pruned.macs, "widths of so narrow a network are far apart"
-    run = train_beside(
-        narrow, few_digits, from_scratch(RECIPE, load_recipe("tiny")), tmp_path / "w", device="cpu", seed=0,
-        watcher=Watcher(),
-    )  # fmt: skip
+    run = train(narrow.model, few_digits, from_scratch(RECIPE, load_recipe("tiny")), tmp_path / "w")
     assert run.recipe["epochs"] == RECIPE.epochs
     assert run.recipe["distil"] == 0
     beside = Beside("w", narrow.width, narrow.macs, run.reached.accuracy)
@@ -145,3 +142,12 @@ def test_a_smaller_width_of_the_same_cost_stands_beside_it(
     assert "the pruned one is better" in told_beside(replace(found, beside=replace(beside, top1=own - 0.1)))
     foreign = replace(model, origin=replace(model.origin, source="timm:resnet18"))
     assert "no width that could be scaled" in str(narrow_like(foreign, 1e6))
+
+
+def test_a_run_where_the_smaller_width_would_lie_is_kept(trained: Path, few_digits, tmp_path: Path) -> None:
+    trained.rename(tmp_path / "out-width")
+    before = (tmp_path / "out-width" / "weights.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="out-width is not empty"):
+        prune(resolve(str(tmp_path / "out-width")), few_digits, PruneOptions(0.5), RECIPE, tmp_path / "out")
+    assert (tmp_path / "out-width" / "weights.safetensors").read_bytes() == before
+    assert not (tmp_path / "out").exists(), "said before anything is trained"
