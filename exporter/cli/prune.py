@@ -46,8 +46,8 @@ def prune(
     from ...models.sources import SourceOptions, resolve
     from ...models.training.epoch import Watcher
     from ...models.training.recipe import load_recipe
-    from ..prune import PruneOptions, told_beside, told_of
-    from ..prune import prune as prune_model
+    from ..pruning.prune import PruneOptions, told_beside, told_of
+    from ..pruning.prune import prune as prune_model
     from ..report.console import notes, progress, say
     from .train import line_of, told_how_to_go_on
 

@@ -11,27 +11,27 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..calibration.images import choose_images
-from ..calibration.pruning.budget import Budget, Spread
-from ..calibration.pruning.criteria import CRITERIA, Criterion
-from ..calibration.pruning.recovery import reestimate_norms
-from ..calibration.pruning.structured import Pruned, prune_channels
-from ..config import near
-from ..errors import UsageError
-from ..models.data.dataset import Dataset, Split, batches
-from ..models.data.labels import Unmatched, match_labels
-from ..models.preprocess import normalise
-from ..models.runs import Run, claim
-from ..models.sources import Model
-from ..models.training.epoch import Watcher
-from ..models.training.evaluate import accuracy, confusion
-from ..models.training.loop import train
-from ..models.training.recipe import Recipe, default_recipe, load_recipe
-from ..models.training.step import Arithmetic
-from .artifact import Batch
-from .backends.graph import export_graph
+from ...calibration.images import choose_images
+from ...calibration.pruning.budget import Budget, Spread
+from ...calibration.pruning.criteria import CRITERIA, Criterion
+from ...calibration.pruning.recovery import reestimate_norms
+from ...calibration.pruning.structured import Pruned, prune_channels
+from ...config import near
+from ...errors import UsageError
+from ...models.data.dataset import Dataset, Split, batches
+from ...models.data.labels import Unmatched, match_labels
+from ...models.preprocess import normalise
+from ...models.runs import Run, claim
+from ...models.sources import Model
+from ...models.training.epoch import Watcher
+from ...models.training.evaluate import accuracy, confusion
+from ...models.training.loop import train
+from ...models.training.recipe import Recipe, default_recipe, load_recipe
+from ...models.training.step import Arithmetic
+from ..artifact import Batch
+from ..backends.graph import export_graph
+from ..faster import measure
 from .baseline import from_scratch, narrow_like
-from .faster import measure
 
 IMAGES, BATCH = 1024, 64  # that gradients and statistics of norms are taken from
 FP32 = Arithmetic("fp32", None, "")

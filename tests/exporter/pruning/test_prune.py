@@ -11,11 +11,11 @@ import safetensors.torch
 from conftest import as_json, zoo
 from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.backends.base import ExportOptions
-from zoo.exporter.baseline import from_scratch, narrow_like
+from zoo.exporter.pruning.baseline import from_scratch, narrow_like
 from zoo.exporter.checks.check import check
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
-from zoo.exporter.prune import Beside, PruneOptions, Report, prune, told_beside, told_of
+from zoo.exporter.pruning.prune import Beside, PruneOptions, Report, prune, told_beside, told_of
 from zoo.models.runs import newest_run, read_run
 from zoo.models.sources import SourceOptions, new_model, resolve
 from zoo.models.training.loop import train

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..calibration.pruning.groups import costs_of
-from ..errors import UsageError
-from ..models.registry import MODELS
-from ..models.sources import Model, SourceOptions, new_model
-from ..models.training.recipe import Recipe
+from ...calibration.pruning.groups import costs_of
+from ...errors import UsageError
+from ...models.registry import MODELS
+from ...models.sources import Model, SourceOptions, new_model
+from ...models.training.recipe import Recipe
 
 NARROWEST, TRIES = 0.05, 12
 
