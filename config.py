@@ -90,18 +90,18 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path}: cannot be read as JSON: {_short(error)}", fix="look at the file") from error
 
 
-def parse_setting(text: str, example: str) -> tuple[str, Any]:
+def parse_setting(text: str, example: str, option: str = "--set") -> tuple[str, Any]:
     """`key=value` of a `--set`: the value is TOML, and what is no TOML is a string. Raises UsageError."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UsageError(f"--set {text}: expected key=value", fix=f"for example --set {example}")
+        raise UsageError(f"{option} {text}: expected key=value", fix=f"for example {option} {example}")
     value = value.strip()
     try:
         return key.strip(), value if "\n" in value else tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"--set {key.strip()}: {_short(error)}", fix=f"for example --set {example}") from error
+        raise UsageError(f"{option} {key.strip()}: {_short(error)}", fix=f"for example {option} {example}") from error
 
 
 def _short(error: BaseException) -> str:

@@ -135,7 +135,7 @@ def newest_run(runs: Path, source: str) -> Path | None:
             run = read_run(path.parent)
         except (UsageError, IntegrityError):
             continue  # a folder that is no whole run is not a candidate; naming it gives its error
-        if run.origin.source == source and not run.origin.widths:
+        if run.origin.source == source and not run.pruned:
             found.append((run.created, path.parent))
     return max(found)[1] if found else None
 

@@ -92,6 +92,12 @@ class ModelSpec:
         """The same spec under another name."""
         return dataclasses.replace(self, name=name)
 
+    def sized(self, height: int, width: int) -> ModelSpec:
+        """The same spec for images that are brought to another size."""
+        size = (height, width)
+        preprocess = dataclasses.replace(self.preprocess, resize=size, crop=size)
+        return dataclasses.replace(self, input=(self.input[0], *size), preprocess=preprocess)
+
 
 def imagenet_preprocess(size: int = 224, resize: int | None = None) -> Preprocess:
     """The standard evaluation transform: the shorter side to 256 (or size x 256/224), centre crop, normalise.

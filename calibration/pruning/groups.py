@@ -7,9 +7,9 @@ arXiv 2301.12900). A group is a set of such channels; what a layer costs follows
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,26 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Form:
+    """A layer but for its channels: what the time of a kernel depends on beside them.
+
+    Attributes:
+        op: Conv or Gemm.
+        size: height and width of its input; of a Gemm the rows of an image, and 1.
+        kernel, stride, padding, dilation: height and width.
+        groups: that inputs and outputs fall into; 0 for depthwise, one group a channel.
+    """
+
+    op: Literal["Conv", "Gemm"]
+    size: tuple[int, ...]
+    kernel: tuple[int, ...] = (1, 1)
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True)
 class Cost:
     """A layer's multiply-accumulates for one image: `each` times inputs times outputs over groups.
 
@@ -57,16 +77,28 @@ class Cost:
         each: places of its output times the size of its kernel.
         inputs, outputs: its channels.
         depthwise: whether each output sees one input alone.
+        form: the rest of its geometry.
+        calls: how often it runs for an image.
     """
 
     each: int
     inputs: int
     outputs: int
     depthwise: bool
+    form: Form
+    calls: int = 1
 
     def macs(self, inputs: float, outputs: float) -> float:
         """At other widths."""
         return self.each * outputs if self.depthwise else self.each * inputs * outputs
+
+
+Price = Callable[[Cost, float, float], float]  # of a layer with so many inputs and outputs
+
+
+def macs_of(cost: Cost, inputs: float, outputs: float) -> float:
+    """The price that counts multiply-accumulates."""
+    return cost.macs(inputs, outputs)
 
 
 @dataclass(frozen=True)
@@ -86,6 +118,10 @@ class Structure:
 
     def macs(self, kept: Mapping[str, int]) -> float:
         """Of one image, when so many channels of each group (by its root) stay."""
+        return self.total(kept, macs_of)
+
+    def total(self, kept: Mapping[str, int], price: Price) -> float:
+        """The prices of all layers together, when so many channels of each group (by its root) stay."""
         inputs = {name: float(cost.inputs) for name, cost in self.costs.items()}
         outputs = {name: float(cost.outputs) for name, cost in self.costs.items()}
         for group in self.groups:
@@ -94,7 +130,7 @@ class Structure:
                 sides = outputs if member.output else inputs
                 if member.layer in sides:
                     sides[member.layer] -= lost * len(member.places)
-        return sum(cost.macs(inputs[name], outputs[name]) for name, cost in self.costs.items())
+        return sum(price(cost, inputs[name], outputs[name]) for name, cost in self.costs.items())
 
 
 def structure_of(module: nn.Module, shape: tuple[int, int, int], ignored: Sequence[nn.Module] = ()) -> Structure:
@@ -144,16 +180,14 @@ def costs_of(module: nn.Module, example: Tensor) -> dict[str, Cost]:
     handles = []
 
     def watch(name: str, part: nn.Module) -> None:
-        def note(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            if isinstance(part, nn.modules.conv._ConvNd):
-                places, kernel = output[0, 0].numel(), part.weight[0, 0].numel()
-                depthwise = part.groups == part.in_channels == part.out_channels and part.groups > 1
-                each = places * kernel if depthwise else places * kernel // part.groups
-                cost = Cost(each, part.in_channels, part.out_channels, depthwise)
-            else:
-                cost = Cost(output[0].numel() // output.shape[-1], part.in_features, part.out_features, False)  # type: ignore[union-attr]
+        def note(_module: nn.Module, inputs: Any, output: Tensor) -> None:
+            cost = (
+                _conv(part, inputs[0], output) if isinstance(part, nn.modules.conv._ConvNd) else _linear(part, output)
+            )
             before = found.get(name)
-            found[name] = cost if before is None else Cost(before.each + cost.each, *_rest(cost))
+            if before is not None:
+                cost = replace(cost, each=before.each + cost.each, calls=before.calls + 1)
+            found[name] = cost
 
         handles.append(part.register_forward_hook(note))
 
@@ -171,8 +205,21 @@ def costs_of(module: nn.Module, example: Tensor) -> dict[str, Cost]:
     return found
 
 
-def _rest(cost: Cost) -> tuple[int, int, bool]:
-    return cost.inputs, cost.outputs, cost.depthwise
+def _conv(part: Any, taken: Tensor, given: Tensor) -> Cost:
+    places, kernel = given[0, 0].numel(), part.weight[0, 0].numel()
+    depthwise = part.groups == part.in_channels == part.out_channels and part.groups > 1
+    padding = part.padding if isinstance(part.padding, tuple) else tuple(size // 2 for size in part.kernel_size)
+    form = Form(
+        "Conv", tuple(taken.shape[2:]), part.kernel_size, part.stride, padding, part.dilation,
+        0 if depthwise else part.groups,
+    )  # fmt: skip
+    each = places * kernel if depthwise else places * kernel // part.groups
+    return Cost(each, part.in_channels, part.out_channels, depthwise, form)
+
+
+def _linear(part: Any, given: Tensor) -> Cost:
+    rows = given[0].numel() // given.shape[-1]
+    return Cost(rows, part.in_features, part.out_features, False, Form("Gemm", (rows, 1)))
 
 
 def _read(group: Any, names: Mapping[nn.Module, str], graph: Any) -> Group | None:

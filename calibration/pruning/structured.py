@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from ...models.evaluation.features import last_linear
 from ...models.widths import Width, narrowed, widths_of
 from .budget import Budget, choose_widths
 from .criteria import Criterion, gather_gradients, score_all
-from .groups import Structure, structure_of
+from .groups import Price, Structure, macs_of, structure_of
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
@@ -64,8 +64,9 @@ def prune_channels(
     seed: int = 0,
     batches: Batches | None = None,
     between: Callable[[int], None] = lambda _step: None,
+    price: Price = macs_of,
 ) -> Pruned:
-    """Remove channels of a module, in place, until the budget's share of its MACs is left.
+    """Remove channels of a module, in place, until the budget's share of its cost is left.
 
     Args:
         module: in evaluation mode, on the CPU.
@@ -77,6 +78,7 @@ def prune_channels(
         seed: of the random criterion.
         batches: inputs and labels, for the criterion taylor.
         between: is called after each step but the last one, to let the model recover.
+        price: what a layer costs: its MACs, or the time it takes.
 
     Raises:
         UsageError: a module that is not there, one that cannot be traced, or a budget that cannot be reached.
@@ -86,20 +88,20 @@ def prune_channels(
         raise UsageError(f"steps must be at least 1, got {steps}")
     if criterion == "taylor" and batches is None:
         raise UsageError("taylor judges by gradients, which need labelled images", fix="give --data")
-    ignored = _ignored(module, keep)
+    ignored = outputs_that_stay(module, keep)
     before = widths_of(module)
     first = structure_of(module, shape, ignored)
-    whole, parameters = first.macs({}), sum(one.numel() for one in module.parameters())
+    whole, parameters = first.total({}, price), sum(one.numel() for one in module.parameters())
     sizes = {group.root: group.channels for group in first.groups}
     for step in range(1, steps + 1):
         structure = first if step == 1 else structure_of(module, shape, ignored)
         if criterion == "taylor" and batches is not None:
             gather_gradients(module, batches())
         scores = score_all(structure.groups, module, criterion, seed + step)
-        # of what is left now: the shares of all steps multiplied are the budget's
-        share = (1 - (1 - budget.share) * step / steps) * whole / structure.macs({})
-        own = Budget(min(share, 1 - 1e-9), budget.spread, budget.round_to, budget.least)
-        kept = choose_widths(structure.groups, scores, structure.macs, own)
+        own = part_of(budget, step / steps, whole / structure.total({}, price))
+        kept = choose_widths(
+            structure.groups, scores, lambda kept, now=structure: now.total(kept, price), own, original=sizes
+        )
         remove(structure, scores, kept)
         module.zero_grad(set_to_none=True)
         if step < steps:
@@ -109,11 +111,23 @@ def prune_channels(
     return Pruned(
         widths=narrowed(before, widths_of(module)),
         groups=tuple(Kept(root, count, left.get(root, count)) for root, count in sizes.items()),
-        macs_before=whole,
+        macs_before=first.macs({}),
         macs=after.macs({}),
         parameters_before=parameters,
         parameters=sum(one.numel() for one in module.parameters()),
     )
+
+
+def part_of(budget: Budget, way: float, grown: float) -> Budget:
+    """The budget of a step, at this part of the whole way.
+
+    Args:
+        budget: of the last step.
+        way: above 0, at most 1.
+        grown: the original cost over the cost now: shares of all steps multiplied are the budget's.
+    """
+    share = None if budget.share is None else min((1 - (1 - budget.share) * way) * grown, 1 - 1e-9)
+    return replace(budget, share=share, stages={name: 1 - (1 - one) * way for name, one in budget.stages.items()})
 
 
 def remove(structure: Structure, scores: Mapping[str, np.ndarray], kept: Mapping[str, int]) -> None:
@@ -125,7 +139,7 @@ def remove(structure: Structure, scores: Mapping[str, np.ndarray], kept: Mapping
             structure.remove(group, [int(one) for one in gone])
 
 
-def _ignored(module: nn.Module, keep: Iterable[str]) -> list[nn.Module]:
+def outputs_that_stay(module: nn.Module, keep: Iterable[str]) -> list[nn.Module]:
     """The layer that makes the logits, those of auxiliary heads, and what was asked for."""
     parts = dict(module.named_modules())
     last = last_linear(module)

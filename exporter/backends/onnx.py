@@ -39,6 +39,7 @@ from .graph import (
     save_graph,
     wrong_precision,
 )
+from .sparse import sparse_layers, told_sparse, verified_sparse
 
 if TYPE_CHECKING:
     import onnx
@@ -73,12 +74,14 @@ class Onnx(Backend):
     ) -> Written:
         batch = options.batch or Batch(1, 8, 1024)
         proto = make_graph(module, spec, options, batch, "fp32", _render)
+        sparse = sparse_layers(proto) if options.graph else verified_sparse(module, proto, spec.name)
         describe(proto, spec)
         save_graph(proto, folder / MODEL)
         return Written(
             MODEL,
             options={"opset": opset_of(proto), "input": INPUT, "output": OUTPUT},
             tools={name: installed(name) for name in ("torch", "onnx", "onnxscript")},
+            notes=tuple(filter(None, [told_sparse(proto, sparse)])),
             batch=batch,
             plan=list_layers(proto),
         )

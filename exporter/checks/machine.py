@@ -92,7 +92,7 @@ class Watch:
         low, high = (min(self._clocks), max(self._clocks)) if self._clocks else (None, None)
         gpu_notes = self._gpu.notes() if self._gpu is not None else ()
         return Machine(
-            cpu=_cpu_name(),
+            cpu=cpu_name(),
             cores=len(cores_here()),
             threads=threads,
             affinity=cores_here(),
@@ -185,7 +185,8 @@ def _throttled() -> int | None:
     return sum(map(int, found)) if found else None
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor, as the system names it."""
     for line in (_read("/proc/cpuinfo") or "").splitlines():
         if line.lower().startswith(("model name", "hardware", "cpu model")):
             return line.partition(":")[2].strip()

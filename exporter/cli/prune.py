@@ -3,29 +3,68 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from ...errors import DONE
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ...models.sources import SourceOptions
+    from ..pruning.options import PruneOptions
 
 
 def prune(
     source: Annotated[str, typer.Argument(help="A run, or another model source with weights.")],
-    data: Annotated[str, typer.Option(help="The data it was trained on, to recover and to judge by.")],
-    macs: Annotated[float, typer.Option(help="Share of the multiply-accumulates that is to be left, such as 0.5.")],
+    data: Annotated[str | None, typer.Option(help="The data it was trained on, to recover and to judge by.")] = None,
+    macs: Annotated[
+        float | None, typer.Option(help="Share of the multiply-accumulates that is to be left, such as 0.5.")
+    ] = None,
+    latency: Annotated[
+        float | None, typer.Option(help="In its place: share of the measured latency that is to be left.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--for", help="Whose runtime is timed on this machine: onnx or torchscript.")
+    ] = "onnx",
+    will_it_pay: Annotated[
+        bool, typer.Option("--will-it-pay", help="Only say what pruning, int8 and fp16 would bring here; no --data.")
+    ] = False,
     criterion: Annotated[
         str, typer.Option(help="Which channels go: magnitude, bn-scale, taylor, fpgm, random.")
     ] = "magnitude",
-    spread: Annotated[str, typer.Option(help="global: rank all channels; uniform: the same share of each.")] = "global",
+    spread: Annotated[
+        str,
+        typer.Option(
+            help="global: rank all channels; uniform: the same share of each; sensitivity: what each stage "
+            "can do without, measured first."
+        ),
+    ] = "global",
     round_to: Annotated[int, typer.Option(min=1, help="Channels that stay are a multiple of it.")] = 8,
     keep: Annotated[list[str] | None, typer.Option(help="A module whose channels all stay.")] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Share of its channels that a stage keeps: layer1=0.75.")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Zeros among the weights: 2:4 (for TensorRT) or unstructured.")
+    ] = None,
+    sparsity: Annotated[float | None, typer.Option(help="Of --pattern unstructured: share of zeros.")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Points of top-1: end the recovery once no more are lost; judged in the end.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Parts in which channels go.")] = 1,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of the recovery; else the recipe's.")] = None,
     recipe: Annotated[str, typer.Option(help="Of the recovery: a name or a TOML file.")] = "prune",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: key=value.")] = None,
     weights: Annotated[str | None, typer.Option(help="As for zoo export.")] = None,
+    input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
     timed: Annotated[bool, typer.Option(help="Measure the latency before and after.")] = True,
+    timed_at: Annotated[
+        str | None, typer.Option(help="CxHxW of the images that latency is measured with; else the model's own.")
+    ] = None,
     beside: Annotated[
         bool, typer.Option(help="Train the same architecture at a smaller width too, for as many steps.")
     ] = True,
@@ -41,26 +80,43 @@ def prune(
     """Remove channels, recover by training, and measure what that brought; writes a run like any other."""
     del debug, json
     need_torch("zoo prune")
+    from ...errors import UsageError
     from ...models.data.catalog import open_data
     from ...models.runs import claim, is_run
     from ...models.sources import SourceOptions, resolve
     from ...models.training.epoch import Watcher
     from ...models.training.recipe import load_recipe
-    from ..pruning.prune import PruneOptions, told_beside, told_of
+    from ..pruning.options import PruneOptions
+    from ..pruning.prune import Told
     from ..pruning.prune import prune as prune_model
+    from ..pruning.report import told_beside, told_of, told_zeros
+    from ..pruning.shapes import refuse_target
     from ..report.console import notes, progress, say
     from .train import line_of, told_how_to_go_on
 
-    options = PruneOptions(macs, criterion, spread, round_to, tuple(keep or ()), steps, timed, beside)  # type: ignore[arg-type]
+    given = SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed)
+    shape = parse_input(timed_at, "--timed-at")
+    if will_it_pay:
+        if macs is not None or latency is not None or pattern is not None or stage:
+            raise UsageError("--will-it-pay only looks, and prunes nothing", fix="leave --macs and the like out")
+        return _will_it_pay(source, given, target, round_to, shape)
+    options = PruneOptions(
+        macs, latency, target, criterion, spread, round_to, tuple(keep or ()), parse_stages(stage or ()), steps,  # type: ignore[arg-type]
+        pattern, sparsity, max_drop, timed, shape, beside,  # type: ignore[arg-type]
+    )  # fmt: skip
+    if data is None:
+        raise UsageError("pruning needs images to recover with and to judge by", fix="give --data")
     settings = load_recipe(recipe, set_ or (), epochs=epochs)
+    if latency is not None:
+        refuse_target(target)
     where = choose_device(device)
     dataset = open_data(data, data_root)
-    model = resolve(source, SourceOptions(weights=weights, seed=seed))
+    model = resolve(source, given)
     parent = source if is_run(Path(source)) else weights if weights and is_run(Path(weights)) else ""
     folder = out or Path("runs") / f"{model.spec.name}-{Path(dataset.name).name}-pruned"
     claim(folder, resume=resume, overwrite=overwrite, dry=True)
     notes((*dataset.notes, *model.notes))
-    say(f"{model.spec.name}: {model.weights}; {macs:g} of the MACs by {criterion}, {spread}, multiples of {round_to}")
+    say(f"{model.spec.name}: {model.weights}; {asked_for(options)}")
     with progress("steps") as bar:
         watcher = Watcher(
             start=say,
@@ -71,29 +127,67 @@ def prune(
         with told_how_to_go_on(folder):
             report = prune_model(
                 model, dataset, options, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
-                parent=parent, watcher=watcher, tell=say, progress=bar,
+                parent=parent, told=Told(say, bar, watcher),
             )  # fmt: skip
-    pruned = report.pruned
-    payload = {
-        "run": str(folder),
-        "accuracy": report.run.reached.accuracy,
-        "accuracy_before": report.before,
-        "accuracy_without_recovery": report.without,
-        "images": report.run.reached.images,
-        "macs": pruned.macs / pruned.macs_before,
-        "parameters": pruned.parameters / pruned.parameters_before,
-        "latency": report.latency,
-        "latency_ratios": list(report.ratios),
-        "groups": [vars(group) for group in pruned.groups],
-        "beside": report.beside if isinstance(report.beside, str) else vars(report.beside),
-    }
 
     def show() -> None:
         say(f"{folder}: {told_of(report, options)}", "bold")
-        say(told_beside(report))
+        if options.pattern is not None and options.structured:
+            say(told_zeros(report, options))
+        if options.structured:
+            say(told_beside(report, options))
+        if report.gate is not None:
+            say(f"accuracy: {report.gate.verdict}: {report.gate.reason}")
 
     return Outcome(
-        payload,
+        {"run": str(folder), **report.as_mapping()},
+        report.gate.exit_code if report.gate is not None else DONE,
         show=show,
-        next=f"zoo export {folder} --to torchscript,onnx --data {data}",
+        next=f"zoo export {folder} --to {'trt --fp16 --build-later' if pattern == '2:4' else 'torchscript,onnx'} "
+        f"--data {data}",
     )
+
+
+def parse_stages(texts: Iterable[str]) -> dict[str, float]:
+    """`layer1=0.75` as a mapping; the share that a stage keeps."""
+    from ...config import parse_setting
+    from ...errors import UsageError
+
+    found: dict[str, float] = {}
+    for text in texts:
+        name, share = parse_setting(text, "layer1=0.75", "--stage")
+        if isinstance(share, bool) or not isinstance(share, int | float):
+            raise UsageError(f"--stage {text}: {share} is no number", fix="for example --stage layer1=0.75")
+        found[name] = float(share)
+    return found
+
+
+def asked_for(options: PruneOptions) -> str:
+    """What is asked for, in words."""
+    share = f"{options.macs:g} of the MACs" if options.macs is not None else "the stages given"
+    if options.latency is not None:
+        share = f"{options.latency:g} of the latency on {options.target}"
+    how = f"{share} by {options.criterion}, {options.spread}, multiples of {options.round_to}"
+    zeros = f"{options.pattern} zeros" if options.pattern else ""
+    return ", ".join(filter(None, [how if options.structured else "", zeros]))
+
+
+def _will_it_pay(
+    source: str, given: SourceOptions, target: str, round_to: int, shape: tuple[int, int, int] | None
+) -> Outcome:
+    from ...models.sources import resolve
+    from ..pruning.pay import as_mapping, told_rows, will_it_pay
+    from ..report.console import notes, progress, say, table
+
+    model = resolve(source, given)
+    notes(model.notes)
+    with progress("steps") as bar:
+        found = will_it_pay(model, target, round_to=round_to, shape=shape, progress=bar)
+
+    def show() -> None:
+        table(found.title, ["what", "pays", "latency left", "why"], told_rows(found))
+        for line in found.notes:
+            say(line)
+
+    after = f"zoo prune {source} --data DATA --latency 0.6 --for {target}"
+    return Outcome(as_mapping(found), show=show, next=after)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
+
+if TYPE_CHECKING:
+    from ...models.sources import SourceOptions
 
 
 def sensitivity(
@@ -17,7 +20,12 @@ def sensitivity(
     target: Annotated[str, typer.Option("--for", help="Whose rules quantise: onnx, torchscript or trt.")] = "onnx",
     images: Annotated[int, typer.Option(min=1, help="How many images calibrate.")] = 512,
     compared: Annotated[int, typer.Option(min=1, help="How many images each layer is judged by.")] = 64,
-    out: Annotated[Path | None, typer.Option(help="Folder for sensitivity.json and sensitivity.png.")] = None,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="In place of int8: accuracy when a stage loses channels, one after the other."),
+    ] = False,
+    criterion: Annotated[str, typer.Option(help="With --prune: which channels go, as for zoo prune.")] = "magnitude",
+    out: Annotated[Path | None, typer.Option(help="Folder for the table as JSON and the picture.")] = None,
     weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth, imagenet, or random.")] = None,
     input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
     spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
@@ -27,7 +35,7 @@ def sensitivity(
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:  # fmt: skip
-    """Rank layers by what int8 costs them, and show what it saves on each in measured time."""
+    """Rank layers by what int8 costs them, and show what it saves on each; or stages by what pruning costs them."""
     del debug, json
     from ..backends import get_backend
 
@@ -39,6 +47,9 @@ def sensitivity(
     from ..sensitivity import FILES, as_mapping, claim_place, save
     from ..sensitivity import sensitivity as measure
 
+    if prune:
+        given = SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed)
+        return _stages(source, given, data, data_root, criterion, choose_device(device), seed, out)
     if out is not None:
         claim_place(out)
     where = choose_device(device)
@@ -76,3 +87,47 @@ def sensitivity(
     payload = {**as_mapping(costs, model.spec.name, target), "notes": [*model.notes, *told]}
     after = f"zoo export {source} --to {target} --int8 --data {data} --max-drop 0.5"
     return Outcome(payload, show=show, next=after)
+
+
+def _stages(
+    source: str,
+    given: SourceOptions,
+    data: str,
+    data_root: Path | None,
+    criterion: str,
+    device: str,
+    seed: int,
+    out: Path | None,
+) -> Outcome:
+    from ...models.data.catalog import open_data
+    from ...models.sources import resolve
+    from ..pruning.options import known_criterion
+    from ..pruning.sensitivity import FILES, as_mapping, claim_place, save, stage_curves
+    from ..report.console import notes, progress, say, table
+
+    known = known_criterion(criterion)
+    if out is not None:
+        claim_place(out)
+    dataset = open_data(data, data_root)
+    model = resolve(source, given)
+    notes((*dataset.notes, *model.notes))
+    with progress("steps") as bar:
+        curves = stage_curves(
+            model, dataset, criterion=known, seed=seed, device=device,
+            progress=lambda done, total: bar("pruning stages", done, total),
+        )  # fmt: skip
+    if out is not None:
+        save(curves, model.spec.name, criterion, out)
+
+    def show() -> None:
+        removed = [f"-{share:.0%}" for share in curves[0].removed[1:]]
+        rows = [
+            [one.stage, str(len(one.layers)), *(f"{reached:.2%}" for reached in one.accuracy[1:])] for one in curves
+        ]
+        table(f"{model.spec.name}: top-1 with fewer channels, nothing trained", ["stage", "groups", *removed], rows)
+        say(f"as it is: {curves[0].accuracy[0]:.2%} of training images that were drawn for this")
+        if out is not None:
+            say(f"written: {', '.join(str(out / name) for name in FILES)}")
+
+    after = f"zoo prune {source} --data {data} --macs 0.5 --spread sensitivity"
+    return Outcome(as_mapping(curves, model.spec.name, criterion), show=show, next=after)

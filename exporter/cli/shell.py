@@ -140,13 +140,13 @@ def own_device(asked: str, environment: Mapping[str, str]) -> str:
     return f"{where}:{environment.get('LOCAL_RANK', '0')}" if where == "cuda" and "RANK" in environment else where
 
 
-def parse_input(text: str | None) -> tuple[int, int, int] | None:
+def parse_input(text: str | None, option: str = "--input") -> tuple[int, int, int] | None:
     """`3x224x224` as numbers. Raises UsageError."""
     if text is None:
         return None
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() and 0 < int(part) <= 8192 for part in parts):
-        raise UsageError(f"--input {text} is not CxHxW", fix="for example --input 3x224x224")
+        raise UsageError(f"{option} {text} is not CxHxW", fix=f"for example {option} 3x224x224")
     channels, height, width = map(int, parts)
     return channels, height, width
 

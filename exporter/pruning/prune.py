@@ -1,122 +1,53 @@
-"""`zoo prune`: channels removed, accuracy recovered, and what that brought on this machine; the result is a run."""
+"""`zoo prune`: channels or single weights removed, accuracy recovered, and what that brought; the result is a run."""
 
 from __future__ import annotations
 
 import copy
-import statistics
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...calibration.images import choose_images
-from ...calibration.pruning.budget import Budget, Spread
-from ...calibration.pruning.criteria import CRITERIA, Criterion
-from ...calibration.pruning.recovery import reestimate_norms
-from ...calibration.pruning.structured import Pruned, prune_channels
-from ...config import near
-from ...errors import UsageError
-from ...models.data.dataset import Dataset, Split, batches
-from ...models.data.labels import Unmatched, match_labels
-from ...models.preprocess import normalise
-from ...models.runs import Run, claim
+from ...calibration.pruning.budget import Budget
+from ...calibration.pruning.groups import Price, macs_of, structure_of
+from ...calibration.pruning.sparsity import Sparsity, sparsify
+from ...calibration.pruning.stages import Curve
+from ...calibration.pruning.structured import Pruned, outputs_that_stay, prune_channels
+from ...models.data.dataset import Dataset, Split
+from ...models.runs import CHECKPOINT, METRICS, claim, write_run
 from ...models.sources import Model
+from ...models.training.checkpoint import PRUNED, read_facts
 from ...models.training.epoch import Watcher
-from ...models.training.evaluate import accuracy, confusion
 from ...models.training.loop import train
 from ...models.training.recipe import Recipe, default_recipe, load_recipe
-from ...models.training.step import Arithmetic
-from ..artifact import Batch
-from ..backends.graph import export_graph
-from ..faster import measure
-from .baseline import from_scratch, narrow_like
+from ...models.training.start import Recovery
+from .judged import DropGate, measured_accuracy, prepared, refuse_unsuitable, settle
+from .latency import aim, left, share_of_time, timed_shape
+from .options import PruneOptions
+from .report import Report
+from .rival import Beside, from_scratch, narrow_like
+from .sensitivity import stage_curves
 
-IMAGES, BATCH = 1024, 64  # that gradients and statistics of norms are taken from
-FP32 = Arithmetic("fp32", None, "")
-
-
-@dataclass(frozen=True)
-class PruneOptions:
-    """How a model is pruned.
-
-    Attributes:
-        macs: share of the MACs that is to be left.
-        criterion: which channels go; see `calibration/pruning/criteria.py`.
-        spread: global ranks all channels together, uniform takes the same share everywhere.
-        round_to: channels that stay are a multiple of it: runtimes' kernels come in blocks of 8, 16 or 32.
-        keep: modules whose outputs stay as they are.
-        steps: parts in which the way is gone, with the norms' statistics taken anew between.
-        timed: whether the latency is measured, before and after.
-        beside: whether the same architecture at a smaller width is trained for as many steps, to compare with.
-    """
-
-    macs: float
-    criterion: Criterion = "magnitude"
-    spread: Spread = "global"
-    round_to: int = 8
-    keep: tuple[str, ...] = ()
-    steps: int = 1
-    timed: bool = True
-    beside: bool = True
-
-    def __post_init__(self) -> None:
-        if self.criterion not in CRITERIA:
-            raise UsageError(
-                f'no criterion "{self.criterion}"{near(self.criterion, CRITERIA)}', fix=f"one of {', '.join(CRITERIA)}"
-            )
-        self.budget  # noqa: B018 - refuses what cannot be
-
-    @property
-    def budget(self) -> Budget:
-        """What is asked for."""
-        return Budget(self.macs, self.spread, self.round_to)
+IMAGES = 1024  # that gradients and statistics of norms are taken from
 
 
 @dataclass(frozen=True)
-class Beside:
-    """The same architecture at a smaller width, trained from scratch for as many steps.
+class Told:
+    """Who is told while it goes on; the defaults tell nobody.
 
     Attributes:
-        run: its folder.
-        width: of its channels.
-        macs: of one image.
-        top1: what it reached.
-        ratios: time of the unpruned model over its own, one a round.
+        line: of what was found.
+        progress: (what, done, in all) of what takes long.
+        training: of the recovery.
     """
 
-    run: str
-    width: float
-    macs: float
-    top1: float
-    ratios: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Report:
-    """What came of it.
-
-    Attributes:
-        run: as written.
-        pruned: what was removed.
-        before: top-1 of the model as it was.
-        without: top-1 after pruning, before the recovery.
-        ratios: time before over time after, one a round; empty where it was not measured.
-        beside: the smaller width, or why there is none.
-    """
-
-    run: Run
-    pruned: Pruned
-    before: float
-    without: float
-    ratios: tuple[float, ...] = field(default=())
-    beside: Beside | str = ""
-
-    @property
-    def latency(self) -> float | None:
-        """The share of the time that is left."""
-        return 1 / statistics.median(self.ratios) if self.ratios else None
+    line: Callable[[str], None] = lambda _line: None
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None
+    training: Watcher = field(default_factory=Watcher)
 
 
 def prune(
@@ -131,9 +62,7 @@ def prune(
     resume: bool = False,
     overwrite: bool = False,
     parent: str = "",
-    watcher: Watcher | None = None,
-    tell: Callable[[str], None] = lambda _line: None,
-    progress: Callable[[str, int, int], None] | None = None,
+    told: Told | None = None,
 ) -> Report:
     """Prune a trained model, recover it by training, and write the run.
 
@@ -145,31 +74,38 @@ def prune(
         out: the run folder.
         device: where it is trained.
         seed: of what is drawn.
-        resume: go on with the recovery in `out`; the pruning is done again, to the same widths.
+        resume: go on with the recovery in `out`; the pruning is done again, to the widths of the record.
         overwrite: replace the run in `out`.
         parent: the run that the weights came from.
-        watcher: is told of the training.
-        tell: is told a line for each thing that was found.
-        progress: is told (what, done, all) of measuring the latency.
+        told: who is told of it.
 
     Raises:
         UsageError: random weights, data of other classes, a model that cannot be pruned so far, a folder that is taken.
-        UnavailableError: torch-pruning is missing.
+        UnavailableError: torch-pruning, or the target that is timed, is missing.
     """
+    told = told or Told()
     refuse_unsuitable(model, data)
-    if options.beside:  # before hours of work, and never a run that somebody did not ask to have replaced
+    claim(out, resume=resume, overwrite=overwrite, dry=True)
+    shape = timed_shape(model, options.timed_at)
+    kept = _kept(out) if resume else {}
+    beside = options.beside and options.structured
+    if beside:  # before hours of work, and never a run that somebody did not ask to have replaced
         claim(beside_folder(out), resume=False, overwrite=overwrite, dry=True)
     where = torch.device(device)
-    before = measured_accuracy(model, model.module, data, where)
-    tell(f"before: top-1 {before:.2%} of {len(data.val):,} images")
+    before = measured_accuracy(model, model.module, data.val, where)
+    told.line(f"before: top-1 {before:.2%} of {len(data.val):,} images")
+    some = data.train.take(choose_images(data.train.labels, min(IMAGES, len(data.train)), seed)[0])
     # only what training needs of it: the original is the teacher, and what latency is compared with
     module = copy.deepcopy(model.module).to("cpu").eval()
-    some = data.train.take(choose_images(data.train.labels, min(IMAGES, len(data.train)), seed)[0])
-    pruned = prune_channels(
-        module, model.spec.input, options.budget, options.criterion, keep=options.keep, steps=options.steps, seed=seed,
-        batches=lambda: prepared(some, model), between=lambda _step: _settle(module, some, model),
-    )  # fmt: skip
-    _settle(module, some, model)
+    curves: tuple[Curve, ...] = ()
+    if options.spread == "sensitivity" and not kept:
+        curves = stage_curves(
+            model, data, criterion=options.criterion, round_to=options.round_to, keep=options.keep, seed=seed,
+            device=device, progress=lambda done, total: told.progress("pruning stages", done, total),
+        )  # fmt: skip
+    pruned = _channels(model, module, some, options, curves, kept, seed, told)
+    sparsity = _zeros(module, options)
+    settle(module, some, model)
     narrow = replace(
         model,
         module=module,
@@ -178,28 +114,39 @@ def prune(
         fresh=frozenset(),
         learned=None,
     )
-    without = measured_accuracy(narrow, module, data, where)
-    share, size = pruned.macs / pruned.macs_before, pruned.parameters / pruned.parameters_before
-    tell(
-        f"pruned: {share:.1%} of the MACs and {size:.1%} of the parameters left; top-1 {without:.2%}, not recovered yet"
-    )
-    ratios = _latency(model, narrow, progress) if options.timed else ()
-    record = {
-        **asdict(options), "parent": parent, "macs_before": pruned.macs_before, "macs_after": pruned.macs,
-        "parameters_before": pruned.parameters_before, "parameters_after": pruned.parameters, "top1_before": before,
-        "top1_without_recovery": without, "latency_ratios": list(ratios), "groups": list(map(vars, pruned.groups)),
-    }  # fmt: skip
+    without = measured_accuracy(narrow, module, data.val, where)
+    told.line(f"pruned: {_what_is_left(pruned)}; top-1 {without:.2%}, not recovered yet")
+    ratios: tuple[float, ...] = ()
+    if options.timed and options.structured:
+        ratios = share_of_time(model, module, options.target, shape, told.progress)
+        told.line(f"{left(ratios):.3f} of the latency at {'x'.join(map(str, shape))}")
+    gate = None if options.max_drop is None else DropGate(model, data, options.max_drop, where)
+    record = _record(options, parent, pruned, sparsity, before, without, ratios, curves)
+    recovery = Recovery(
+        teacher=copy.deepcopy(model.module), record=record,
+        sparse=tuple(f"{one.layer}.weight" for one in sparsity if not one.dense),
+        enough=None if gate is None else lambda now: _enough(gate, now, told.line),
+    )  # fmt: skip
     run = train(
         narrow, data, recipe, out, device=device, seed=seed, resume=resume, overwrite=overwrite, parent=parent,
-        watcher=watcher, teacher=copy.deepcopy(model.module), pruned=record,
+        watcher=told.training, recovery=recovery,
     )  # fmt: skip
-    beside: Beside | str = "no smaller width was trained beside it"
-    if options.beside:
-        beside = _smaller_width(
-            model, data, recipe, pruned.macs, beside_folder(out), device=device, seed=seed, overwrite=overwrite,
-            timed=options.timed, watcher=watcher, tell=tell, progress=progress,
+    other: Beside | str = "no smaller width was trained beside it"
+    if beside:
+        epochs = len((out / METRICS).read_text(encoding="utf-8").splitlines())
+        other = _smaller_width(
+            model, data, replace(recipe, epochs=epochs), options, pruned.macs, beside_folder(out), device, seed,
+            overwrite, told,
         )  # fmt: skip
-    return Report(run, pruned, before, without, ratios, beside)
+    judged = None if gate is None else gate.judge(module.to(where))
+    module.to("cpu")
+    record = {
+        **record, "beside": other if isinstance(other, str) else vars(other),
+        "gate": None if judged is None else judged.as_mapping(),
+    }  # fmt: skip
+    run = replace(run, pruned=record)
+    write_run(out, run)
+    return Report(run, pruned, before, without, ratios, other, sparsity, judged)
 
 
 def beside_folder(out: Path) -> Path:
@@ -207,109 +154,119 @@ def beside_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}-width")
 
 
+def _channels(
+    model: Model,
+    module: nn.Module,
+    some: Split,
+    options: PruneOptions,
+    curves: tuple[Curve, ...],
+    kept: dict[str, float],
+    seed: int,
+    told: Told,
+) -> Pruned:
+    """Take channels out of the module, as many as is asked for; none where only weights are to go.
+
+    A pruning that goes on (`kept`) takes the widths that it had; which channels they are, its checkpoint says.
+    """
+    if not options.structured:
+        count, macs = sum(one.numel() for one in module.parameters()), 1.0
+        return Pruned({}, (), macs, macs, count, count)
+    shape = timed_shape(model, options.timed_at)
+    budget, price = replace(options.budget, curves=curves), macs_of
+
+    def narrowed(own: Budget, prices: Price, into: nn.Module, steps: int) -> Pruned:
+        return prune_channels(
+            into, shape, own, options.criterion, keep=options.keep, steps=steps, seed=seed,
+            batches=lambda: prepared(some, model), between=lambda _step: settle(into, some, model), price=prices,
+        )  # fmt: skip
+
+    if kept:
+        return narrowed(Budget(None, round_to=options.round_to, stages=kept), macs_of, module, 1)
+    if options.latency is not None:
+
+        def trial(own: Budget, prices: Price) -> nn.Module:
+            copied = copy.deepcopy(model.module)
+            narrowed(own, prices, copied, 1)
+            return copied
+
+        whole = structure_of(copy.deepcopy(model.module), shape, outputs_that_stay(model.module, options.keep))
+        aimed = aim(
+            whole, options.target, budget, trial,
+            lambda tried: left(share_of_time(model, tried, options.target, shape, told.progress)),
+            told.line, told.progress,
+        )  # fmt: skip
+        budget, price = aimed.budget, aimed.price
+    return narrowed(budget, price, module, options.steps)
+
+
+def _kept(out: Path) -> dict[str, float]:
+    """The share of each group's channels that a recovery's checkpoint has; nothing of one where none went."""
+    groups = read_facts(out / CHECKPOINT).get(PRUNED, {}).get("groups", [])
+    return {one["root"]: one["kept"] / one["channels"] for one in groups}
+
+
+def _zeros(module: nn.Module, options: PruneOptions) -> tuple[Sparsity, ...]:
+    if options.pattern is None:
+        return ()
+    return sparsify(module, options.pattern, options.sparsity or 0.5, outputs_that_stay(module, options.keep))
+
+
+def _what_is_left(pruned: Pruned) -> str:
+    share, size = pruned.macs / pruned.macs_before, pruned.parameters / pruned.parameters_before
+    return f"{share:.1%} of the MACs and {size:.1%} of the parameters left" if pruned.groups else "no channels"
+
+
+def _enough(gate: DropGate, module: nn.Module, tell: Callable[[str], None]) -> str:
+    judged = gate.judge(module)
+    if judged.verdict == "pass":
+        return f"the accuracy gate holds, the recovery is over: {judged.reason}"
+    tell(f"not enough yet: {judged.verdict}: {judged.reason}")
+    return ""
+
+
+def _record(
+    options: PruneOptions,
+    parent: str,
+    pruned: Pruned,
+    sparsity: tuple[Sparsity, ...],
+    before: float,
+    without: float,
+    ratios: tuple[float, ...],
+    curves: tuple[Curve, ...],
+) -> dict[str, Any]:
+    """What run.json says of it."""
+    return {
+        **options.as_mapping(), "parent": parent, "macs_before": pruned.macs_before, "macs_after": pruned.macs,
+        "parameters_before": pruned.parameters_before, "parameters_after": pruned.parameters, "top1_before": before,
+        "top1_without_recovery": without, "latency_ratios": list(ratios), "groups": list(map(vars, pruned.groups)),
+        "zeros": list(map(vars, sparsity)), "curves": list(map(vars, curves)),
+    }  # fmt: skip
+
+
 def _smaller_width(
     model: Model,
     data: Dataset,
     recipe: Recipe,
+    options: PruneOptions,
     macs: float,
     folder: Path,
-    *,
     device: str,
     seed: int,
     overwrite: bool,
-    timed: bool,
-    watcher: Watcher | None,
-    tell: Callable[[str], None],
-    progress: Callable[[str, int, int], None] | None,
+    told: Told,
 ) -> Beside | str:
     """Pruning's honest rival, trained and timed as the pruned model was."""
-    narrow = narrow_like(model, macs, seed)
+    shape = timed_shape(model, options.timed_at)
+    narrow = narrow_like(model, macs, shape, seed)
     if isinstance(narrow, str):
         return narrow
-    tell(f"beside it: {model.origin.source} at width {narrow.width:g}, from scratch, for as many steps")
+    told.line(f"beside it: {model.origin.source} at width {narrow.width:g}, from scratch, for as many steps")
     suits = load_recipe(default_recipe(model.spec.input[1], len(data.train), model.origin.source))
     run = train(
         narrow.model, data, from_scratch(recipe, suits), folder, device=device, seed=seed, overwrite=overwrite,
-        watcher=watcher,
+        watcher=told.training,
     )  # fmt: skip
-    ratios = _latency(model, narrow.model, progress) if timed else ()
+    ratios: tuple[float, ...] = ()
+    if options.timed:
+        ratios = share_of_time(model, narrow.model.module, options.target, shape, told.progress)
     return Beside(str(folder), narrow.width, narrow.macs, run.reached.accuracy, ratios)
-
-
-def refuse_unsuitable(model: Model, data: Dataset) -> None:
-    """Raise UsageError for weights or data by which nothing could be judged."""
-    if not model.meaningful:
-        raise UsageError("the weights are random: there is nothing to keep of them", fix="give a run, or --weights")
-    matched = match_labels(model.spec.labels, data.classes)
-    if isinstance(matched, Unmatched) or tuple(model.spec.labels) != tuple(data.classes):
-        raise UsageError(
-            f"{data.name} does not have the classes of {model.spec.name}: "
-            f"{matched.reason if isinstance(matched, Unmatched) else 'only some of them, or in another order'}",
-            fix="give the data it was trained on",
-        )
-    if len(data.train) < 2 or not len(data.val):
-        raise UsageError(
-            f"{data.name} has {len(data.train)} images to recover with and {len(data.val)} to judge by",
-            fix="give train/ and val/ folders",
-        )
-
-
-def prepared(split: Split, model: Model) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised images and labels, in batches."""
-    for pixels, labels in batches(split, model.spec.preprocess, BATCH):
-        yield torch.from_numpy(normalise(pixels, model.spec.preprocess)), torch.from_numpy(labels)
-
-
-def measured_accuracy(model: Model, module: nn.Module, data: Dataset, device: torch.device) -> float:
-    """Top-1 on the validation images, in fp32."""
-    module = module.to(device)
-    counted = confusion(module, data.val, model.spec.preprocess, device, FP32, len(model.spec.labels))
-    module.to("cpu")
-    return accuracy(counted)
-
-
-def _settle(module: nn.Module, split: Split, model: Model) -> None:
-    images: Iterable[Tensor] = (inputs for inputs, _ in prepared(split, model))
-    reestimate_norms(module, images)
-
-
-def _latency(before: Model, after: Model, progress: Callable[[str, int, int], None] | None) -> tuple[float, ...]:
-    """Time before over time after on ONNX Runtime's CPU in fp32, batch 1, in processes of their own."""
-    graphs = [
-        export_graph(one.module, one.spec, "fp32", Batch(1, 8, 1024)).SerializeToString() for one in (before, after)
-    ]
-    told = None if progress is None else lambda done, total: progress("timing", done, total)
-    return tuple(measure(graphs[0], {"pruned": graphs[1]}, (1, *before.spec.input), told)["pruned"])
-
-
-def told_of(report: Report, options: PruneOptions) -> str:
-    """The first line: what it brought, and first of all if it is slower."""
-    accuracy_after = report.run.reached.accuracy
-    share = report.pruned.macs / report.pruned.macs_before
-    drop = 100 * (report.before - accuracy_after)
-    gained = f"top-1 {accuracy_after:.2%}, {abs(drop):.2f} points {'less' if drop > 0 else 'more'} than before"
-    if report.latency is None:
-        return f"{share:.1%} of the MACs left; {gained}; latency was not measured"
-    slower = "slower than before: " if report.latency > 1 else ""
-    rounding = " (channels that are no multiple of 8 are slow: --round-to 8)" if slower and options.round_to % 8 else ""
-    return f"{slower}{_speed(report.ratios)} and {share:.1%} of the MACs left{rounding}; {gained}"
-
-
-def told_beside(report: Report) -> str:
-    """The second line: the smaller width, and which of the two is better."""
-    other = report.beside
-    if isinstance(other, str):
-        return other
-    speed = f", {_speed(other.ratios)}" if other.ratios else ""
-    share = other.macs / report.pruned.macs_before
-    own = report.run.reached.accuracy
-    better = "the smaller width is better" if other.top1 > own else "the pruned one is better"
-    if other.top1 == own:
-        better = "both are alike"
-    made = f"beside it, width {other.width:g} from scratch: top-1 {other.top1:.2%}"
-    return f"{made}{speed}, {share:.1%} of the MACs; {better}"
-
-
-def _speed(ratios: tuple[float, ...]) -> str:
-    low, middle, high = 1 / max(ratios), 1 / statistics.median(ratios), 1 / min(ratios)
-    return f"{middle:.2f} of the latency ({low:.2f} to {high:.2f}; ONNX Runtime fp32, batch 1)"

@@ -16,6 +16,8 @@ from ... import atomic
 from ...errors import IntegrityError, UsageError, one_line
 from .. import weights
 
+PRUNED = "pruned"  # the key of what was removed, for pruning that goes on
+
 
 @dataclass(frozen=True)
 class Place:

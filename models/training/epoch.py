@@ -19,7 +19,7 @@ from .memory import Parts
 from .prepare import Prepare
 from .recipe import Recipe
 from .schedules import learning_rate
-from .step import Arithmetic, Stepped, Teacher, gradients, update
+from .step import Arithmetic, Stepped, Teacher, Zeros, gradients, update
 from .world import World
 
 SAVE_SECONDS = 300.0  # between checkpoints inside an epoch
@@ -132,6 +132,7 @@ class Running:
         prepare: from a batch to inputs and targets.
         weights: of the classes in the loss.
         teacher: whose answers are learned from too.
+        zeros: weights that stay zero.
         parts: that a batch is computed in.
         standin: what is trained in a module's place.
         world: the processes.
@@ -150,6 +151,7 @@ class Running:
     prepare: Prepare
     weights: Tensor | None
     teacher: Teacher | None
+    zeros: Zeros
     parts: Parts
     standin: Standin | None
     world: World
@@ -188,6 +190,7 @@ class Running:
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate(number) * group["scale"]
         norm = update(self.module, self.optimiser, self.scaler, self.recipe.clip)
+        self.zeros.keep()
         if self.average is not None:
             self.average.update_parameters(self.module)
         return Stepped(loss, right, norm)

@@ -6,7 +6,6 @@ import datetime
 import json
 import platform
 import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from ..runs import (
     write_run,
 )
 from ..sources import Model
-from .checkpoint import Place, State, load_checkpoint, save_checkpoint
+from .checkpoint import PRUNED, Place, State, load_checkpoint, save_checkpoint
 from .diagnosis import drifted, why_drifted
 from .epoch import Epoch, Running, Standin, Sums, Watcher, run_epoch
 from .evaluate import BATCH, accuracy, accuracy_with_batches, confusion
@@ -40,7 +39,7 @@ from .order import rare_classes
 from .pictures import draw_run
 from .recipe import Recipe, as_mapping
 from .setup import refuse_untrainable
-from .start import Asked, begin
+from .start import Asked, Recovery, begin
 from .step import Arithmetic
 from .stopping import stop_after_step
 from .tensorboard import to_tensorboard
@@ -63,8 +62,7 @@ def train(
     tensorboard: bool = False,
     watcher: Watcher | None = None,
     standin: Standin | None = None,
-    teacher: nn.Module | None = None,
-    pruned: Mapping[str, Any] | None = None,
+    recovery: Recovery | None = None,
 ) -> Run:
     """Train a model and write a run folder.
 
@@ -85,15 +83,14 @@ def train(
         tensorboard: whether event files are written beside metrics.jsonl.
         watcher: is told of progress.
         standin: is trained in the module's place.
-        teacher: a module whose answers are learned from, by the recipe's `distil`.
-        pruned: what was removed from the model, for run.json.
+        recovery: what pruning adds: a teacher, zeros that stay, a reason to stop.
 
     Raises:
         UsageError: no training images, a folder that is taken, a checkpoint of another training,
             or a loss that is not finite any more.
     """
     refuse_untrainable(model, data)
-    asked = Asked(model, data, recipe, torch.device(device), seed, freeze, threads, standin, teacher, pruned or {})
+    asked = Asked(model, data, recipe, torch.device(device), seed, freeze, threads, standin, recovery or Recovery())
     with join(asked.device) as world:
         watcher = (watcher or Watcher()) if world.first else Watcher()
         if world.first:
@@ -126,10 +123,11 @@ def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher,
 
     def save(at: Place) -> None:
         if world.first:
-            save_checkpoint(out / CHECKPOINT, state, {**facts, **vars(at)})
+            save_checkpoint(out / CHECKPOINT, state, {**facts, PRUNED: dict(asked.recovery.record), **vars(at)})
         world.wait()
 
     place = load_checkpoint(out / CHECKPOINT, state, facts) if resume else Place()
+    now.zeros.look()
     if resume and not world.first:
         torch.manual_seed(hash((asked.seed, world.rank, place.epochs_done, place.steps_done)))
     if world.first:
@@ -152,6 +150,10 @@ def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher,
                 save(Place(epoch + 1))
         if sums is None:
             raise KeyboardInterrupt  # whoever handles the signal did not
+        reason = asked.recovery.enough(now.kept) if asked.recovery.enough is not None else ""
+        if reason:
+            watcher.start(reason)
+            break
     return _finish(asked, now, out, parent, started, watcher)
 
 
@@ -229,7 +231,7 @@ def _finish(asked: Asked, now: Running, out: Path, parent: str, started: float, 
         versions={"torch": str(torch.__version__), "python": platform.python_version()},
         learned=learned,
         freeze=asked.freeze,
-        pruned=dict(asked.pruned),
+        pruned=dict(asked.recovery.record),
     )
     if world.first:
         weights_io.save(out / WEIGHTS, module)

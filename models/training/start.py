@@ -23,8 +23,25 @@ from .memory import Parts
 from .order import Order, class_weights
 from .prepare import make_prepare
 from .recipe import Recipe
-from .step import Teacher, choose_arithmetic, hardware, make_optimiser, settle_norms
+from .step import Teacher, Zeros, choose_arithmetic, hardware, make_optimiser, settle_norms
 from .world import World
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What a training has beside its recipe when it brings back what pruning took.
+
+    Attributes:
+        teacher: a module whose answers are learned from, by the recipe's `distil`.
+        record: what was removed, for run.json.
+        sparse: parameters whose zeros stay zeros.
+        enough: is asked after each epoch, with the module as it is then; a reason to stop, or "".
+    """
+
+    teacher: nn.Module | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    sparse: tuple[str, ...] = ()
+    enough: Callable[[nn.Module], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,8 +57,7 @@ class Asked:
         freeze: the last module that stays as it is; "" for none.
         threads: that decode images; None for what suits the machine.
         standin: is trained in the module's place.
-        teacher: a module whose answers are learned from, by the recipe's `distil`.
-        pruned: what was removed from the model, for run.json.
+        recovery: what pruning adds.
     """
 
     model: Model
@@ -52,8 +68,7 @@ class Asked:
     freeze: str = ""
     threads: int | None = None
     standin: Standin | None = None
-    teacher: nn.Module | None = None
-    pruned: Mapping[str, Any] = field(default_factory=dict)
+    recovery: Recovery = field(default_factory=Recovery)
 
 
 def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Running, torch.Generator]:
@@ -101,7 +116,8 @@ def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Runn
         feed=feed,
         prepare=prepare,
         weights=torch.from_numpy(weights).float().to(device) if recipe.balance == "loss" else None,
-        teacher=taught_by(asked.teacher, recipe, device),
+        teacher=taught_by(asked.recovery.teacher, recipe, device),
+        zeros=Zeros(module, asked.recovery.sparse),
         parts=Parts(recipe.accumulate, told, alone=world.size == 1),
         standin=asked.standin,
         world=world,

@@ -153,6 +153,30 @@ class Teacher:
         return F.kl_div(own, wanted, reduction="batchmean", log_target=True) * self.temperature**2
 
 
+class Zeros:
+    """Weights that were pruned one by one: what is zero in the beginning is zero after every step.
+
+    Args:
+        module: on its device.
+        names: of the parameters that have them.
+    """
+
+    def __init__(self, module: nn.Module, names: Container[str]) -> None:
+        found = [parameter for name, parameter in module.named_parameters() if name in names]
+        self._weights = [parameter.detach() for parameter in found]
+        self._masks: list[Tensor] = []
+        self.look()
+
+    def look(self) -> None:
+        """Take as zeros what is zero now: after a checkpoint was loaded."""
+        self._masks = [(weight != 0).to(weight.dtype) for weight in self._weights]
+
+    def keep(self) -> None:
+        """Set them to zero again, in place; nothing waits for the device."""
+        if self._weights:
+            torch._foreach_mul_(self._weights, self._masks)
+
+
 class Stepped(NamedTuple):
     """What came of a step, on the device.
 

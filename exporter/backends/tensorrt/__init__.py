@@ -21,6 +21,7 @@ from ...lint import lint_errors
 from ..base import Available, Backend, ExportOptions, Progress, Runner, Unavailable, Written
 from ..graph import INPUT, OUTPUT, installed, list_layers, make_graph, opset_of, save_graph, wrong_precision
 from ..retype import to_float16, widened
+from ..sparse import sparse_layers, told_sparse, verified_sparse
 from . import machine
 from .cache import read_cache, write_cache
 from .options import BuildOptions
@@ -83,12 +84,15 @@ class TensorRT(Backend):
                 f"TensorRT would not take the graph of {spec.name}: {'; '.join(map(str, errors[:3]))}",
                 fix="zoo lint shows all findings",
             )
+        sparse = sparse_layers(proto) if options.graph else verified_sparse(module, proto, spec.name)
+        if settings.sparse_weights is None:
+            settings = replace(settings, sparse_weights=bool(sparse) and not settings.refit)
         save_graph(proto, folder / GRAPH)
         written = Written(
             PLAN,
             options={"opset": opset_of(proto), "input": INPUT, "output": OUTPUT, "build": to_mapping(settings)},
             tools={name: installed(name) for name in ("torch", "onnx", "onnxscript")},
-            notes=tuple(f"lint: {one}" for one in warnings),
+            notes=(*(f"lint: {one}" for one in warnings), *_told(proto, sparse, settings)),
             batch=batch,
             plan=list_layers(proto),
             built=False,
@@ -162,6 +166,14 @@ def _render(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:
     graph = target.prepare(calibrated.graph)
     layers = [layer.name for layer in list_layers(graph)]
     return to_float16(target.render(graph, calibrated.table, layers, choice, calibrated.rounder))
+
+
+def _told(proto: onnx.ModelProto, sparse: tuple[str, ...], settings: BuildOptions) -> list[str]:
+    """What a person should know of sparse weights."""
+    if not sparse:
+        return ["sparse_weights: no layer of the graph is 2:4 sparse"] if settings.sparse_weights else []
+    given = "the builder may pick sparse kernels" if settings.sparse_weights else "the builder is not told to use that"
+    return [f"{told_sparse(proto, sparse)}; {given}"]
 
 
 def _build_options(artifact: Artifact) -> BuildOptions:

@@ -94,7 +94,7 @@ def _configure(trt: Any, config: Any, options: BuildOptions) -> None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * MIB)
     flags = {
         "TF32": options.tf32,
-        "SPARSE_WEIGHTS": options.sparse_weights,
+        "SPARSE_WEIGHTS": bool(options.sparse_weights),
         "REFIT": options.refit,
         "VERSION_COMPATIBLE": options.version_compatible,
         "DISABLE_TIMING_CACHE": not options.timing_cache,

@@ -21,7 +21,8 @@ class BuildOptions:
         hardware_compatibility: GPUs the plan loads on beside the one it is built on.
         tf32: let fp32 layers use TF32, 10 bits of mantissa instead of 23. TensorRT's own default is yes; zoo's is no,
             because an fp32 export claims fp32.
-        sparse_weights: let layers whose weights are 2:4 sparse use sparse kernels.
+        sparse_weights: let layers whose weights are 2:4 sparse use sparse kernels; None where the graph has such
+            layers.
         refit: keep what is needed to change the weights of a built engine.
     """
 
@@ -31,7 +32,7 @@ class BuildOptions:
     version_compatible: bool = False
     hardware_compatibility: HardwareCompatibility = "none"
     tf32: bool = False
-    sparse_weights: bool = False
+    sparse_weights: bool | None = None
     refit: bool = False
 
     def __post_init__(self) -> None:

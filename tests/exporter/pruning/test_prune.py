@@ -11,11 +11,13 @@ import safetensors.torch
 from conftest import as_json, zoo
 from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.backends.base import ExportOptions
-from zoo.exporter.pruning.baseline import from_scratch, narrow_like
 from zoo.exporter.checks.check import check
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
-from zoo.exporter.pruning.prune import Beside, PruneOptions, Report, prune, told_beside, told_of
+from zoo.exporter.pruning.options import PruneOptions
+from zoo.exporter.pruning.prune import prune
+from zoo.exporter.pruning.report import Report, told_beside, told_of
+from zoo.exporter.pruning.rival import Beside, from_scratch, narrow_like
 from zoo.models.runs import newest_run, read_run
 from zoo.models.sources import SourceOptions, new_model, resolve
 from zoo.models.training.loop import train
@@ -104,7 +106,7 @@ def test_distillation_is_learned_from(report, trained_folder: Path, few_digits, 
         (["--macs", "0"], "above 0 and below 1"),
         (["--macs", "1e-4"], "cannot be reached"),
         (["--macs", "0.5", "--criterion", "magnitud"], 'did you mean "magnitude"'),
-        (["--macs", "0.5", "--spread", "wide"], "neither global nor uniform"),
+        (["--macs", "0.5", "--spread", "wide"], "none of global, uniform"),
         (["--macs", "0.5", "--keep", "layer9"], "to keep"),
         (["--macs", "0.5", "--set", "lr=-1"], "lr must be positive"),
         (["--macs", "0.5", "--weights", "random"], "has its own weights"),
@@ -130,7 +132,7 @@ def test_a_smaller_width_of_the_same_cost_stands_beside_it(
 ) -> None:
     _, found = report
     model = resolve(str(trained_folder))
-    narrow = narrow_like(model, found.pruned.macs)
+    narrow = narrow_like(model, found.pruned.macs, model.spec.input)
     assert not isinstance(narrow, str)
     assert 0.4 * found.pruned.macs < narrow.macs <= found.pruned.macs, "widths of so narrow a network are far apart"
     run = train(narrow.model, few_digits, from_scratch(RECIPE, load_recipe("tiny")), tmp_path / "w")
@@ -138,10 +140,10 @@ def test_a_smaller_width_of_the_same_cost_stands_beside_it(
     assert run.recipe["distil"] == 0
     beside = Beside("w", narrow.width, narrow.macs, run.reached.accuracy)
     own = found.run.reached.accuracy
-    assert "the smaller width is better" in told_beside(replace(found, beside=replace(beside, top1=own + 0.1)))
-    assert "the pruned one is better" in told_beside(replace(found, beside=replace(beside, top1=own - 0.1)))
+    assert "the smaller width is better" in told_beside(replace(found, beside=replace(beside, top1=own + 0.1)), ALONE)
+    assert "the pruned one is better" in told_beside(replace(found, beside=replace(beside, top1=own - 0.1)), ALONE)
     foreign = replace(model, origin=replace(model.origin, source="timm:resnet18"))
-    assert "no width that could be scaled" in str(narrow_like(foreign, 1e6))
+    assert "no width that could be scaled" in str(narrow_like(foreign, 1e6, foreign.spec.input))
 
 
 def test_a_run_where_the_smaller_width_would_lie_is_kept(trained: Path, few_digits, tmp_path: Path) -> None:

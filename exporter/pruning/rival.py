@@ -30,12 +30,32 @@ class Narrow:
     macs: float
 
 
-def narrow_like(model: Model, macs: float, seed: int = 0) -> Narrow | str:
+@dataclass(frozen=True)
+class Beside:
+    """The same architecture at a smaller width, trained from scratch for as many steps.
+
+    Attributes:
+        run: its folder.
+        width: of its channels.
+        macs: of one image.
+        top1: what it reached.
+        ratios: time of the unpruned model over its own, one a round.
+    """
+
+    run: str
+    width: float
+    macs: float
+    top1: float
+    ratios: tuple[float, ...] = ()
+
+
+def narrow_like(model: Model, macs: float, shape: tuple[int, int, int], seed: int = 0) -> Narrow | str:
     """The widest one that costs no more than `macs`, or why there is none.
 
     Args:
         model: whose architecture it is.
         macs: of one image.
+        shape: of that image.
         seed: of its initialisation.
     """
     source, own = model.origin.source, float(model.origin.arguments.get("width", 1.0))
@@ -44,7 +64,7 @@ def narrow_like(model: Model, macs: float, seed: int = 0) -> Narrow | str:
     low, high, best = NARROWEST * own, own, None
     for _ in range(TRIES):
         middle = (low + high) / 2
-        made = _at(model, middle, seed)
+        made = _at(model, middle, shape, seed)
         if isinstance(made, str):
             return made
         if made.macs <= macs:
@@ -59,11 +79,11 @@ def from_scratch(recipe: Recipe, default: Recipe) -> Recipe:
     return replace(default, epochs=recipe.epochs, batch_size=recipe.batch_size, precision=recipe.precision)
 
 
-def _at(model: Model, width: float, seed: int) -> Narrow | str:
+def _at(model: Model, width: float, shape: tuple[int, int, int], seed: int) -> Narrow | str:
     arguments = {**model.origin.arguments, "width": round(width, 4)}
     try:
         made = new_model(model.origin.source, model.spec, SourceOptions(arguments=arguments, seed=seed))
     except UsageError as error:
         return f"{model.origin.source} cannot be made at another width: {error.what}"
-    costs = costs_of(made.module, torch.zeros(2, *model.spec.input))
+    costs = costs_of(made.module, torch.zeros(2, *shape))
     return Narrow(made, round(width, 4), sum(cost.macs(cost.inputs, cost.outputs) for cost in costs.values()))

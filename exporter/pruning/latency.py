@@ -1,0 +1,159 @@
+"""Pruning by measured time: a table of layers proposes widths, the whole network is timed, and the aim is corrected."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from ...calibration.pruning.budget import Budget
+from ...calibration.pruning.groups import Price, Structure, costs_of
+from ...errors import UsageError
+from ...models.sources import Model
+from ..artifact import Batch
+from ..backends.graph import export_graph
+from ..backends.torchscript import script
+from ..faster import measure
+from .shapes import measure_times
+
+CLOSE, WITHIN, TRIES = 0.03, 0.1, 5  # of what was asked: good enough, the most, and how often it is tried
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Aimed:
+    """What the table has to be asked for, so that the whole network takes what the user asked for.
+
+    Attributes:
+        budget: whose share is of the table's time.
+        price: the table.
+        measured: the share of the network's time that these widths have left.
+        tried: (share of the table's time, share of the network's) of all that was tried.
+    """
+
+    budget: Budget
+    price: Price
+    measured: float
+    tried: tuple[tuple[float, float], ...]
+
+
+def aim(
+    structure: Structure,
+    target: str,
+    budget: Budget,
+    narrowed: Callable[[Budget, Price], nn.Module],
+    time: Callable[[nn.Module], float],
+    tell: Callable[[str], None],
+    progress: Progress | None = None,
+) -> Aimed:
+    """Find the share of the layers' time at which the network as a whole takes the share that is asked for.
+
+    The sum of layers leaves out what is between them: additions, pools, changes of layout, and what a CPU's caches
+    make of their order.
+
+    Args:
+        structure: of the unpruned model, at the size at which latency counts.
+        target: whose runtime is timed.
+        budget: with the share of the latency that is asked for.
+        narrowed: a pruned copy of the model for a budget and prices.
+        time: the share of the unpruned time that a module takes, measured.
+        tell: is told a line for each try.
+        progress: is told (what, done, in all) of measuring layers.
+
+    Raises:
+        UsageError: no widths take within a tenth of what is asked for.
+        UnavailableError: the target cannot be timed here.
+    """
+    told = None if progress is None else lambda done, total: progress("timing layers", done, total)
+    times = measure_times(structure, target, budget.round_to, progress=told)
+    asked = budget.share
+    assert asked is not None
+    tried: list[tuple[float, float]] = []
+    failed = ""
+    for _ in range(TRIES):
+        own = replace(budget, share=next_share(asked, tried))
+        try:
+            module = narrowed(own, times.price)
+        except UsageError as error:  # even the narrowest takes longer
+            failed = error.what
+            break
+        tried.append((float(own.share or 0), time(module)))
+        tell(f"widths with {tried[-1][0]:.3f} of the layers' time: {tried[-1][1]:.3f} of the network's, asked {asked}")
+        if abs(tried[-1][1] / asked - 1) <= CLOSE:
+            break
+    best = min(tried, key=lambda one: abs(one[1] / asked - 1), default=(0.0, 0.0))
+    if abs(best[1] / asked - 1) > WITHIN:
+        nearest = f"the nearest that was found has {best[1]:.2f}" if tried else failed
+        raise UsageError(f"{asked:g} of the latency on {target} is not to be had: {nearest}", fix="ask for that")
+    return Aimed(replace(budget, share=best[0]), times.price, best[1], tuple(tried))
+
+
+def next_share(asked: float, tried: Sequence[tuple[float, float]]) -> float:
+    """The share of the layers' time to try next: by the line through the two tries that came nearest.
+
+    It stays between the nearest try that was too fast and the nearest that was too slow.
+
+    Args:
+        asked: share of the network's time.
+        tried: (layers' share, network's share) so far; (1, 1) is known without trying.
+    """
+    if not tried:
+        return asked
+    known = [*tried, (1.0, 1.0)]
+    low = max((share for share, took in known if took <= asked), default=0.0)
+    high = min((share for share, took in known if took > asked), default=1.0)
+    (one, first), (other, second) = sorted(known, key=lambda pair: abs(pair[1] - asked))[:2]
+    share = one + (asked - first) * (other - one) / (second - first) if first != second else (low + high) / 2
+    if not low < share < high:
+        share = (low + high) / 2
+    return min(max(share, 0.01), 0.999)
+
+
+def share_of_time(
+    before: Model, after: nn.Module, target: str, shape: tuple[int, int, int], progress: Progress | None = None
+) -> tuple[float, ...]:
+    """Time before over time after in fp32, batch 1, one ratio a round, in processes of their own.
+
+    Args:
+        before: the model as it was.
+        after: its narrower module.
+        target: onnx or torchscript: whose CPU runtime.
+        shape: channels, height and width of the image.
+        progress: is told (what, done, in all).
+
+    Raises:
+        UsageError: the model cannot be exported, as at a size that it does not take.
+    """
+    spec = before.spec.sized(*shape[1:])
+    files: list[bytes] = []
+    for module in (before.module, after):
+        if target == "torchscript":
+            files.append(script(module, spec)[1])
+        else:
+            files.append(export_graph(module, spec, "fp32", Batch(1, 8, 1024)).SerializeToString())
+    told = None if progress is None else lambda done, total: progress("timing", done, total)
+    suffix = ".pt" if target == "torchscript" else ".onnx"
+    return tuple(measure(files[0], {"pruned": files[1]}, (1, *shape), told, suffix)["pruned"])
+
+
+def timed_shape(model: Model, asked: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """The images that latency is measured with: those that were asked for, else the model's own.
+
+    Raises:
+        UsageError: other channels than the model takes, or a size that it does not.
+    """
+    if asked is None:
+        return model.spec.input
+    if asked[0] != model.spec.input[0]:
+        raise UsageError(f"--timed-at has {asked[0]} channels, {model.spec.name} takes {model.spec.input[0]}")
+    costs_of(model.module, torch.zeros(2, *asked))
+    return asked
+
+
+def left(ratios: Sequence[float]) -> float:
+    """The share of the time that is left, from ratios of before over after."""
+    return 1 / statistics.median(ratios)

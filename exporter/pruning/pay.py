@@ -1,0 +1,186 @@
+"""`zoo prune --will-it-pay`: what pruning, int8 and fp16 would bring for a model on this machine, before any training.
+
+From the table of measured layers (shapes.py) and one timing of the whole network; nothing is trained or written.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...calibration.pruning.budget import Budget, choose_widths
+from ...calibration.pruning.criteria import score_all
+from ...calibration.pruning.groups import Structure, structure_of
+from ...calibration.pruning.structured import outputs_that_stay
+from ...errors import UsageError
+from ...models.sources import Model
+from ..artifact import Batch
+from ..backends.graph import export_graph
+from ..backends.torchscript import script
+from ..checks.machine import cpu_name
+from ..faster import FLOAT_ISLANDS, THREADS, time_graph
+from .latency import timed_shape
+from .options import BLOCK
+from .shapes import Times, measure_times, refuse_target
+
+SHARES = (0.75, 0.5, 0.25)  # of the MACs
+PAYS, HARDLY = 0.9, 0.98  # of the latency
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to be faster.
+
+    Attributes:
+        what: in words.
+        left: the share of the fp32 latency that is left; None where it brings nothing by its nature.
+        why: what it depends on.
+    """
+
+    what: str
+    left: float | None
+    why: str
+
+    @property
+    def verdict(self) -> str:
+        """Whether it pays."""
+        if self.left is None or self.left > HARDLY:
+            return "no"
+        return "yes" if self.left <= PAYS else "hardly"
+
+
+@dataclass(frozen=True)
+class Pay:
+    """What would be brought.
+
+    Attributes:
+        title: model, machine, and the conditions.
+        milliseconds: of the network as it is, fp32, batch 1.
+        between: the share of that time that no convolution or linear layer takes.
+        rows: the ways.
+        notes: what stands in the way of more.
+    """
+
+    title: str
+    milliseconds: float
+    between: float
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def will_it_pay(
+    model: Model,
+    target: str,
+    *,
+    round_to: int = BLOCK,
+    shape: tuple[int, int, int] | None = None,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+) -> Pay:
+    """Predict what each way would leave of the latency.
+
+    Args:
+        model: of any weights; pruning is predicted at the widths that magnitudes choose, the same share everywhere.
+        target: onnx or torchscript.
+        round_to: channels that stay are a multiple of it.
+        shape: channels, height and width of the image; None for the model's own.
+        progress: is told (what, done, in all).
+
+    Raises:
+        UsageError: a model that cannot be traced or takes no such images, or a target whose layers are not timed.
+        UnavailableError: torch-pruning or the target is missing here.
+    """
+    refuse_target(target)
+    if round_to % BLOCK:
+        raise UsageError(f"layers are timed in steps of {BLOCK}, got --round-to {round_to}", fix=f"--round-to {BLOCK}")
+    shape = timed_shape(model, shape)
+    module = copy.deepcopy(model.module)
+    structure = structure_of(module, shape, outputs_that_stay(module, ()))
+    told = lambda done, total: progress("timing layers", done, total)  # noqa: E731
+    times = measure_times(structure, target, round_to, ("fp32", "int8"), told)
+    content, suffix, operators = _file(model, target, shape)
+    progress("timing", 0, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{suffix}"
+        path.write_bytes(content)
+        whole = statistics.median(time_graph(path, (1, *shape)))
+    progress("timing", 1, 1)
+    layers = times.whole(structure) / 1e3
+    rest = max(0.0, whole - layers)
+    integer = times.whole(structure, "int8") / 1e3
+    rows = [_pruned(structure, times, share, round_to, rest, whole) for share in SHARES]
+    islands = sorted(operators & set(FLOAT_ISLANDS))
+    floats = f"; {', '.join(islands)} stay float, each with Q/DQ around it" if islands else ""
+    rows.append(Row("int8", (integer + rest) / whole, f"the layers take {integer / layers:.2f} of their time{floats}"))
+    half = next(row for row in rows if row.what.startswith("0.5 "))
+    if half.left is not None:
+        kept = widths_at(structure, 0.5, round_to)
+        both = structure.total(kept, lambda cost, i, o: times.price(cost, i, o, "int8")) / 1e3
+        rows.append(Row("0.5 of the MACs, then int8", (both + rest) / whole, "both together"))
+    rows.append(Row("fp16", None, "this runtime has no fp16 arithmetic on a CPU and computes in fp32"))
+    rows.append(Row("2:4 sparse weights", None, "only NVIDIA GPUs from Ampere on multiply them faster"))
+    where = f"{target} on {cpu_name()}, {THREADS} threads, batch 1, {'x'.join(map(str, shape))}"
+    return Pay(
+        f"{model.spec.name}, {where}: {whole:.2f} ms in fp32", whole, rest / whole, tuple(rows),
+        notes_of(structure, rest / whole, round_to),
+    )  # fmt: skip
+
+
+def widths_at(structure: Structure, share: float, round_to: int) -> dict[str, int]:
+    """The widths at a share of the MACs, the same share everywhere."""
+    scores = score_all(structure.groups, structure.module, "magnitude")
+    return choose_widths(structure.groups, scores, structure.macs, Budget(share, "uniform", round_to))
+
+
+def notes_of(structure: Structure, between: float, round_to: int) -> tuple[str, ...]:
+    """What stands in the way."""
+    found: list[str] = []
+    if between > 0.1:
+        found.append(f"{between:.0%} of the time is between the layers: additions, pools, activations, layouts")
+    odd = sorted({group.root for group in structure.groups if group.channels % BLOCK})
+    if odd:
+        found.append(f"channels that are no multiple of {BLOCK}, and slow for it: {', '.join(odd[:5])}")
+    few = [group.root for group in structure.groups if group.channels <= round_to]
+    if few:
+        found.append(f"{len(few)} groups have no more than {round_to} channels, and keep them")
+    found.append("predicted from single layers; zoo prune and zoo export --int8 measure the whole network")
+    return tuple(found)
+
+
+def _pruned(structure: Structure, times: Times, share: float, round_to: int, rest: float, whole: float) -> Row:
+    what = f"{share:g} of the MACs"
+    try:
+        kept = widths_at(structure, share, round_to)
+    except UsageError as error:
+        return Row(what, None, error.what)
+    taken = structure.total(kept, times.price) / 1e3
+    before = times.whole(structure) / 1e3
+    channels = sum(kept.values()) / sum(group.channels for group in structure.groups)
+    why = f"the layers take {taken / before:.2f} of their time; {channels:.0%} of the channels left"
+    return Row(what, (taken + rest * channels) / whole, why)
+
+
+def _file(model: Model, target: str, shape: tuple[int, int, int]) -> tuple[bytes, str, set[str]]:
+    """The fp32 file, its suffix, and the operators in it."""
+    spec = model.spec.sized(*shape[1:])
+    if target == "torchscript":
+        frozen, content = script(model.module, spec)
+        named = {"aten::sigmoid": "Sigmoid", "aten::hardswish": "HardSwish", "aten::silu": "Sigmoid",
+                 "aten::hardsigmoid": "HardSigmoid", "aten::mul": "Mul"}  # fmt: skip
+        return content, ".pt", {named.get(str(node.kind()), "") for node in frozen.inlined_graph.nodes()}
+    graph = export_graph(model.module, spec, "fp32", Batch(1, 8, 1024))
+    return graph.SerializeToString(), ".onnx", {node.op_type for node in graph.graph.node}
+
+
+def told_rows(found: Pay) -> list[list[str]]:
+    """For a table: what, whether it pays, what is left of the latency, why."""
+    return [[row.what, row.verdict, "-" if row.left is None else f"{row.left:.2f}", row.why] for row in found.rows]
+
+
+def as_mapping(found: Pay) -> dict[str, Any]:
+    """As --json shows it."""
+    return {**asdict(found), "rows": [{**vars(row), "verdict": row.verdict} for row in found.rows]}
