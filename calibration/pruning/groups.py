@@ -168,7 +168,9 @@ def structure_of(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
             f"the model cannot be traced for pruning: {type(error).__name__}: {one_line(error)}",
             fix="write it without operators that mix channels with other axes",
         ) from error
-    groups = tuple(filter(None, (_read(group, names, graph) for group in found)))
+    order = {name: place for place, name in enumerate(names.values())}
+    read = filter(None, (_read(group, names, graph) for group in found))
+    groups = tuple(sorted(read, key=lambda group: order[group.root]))
     if not groups:
         raise UsageError("no channels can be removed: every layer is ignored, or is the last one")
     return Structure(groups, costs, module, graph)

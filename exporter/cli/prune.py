@@ -42,7 +42,10 @@ def prune(
             "can do without, measured first."
         ),
     ] = "global",
-    round_to: Annotated[int, typer.Option(min=1, help="Channels that stay are a multiple of it.")] = 8,
+    round_to: Annotated[
+        int | None,
+        typer.Option(min=1, help="Channels that stay are a multiple of it; else 16 on AVX-512, or 8."),
+    ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A module whose channels all stay.")] = None,
     stage: Annotated[
         list[str] | None, typer.Option(help="Share of its channels that a stage keeps: layer1=0.75.")
@@ -86,7 +89,8 @@ def prune(
     from ...models.sources import SourceOptions, resolve
     from ...models.training.epoch import Watcher
     from ...models.training.recipe import load_recipe
-    from ..pruning.options import PruneOptions
+    from ..int8 import cpu_flags
+    from ..pruning.options import PruneOptions, usual_block
     from ..pruning.prune import Told
     from ..pruning.prune import prune as prune_model
     from ..pruning.report import told_beside, told_of, told_zeros
@@ -96,12 +100,13 @@ def prune(
 
     given = SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed)
     shape = parse_input(timed_at, "--timed-at")
+    block = round_to or usual_block(cpu_flags())
     if will_it_pay:
         if macs is not None or latency is not None or pattern is not None or stage:
             raise UsageError("--will-it-pay only looks, and prunes nothing", fix="leave --macs and the like out")
-        return _will_it_pay(source, given, target, round_to, shape)
+        return _will_it_pay(source, given, target, block, shape)
     options = PruneOptions(
-        macs, latency, target, criterion, spread, round_to, tuple(keep or ()), parse_stages(stage or ()), steps,  # type: ignore[arg-type]
+        macs, latency, target, criterion, spread, block, tuple(keep or ()), parse_stages(stage or ()), steps,  # type: ignore[arg-type]
         pattern, sparsity, max_drop, timed, shape, beside,  # type: ignore[arg-type]
     )  # fmt: skip
     if data is None:

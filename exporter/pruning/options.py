@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -12,6 +13,17 @@ from ...config import near
 from ...errors import UsageError
 
 BLOCK = 8  # of channels, below which layers fall out of the runtimes' blocked layouts
+
+
+def usual_block(cpu: Collection[str]) -> int:
+    """The number of channels that a CPU's kernels compute together: as many floats as a register has.
+
+    ONNX Runtime's blocked layout (MLAS, NCHWc) and oneDNN's have 16 with AVX-512, else 8.
+
+    Args:
+        cpu: the flags of /proc/cpuinfo.
+    """
+    return 16 if "avx512f" in cpu else BLOCK
 
 
 def known_criterion(name: str) -> Criterion:

@@ -114,13 +114,16 @@ def will_it_pay(
     integer = times.whole(structure, "int8") / 1e3
     rows = [_pruned(structure, times, share, round_to, rest, whole) for share in SHARES]
     islands = sorted(operators & set(FLOAT_ISLANDS))
+    # what lies between integer layers moves a quarter of the bytes; between float islands it does not
+    between = rest if islands else rest / 4
     floats = f"; {', '.join(islands)} stay float, each with Q/DQ around it" if islands else ""
-    rows.append(Row("int8", (integer + rest) / whole, f"the layers take {integer / layers:.2f} of their time{floats}"))
+    why = f"the layers take {integer / layers:.2f} of their time{floats}"
+    rows.append(Row("int8", (integer + between) / whole, why))
     half = next(row for row in rows if row.what.startswith("0.5 "))
     if half.left is not None:
         kept = widths_at(structure, 0.5, round_to)
         both = structure.total(kept, lambda cost, i, o: times.price(cost, i, o, "int8")) / 1e3
-        rows.append(Row("0.5 of the MACs, then int8", (both + rest) / whole, "both together"))
+        rows.append(Row("0.5 of the MACs, then int8", (both + between) / whole, "both together"))
     rows.append(Row("fp16", None, "this runtime has no fp16 arithmetic on a CPU and computes in fp32"))
     rows.append(Row("2:4 sparse weights", None, "only NVIDIA GPUs from Ampere on multiply them faster"))
     where = f"{target} on {cpu_name()}, {THREADS} threads, batch 1, {'x'.join(map(str, shape))}"

@@ -189,9 +189,9 @@ def _channels(
             narrowed(own, prices, copied, 1)
             return copied
 
-        whole = structure_of(copy.deepcopy(model.module), shape, outputs_that_stay(model.module, options.keep))
+        whole = copy.deepcopy(model.module)
         aimed = aim(
-            whole, options.target, budget, trial,
+            structure_of(whole, shape, outputs_that_stay(whole, options.keep)), options.target, budget, trial,
             lambda tried: left(share_of_time(model, tried, options.target, shape, told.progress)),
             told.line, told.progress,
         )  # fmt: skip

@@ -57,7 +57,8 @@ def stage_curves(
     refuse_unsuitable(model, data)
     settled, judged = two_parts(data.train, seed)
     shape, where = model.spec.input, torch.device(device)
-    groups = structure_of(copy.deepcopy(model.module), shape, outputs_that_stay(model.module, keep)).groups
+    whole = copy.deepcopy(model.module)
+    groups = structure_of(whole, shape, outputs_that_stay(whole, keep)).groups
 
     def accuracy(stages: Mapping[str, float]) -> float:
         module = copy.deepcopy(model.module)

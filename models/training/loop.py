@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...config import to_json, to_mapping
+from ...config import to_json
 from ...errors import UnavailableError
 from .. import weights as weights_io
 from ..data.dataset import Dataset
@@ -160,7 +160,7 @@ def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher,
 def _facts(asked: Asked, world: World) -> dict[str, Any]:
     """What must agree when a training resumes."""
     return {
-        "origin": to_mapping(asked.model.origin),
+        "origin": json.loads(to_json(asked.model.origin)),
         "spec": json.loads(to_json(asked.model.spec)),
         "data": asked.data.name,
         "recipe": as_mapping(asked.recipe),

@@ -27,7 +27,8 @@ def ones(kept) -> float:
 
 @pytest.mark.parametrize(
     ("layer", "stage"),
-    [("layer1.0.conv1", "layer1"), ("features.3.conv.0.0", "features.3"), ("conv1", "conv1"), ("stem.conv", "stem.conv"),
+    [("layer1.0.conv1", "layer1"), ("features.3.conv.0.0", "features.3"), ("conv1", "conv1"),
+     ("stem.conv", "stem.conv"),
      ("inception3a.branch1.conv", "inception3a"), ("stages.0.blocks.1.conv", "stages.0"), ("0", "0")],
 )  # fmt: skip
 def test_a_stage_is_the_name_up_to_its_first_number(layer: str, stage: str) -> None:

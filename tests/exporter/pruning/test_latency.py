@@ -54,7 +54,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
 
 @pytest.mark.parametrize(
     ("channels", "step", "points"),
-    [(64, 8, [8, 16, 24, 32, 40, 48, 56, 64]), (512, 8, [8, 64, 128, 192, 256, 320, 384, 448, 512]), (20, 8, [8, 16, 20]),
+    [(64, 8, [8, 16, 24, 32, 40, 48, 56, 64]), (512, 8, [8, 64, 128, 192, 256, 320, 384, 448, 512]),
+     (20, 8, [8, 16, 20]),
      (4, 8, [4]), (96, 32, [32, 64, 96])],
 )  # fmt: skip
 def test_widths_are_measured_at_multiples(channels: int, step: int, points: list[int]) -> None:
