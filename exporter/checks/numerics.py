@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .answers import softmax
-from .budget import NumericsLimits
 from .gate import Gate
+
+if TYPE_CHECKING:
+    from .budget import NumericsLimits  # reads TOML by msgspec, which a package does not carry
 
 Logits = npt.NDArray[np.float32]
 

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from . import build, calibrate, check, doctor, evaluate, export, lint, listing, predict, prune, sensitivity, train
+from . import (
+    build,
+    calibrate,
+    check,
+    doctor,
+    evaluate,
+    export,
+    lint,
+    listing,
+    package,
+    predict,
+    prune,
+    sensitivity,
+    train,
+    verify,
+)
 
 app = typer.Typer(
     name="zoo",
@@ -28,6 +43,8 @@ app.command("export")(export.export)
 app.command("lint")(lint.lint)
 app.command("build")(build.build)
 app.command("check")(check.check)
+app.command("package")(package.package)
+app.command("verify")(verify.verify)
 
 
 @app.callback()

@@ -1,0 +1,45 @@
+"""`zoo verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...errors import worst
+from .shell import Debug, Json, Outcome
+
+
+def verify(
+    package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="A file that zoo package wrote.")],
+    artifact: Annotated[str | None, typer.Option(help="Only that one of the package's artifacts.")] = None,
+    debug: Debug = False,
+    json: Json = False,
+) -> Outcome:
+    """Prove a package: structure, hashes, its samples on this machine's runtime; and show what mistakes would give."""
+    del debug, json
+    from dataclasses import asdict
+
+    from ..package.container import Package
+    from ..package.verify import verify as verify_package
+    from ..report.console import say, table
+
+    with Package(package) as opened:
+        found = verify_package(opened, artifact)
+        name = str(opened.manifest["name"])
+    code = worst(gate.exit_code for gate in found.gates)
+
+    def show() -> None:
+        table(f"{package}: {name}", ["gate", "verdict", "reason"], [[one.name, one.verdict, one.reason]
+              for one in found.gates])  # fmt: skip
+        if found.skews:
+            rows = [[one.mistake, f"{one.agreement:.0%}", f"{one.distance:.3f}"] for one in found.skews]
+            table(
+                "what a mistake in the preprocessing would give on its samples",
+                ["mistake", "same answer", "logits away"], rows,
+            )  # fmt: skip
+        say(f"python {package} predict IMAGE.jpg runs it without zoo")
+
+    payload = {"gates": [one.as_mapping() for one in found.gates], "skews": [asdict(one) for one in found.skews]}
+    return Outcome(payload, code, show=show, next=f"python {package} predict IMAGE.jpg")

@@ -1,0 +1,285 @@
+"""`zoo package`: artifacts of one model, their evidence and what runs them, as one file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...atomic import put_in_place
+from ...config import to_json
+from ...errors import GateError, IntegrityError, UsageError
+from ..artifact import ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact
+from .card import card_of
+from .container import FORMAT, Package, write
+from .sbom import sbom_of
+from .verify import verify
+
+# What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
+RUNTIME = (
+    "__init__.py", "errors.py", "models/__init__.py", "models/spec.py", "models/preprocess.py", "exporter/__init__.py",
+    "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
+    "exporter/checks/numerics.py", "exporter/package/__init__.py", "exporter/package/container.py",
+    "exporter/package/wire.py", "exporter/package/predictor.py", "exporter/package/verify.py",
+    "exporter/package/timing.py", "exporter/package/entry.py",
+)  # fmt: skip
+MAIN = '''"""Runs the package: python MODEL.zoo predict IMAGE..., verify, profile."""
+
+import sys
+
+from zoo.exporter.package.entry import main
+
+sys.exit(main(sys.path[0]))
+'''
+SUFFIX = ".zoo"
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A package that was written.
+
+    Attributes:
+        path: where.
+        bytes: its size.
+        checked: names of the artifacts whose evidence is in it, and not older than they are.
+        unchecked: the others, each with the reason.
+        replaced: whether an older package was there.
+    """
+
+    path: Path
+    bytes: int
+    checked: tuple[str, ...]
+    unchecked: Mapping[str, str]
+    replaced: bool
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a check found of an artifact, or why there is nothing."""
+
+    content: bytes | None
+    reason: str = ""
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Each gate's."""
+        if self.content is None:
+            return {}
+        return {str(gate["name"]): str(gate["verdict"]) for gate in json.loads(self.content)["gates"]}
+
+
+def pack(
+    folders: Sequence[str | Path],
+    out: Path | None = None,
+    *,
+    licence: Path | None = None,
+    require_checked: bool = False,
+    overwrite: bool = False,
+) -> Packed:
+    """Write a package, whole or not at all; it is opened and verified before it takes its place.
+
+    Args:
+        folders: artifacts of one model.
+        out: the file; None for MODEL.zoo in the current folder.
+        licence: of the weights, a text file.
+        require_checked: refuse an artifact without evidence, or whose check did not pass.
+        overwrite: replace a package that is there.
+
+    Raises:
+        UsageError: no artifacts, artifacts of several models, two of one name, or something in the way.
+        IntegrityError: a file of an artifact was changed.
+        GateError: an artifact that was not checked, or did not pass, where that is required.
+    """
+    if not folders:
+        raise UsageError("nothing to package", fix="give the folders that zoo export wrote")
+    artifacts = [load_artifact(Path(folder)) for folder in folders]
+    names = refuse_strangers(artifacts)
+    evidence = {name: evidence_of(one.folder) for name, one in zip(names, artifacts, strict=True)}
+    if require_checked:
+        refuse_unchecked(evidence)
+    place = out or Path(f"{artifacts[0].manifest.spec.name}{SUFFIX}")
+    replaced = refuse_place(place, overwrite)
+    text = read_licence(licence)
+    files_in = contents(artifacts, names, evidence, text)
+    manifest = manifest_of(artifacts, names, evidence)
+    files_in["README.md"] = card_of(manifest, [one.manifest for one in artifacts], evidence, text is not None).encode()
+    files_in["sbom.cdx.json"] = sbom_of(manifest, artifacts[0].manifest).encode()
+    made = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        write(made, files_in, manifest)
+        with Package(made) as package:  # nothing takes its place that its own reader would refuse
+            verified = verify(package)
+        failed = [gate for gate in verified.gates if gate.verdict == "fail"]
+        if failed:
+            raise GateError(f"{failed[0].name}: {failed[0].reason}", fix="nothing was written; export again")
+        refuse_place(place, overwrite)
+        put_in_place(made, place)
+    except OSError as error:
+        raise UsageError(f"{place} cannot be written: {error.strerror or error}", fix="give another --out") from error
+    finally:
+        with contextlib.suppress(OSError):
+            made.unlink()
+    unchecked = {name: one.reason for name, one in evidence.items() if one.content is None}
+    checked = tuple(name for name in names if name not in unchecked)
+    return Packed(place, place.stat().st_size, checked, unchecked, replaced)
+
+
+def refuse_strangers(artifacts: Sequence[Artifact]) -> list[str]:
+    """A name for each artifact; raises UsageError for artifacts that are not forms of one model."""
+    first = artifacts[0].manifest
+    names: list[str] = []
+    for one in artifacts:
+        manifest = one.manifest
+        for what, mine, other in (
+            ("weights", manifest.weights_sha256, first.weights_sha256),
+            ("labels", manifest.spec.labels, first.spec.labels),
+            ("preprocessing", manifest.spec.preprocess, first.spec.preprocess),
+        ):
+            if mine != other:
+                raise UsageError(
+                    f"{one.folder} and {artifacts[0].folder} have other {what}: a package is of one model",
+                    fix="make a package for each",
+                )
+        name = f"{manifest.backend}-{manifest.precision}"
+        if name in names:
+            raise UsageError(f"two of the artifacts are {name}", fix="give one of them")
+        names.append(name)
+    return names
+
+
+def evidence_of(folder: Path) -> Evidence:
+    """What zoo check wrote beside an artifact, if it is of the artifact as it is now."""
+    from ..report.result import evidence_path
+
+    path = evidence_path(folder)
+    try:
+        content = path.read_bytes()
+        found = json.loads(content)
+        seal, gates = found["artifact_sha256"], [(gate["name"], gate["verdict"]) for gate in found["gates"]]
+    except FileNotFoundError:
+        return Evidence(None, "not checked")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Evidence(None, f"{path.name} is no evidence of zoo check")
+    from ..artifact import record
+
+    if seal != record(folder / ARTIFACT).sha256:
+        return Evidence(None, f"{path.name} is of an artifact that was replaced")
+    return Evidence(content) if gates else Evidence(None, f"{path.name} holds no gate")
+
+
+def refuse_unchecked(evidence: Mapping[str, Evidence]) -> None:
+    """Raise GateError for an artifact that no check has passed."""
+    for name, one in evidence.items():
+        if one.content is None:
+            raise GateError(f"{name}: {one.reason}", fix="zoo check FOLDER --data DATA")
+        bad = {gate: verdict for gate, verdict in one.verdicts.items() if verdict in ("fail", "inconclusive")}
+        if bad:
+            told = ", ".join(f"{gate} {verdict}" for gate, verdict in bad.items())
+            raise GateError(f"{name} did not pass its check: {told}", fix="see zoo check")
+
+
+def contents(
+    artifacts: Sequence[Artifact], names: Sequence[str], evidence: Mapping[str, Evidence], licence: str | None
+) -> dict[str, bytes | Path]:
+    """All files but the card, the SBOM and the manifest; golden samples once, since those of one model are the same."""
+    found: dict[str, bytes | Path] = {"__main__.py": MAIN.encode()}
+    for name in RUNTIME:
+        found[f"zoo/{name}"] = ROOT / name
+    found["LICENSE"] = (licence or "No licence was given for these weights.\n").encode()
+    found["zoo/LICENSE"] = licence_of_zoo()
+    spec = artifacts[0].manifest.spec
+    found["preprocess.json"] = to_json(spec.preprocess).encode()
+    found["labels.txt"] = "".join(f"{label}\n" for label in spec.labels).encode()
+    golden = artifacts[0]
+    for name in golden.manifest.files:
+        if name.startswith(f"{GOLDEN}/"):
+            found[name] = golden.folder / name
+    for name, one in zip(names, artifacts, strict=True):
+        found[f"artifacts/{name}/{ARTIFACT}"] = one.folder / ARTIFACT
+        for file in one.manifest.files:
+            if not file.startswith(f"{GOLDEN}/") and file != WEIGHTS:  # the reference's, which production does not need
+                found[f"artifacts/{name}/{file}"] = one.folder / file
+        kept = evidence[name].content
+        if kept is not None:
+            found[f"checks/{name}.check.json"] = kept
+    return found
+
+
+def manifest_of(
+    artifacts: Sequence[Artifact], names: Sequence[str], evidence: Mapping[str, Evidence]
+) -> dict[str, Any]:
+    """The manifest, but for the hashes."""
+    from ..report.result import versions
+
+    first = artifacts[0].manifest
+    listed = [
+        {
+            "name": name,
+            "backend": one.manifest.backend,
+            "precision": one.manifest.precision,
+            "model": f"artifacts/{name}/{one.manifest.model if one.manifest.built else 'model.onnx'}",
+            "built": one.manifest.built,
+            "checked": evidence[name].content is not None,
+            "verdicts": evidence[name].verdicts,
+        }
+        for name, one in zip(names, artifacts, strict=True)
+    ]
+    return {
+        "format": FORMAT,
+        "name": first.spec.name,
+        "created": max(one.manifest.created for one in artifacts),
+        "zoo": versions()["zoo"],
+        "meaningful": first.meaningful,
+        "weights": first.weights,
+        "weights_sha256": first.weights_sha256,
+        "spec": json.loads(to_json(first.spec)),
+        "artifacts": listed,
+    }
+
+
+def refuse_place(place: Path, overwrite: bool) -> bool:
+    """Whether a package is there that may be replaced; raises UsageError for anything else in the way."""
+    if place.is_symlink() or (place.exists() and not place.is_file()):
+        raise UsageError(f"{place} is in the way and no file", fix="give another --out")
+    if not place.parent.is_dir():
+        raise UsageError(f"{place.parent}: no such folder", fix="make it, or give another --out")
+    if not place.exists():
+        return False
+    try:
+        with Package(place):
+            pass
+    except IntegrityError as error:
+        raise UsageError(f"{place} is there and no package of zoo", fix="give another --out") from error
+    if not overwrite:
+        raise UsageError(f"{place} is there", fix="give --overwrite, or another --out")
+    return True
+
+
+def read_licence(path: Path | None) -> str | None:
+    """The text of a licence. Raises UsageError."""
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--licence {path} cannot be read as text", fix="give a text file") from error
+
+
+def licence_of_zoo() -> bytes:
+    """Of the modules that travel in the package."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        found = distribution("zoo-export")
+        for name in ("licenses/LICENSE", "LICENSE"):
+            text = found.read_text(name)
+            if text:
+                return text.encode()
+    except PackageNotFoundError:
+        pass
+    return b"zoo is under the Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"

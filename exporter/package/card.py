@@ -1,0 +1,114 @@
+"""The model card: the first page of a package, made of facts that are in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..artifact import Manifest
+    from .bundle import Evidence
+
+
+def card_of(
+    manifest: Mapping[str, Any], artifacts: Sequence[Manifest], evidence: Mapping[str, Evidence], licensed: bool
+) -> str:
+    """Markdown: what it is, whether it was checked, how to run it, and what each artifact claims.
+
+    Sections follow Mitchell et al. 2019, Model Cards for Model Reporting (arXiv 1810.03993), as far as facts are known.
+    """
+    first = artifacts[0]
+    spec = first.spec
+    unchecked = [name for name, one in evidence.items() if one.content is None]
+    parts = [f"# {spec.name}", _status(evidence, unchecked)]
+    if not first.meaningful:
+        parts.append("**The weights are random: its answers mean nothing.**")
+    parts.append(
+        "```\npip install onnxruntime numpy pillow\n"
+        f"python {manifest['name']}.zoo predict IMAGE.jpg     # answers with their probability\n"
+        f"python {manifest['name']}.zoo verify                # hashes, and its own samples on this machine\n"
+        f"python {manifest['name']}.zoo profile               # how fast it is on this machine\n```\n\n"
+        "Running it runs the code in it: get it from who made it, and `zoo verify` it first, which runs none of it."
+    )
+    parts += [_model(first), _artifacts(manifest), _evidence(evidence), _preprocess(first), _labels(spec.labels)]
+    parts.append(_made_with(first, licensed))
+    return "\n\n".join(parts) + "\n"
+
+
+def _status(evidence: Mapping[str, Evidence], unchecked: Sequence[str]) -> str:
+    if len(unchecked) == len(evidence):
+        return "**Not checked**: no evidence that it answers as its reference does (`zoo check`)."
+    failed = [
+        f"{name}: {gate} {verdict}"
+        for name, one in evidence.items()
+        for gate, verdict in one.verdicts.items()
+        if verdict in ("fail", "inconclusive")
+    ]
+    told = f"**Did not pass**: {'; '.join(failed)}." if failed else "Checked: no gate failed."
+    return f"{told} **Not checked**: {', '.join(unchecked)}." if unchecked else told
+
+
+def _model(first: Manifest) -> str:
+    lines = [
+        "## Model", "",
+        f"- architecture: {first.origin.source}" + (", pruned" if first.origin.widths else ""),
+        f"- weights: {first.weights}, SHA-256 {first.weights_sha256}",
+        f"- input: {'x'.join(map(str, first.spec.input))}, {len(first.spec.labels)} classes",
+    ]  # fmt: skip
+    if first.reached is not None:
+        one = first.reached
+        lines.append(
+            f"- in training it reached {one.accuracy:.2%} on {one.images:,} images of {one.data} ({one.split})"
+        )
+    lines += [f"- {note}" for note in first.notes]
+    return "\n".join(lines)
+
+
+def _artifacts(manifest: Mapping[str, Any]) -> str:
+    rows = ["## Artifacts", "", "| name | file | checked |", "|---|---|---|"]
+    rows += [
+        f"| {one['name']} | {one['model']} | {'yes' if one['checked'] else 'no'} |" for one in manifest["artifacts"]
+    ]
+    return "\n".join(rows)
+
+
+def _evidence(evidence: Mapping[str, Evidence]) -> str:
+    rows = ["## Evidence", ""]
+    for name, one in evidence.items():
+        if one.content is None:
+            rows.append(f"- {name}: {one.reason}")
+            continue
+        found = json.loads(one.content)
+        data = found.get("data") or {}
+        on = f" on {data['images']:,} images of {data['name']}" if data else ""
+        rows.append(f"- {name}, {found.get('created', '')[:10]}{on}:")
+        rows += [f"  - {gate['name']} {gate['verdict']}: {gate['reason']}" for gate in found["gates"]]
+    return "\n".join(rows)
+
+
+def _preprocess(first: Manifest) -> str:
+    before = first.spec.preprocess
+    size = "as it is" if before.resize is None else (
+        f"the shorter side to {before.resize}" if isinstance(before.resize, int) else f"to {before.resize[0]} x "
+        f"{before.resize[1]}")  # fmt: skip
+    return (
+        f"## Preprocessing\n\nDecode to {before.channels}, resize {size} ({before.interpolation} with antialiasing, as "
+        f"Pillow does it), crop the centre {before.crop[0]} x {before.crop[1]}, times {before.scale:.6g}, minus "
+        f"{list(before.mean)}, over {list(before.std)}; float32, N x C x H x W. preprocess.json has it as data; "
+        "`verify` shows what mistakes in it would give."
+    )
+
+
+def _labels(labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    return f"## Classes\n\n{shown} (labels.txt)"
+
+
+def _made_with(first: Manifest, licensed: bool) -> str:
+    tools = ", ".join(f"{name} {version}" for name, version in first.tools.items())
+    licence = "LICENSE" if licensed else "none was given for the weights"
+    return (
+        f"## Made with\n\n{tools}; exported {first.created}. sbom.cdx.json lists components, manifest.json the SHA-256 "
+        f"of every file.\n\nLicence of the weights: {licence}. Licence of the code in zoo/: zoo/LICENSE."
+    )

@@ -1,0 +1,183 @@
+"""A package's model, opened on a machine without torch: images in, labels out."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import IntegrityError, UnavailableError, UsageError, one_line
+from ...models.spec import ModelSpec, Preprocess
+from .container import Package
+from .wire import refuse_dangerous
+
+Logits = npt.NDArray[np.float32]
+INPUT, OUTPUT = "images", "logits"
+RUNS = ("onnx", "torchscript")  # in this order
+
+
+def spec_of(manifest: Mapping[str, Any]) -> ModelSpec:
+    """What the model takes and what its outputs mean, from a manifest.
+
+    Raises:
+        IntegrityError: it cannot be.
+    """
+    try:
+        given = manifest["spec"]
+        before = dict(given["preprocess"])
+        resize = before.get("resize")
+        before |= {name: tuple(before[name]) for name in ("crop", "mean", "std")}
+        before["resize"] = tuple(resize) if isinstance(resize, list) else resize
+        channels, height, width = given["input"]
+        labels = tuple(str(one) for one in given["labels"])
+        return ModelSpec(str(given["name"]), (channels, height, width), Preprocess(**before), labels)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"the package's spec cannot be: {one_line(error)}", fix="make it again") from error
+
+
+class Predictor:
+    """One of a package's artifacts, ready to answer.
+
+    Args:
+        package: opened.
+        artifact: its name, such as onnx-int8; None for the first that runs here.
+        threads: of the runtime; None for what it chooses.
+
+    Raises:
+        UsageError: no such artifact.
+        UnavailableError: this machine has the runtime of none of them.
+        IntegrityError: a file was changed, or is dangerous.
+    """
+
+    def __init__(self, package: Package, artifact: str | None = None, threads: int | None = None) -> None:
+        self.spec = spec_of(package.manifest)
+        self.artifact = choose(package.manifest, artifact)
+        self.threads = threads
+        content = package.read(self.artifact["model"])
+        refuse_dangerous(self.artifact["model"], content)
+        self.run = self._onnx(content) if self.artifact["backend"] == "onnx" else self._torchscript(content)
+
+    def _onnx(self, content: bytes) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        try:
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has one exception class per status, all outside RuntimeError
+            raise IntegrityError(f"{self.artifact['model']}: ONNX Runtime refuses it ({one_line(error)})") from error
+        return lambda batch: self.session.run([OUTPUT], {INPUT: batch})[0]
+
+    def _torchscript(self, content: bytes) -> Any:
+        import torch
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        module = torch.jit.load(io.BytesIO(content), map_location="cpu")
+
+        def run(batch: npt.NDArray[np.float32]) -> Logits:
+            with torch.inference_mode():
+                return module(torch.from_numpy(batch)).numpy()
+
+        return run
+
+    def logits(self, batch: npt.NDArray[np.float32]) -> Logits:
+        """Normalised images N x C x H x W -> N x K.
+
+        Raises:
+            IntegrityError: the model gives something else.
+        """
+        got = np.asarray(self.run(np.ascontiguousarray(batch)))
+        if got.shape != (len(batch), len(self.spec.labels)) or got.dtype != np.float32:
+            raise IntegrityError(f"{self.artifact['name']} gave {got.dtype} {got.shape} for {len(batch)} images")
+        return got
+
+    def answers(self, images: Sequence[Any], top: int = 5) -> list[list[dict[str, Any]]]:
+        """The most likely labels of decoded images, with their probability and index."""
+        from ...models.preprocess import prepare
+
+        logits = np.concatenate([self.logits(prepare([image], self.spec.preprocess)) for image in images])
+        if not np.isfinite(logits).all():
+            raise IntegrityError(f"{self.artifact['name']} gives NaN or infinity", fix="do not use it")
+        raised = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities = raised / raised.sum(1, keepdims=True)
+        return [
+            [
+                {"label": self.spec.labels[index], "index": int(index), "probability": float(row[index])}
+                for index in np.argsort(-row, kind="stable")[:top]
+            ]
+            for row in probabilities
+        ]
+
+
+def choose(manifest: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """The artifact of that name, or the first that this machine has a runtime for.
+
+    Raises:
+        UsageError: no such artifact.
+        UnavailableError: its runtime, or that of each of them, is not here.
+        IntegrityError: the manifest's list cannot be.
+    """
+    try:
+        found = {str(one["name"]): one for one in manifest["artifacts"]}
+        wanted = [found[name]] if name in found else sorted(found.values(), key=_rank) if name is None else []
+        pairs = [(one, str(one["backend"]), str(one["model"])) for one in wanted]
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError("the package's list of artifacts is corrupt", fix="make it again") from error
+    if not pairs:
+        raise UsageError(f'no artifact "{name}" in it', fix=f"one of {', '.join(found) or 'none'}")
+    for one, backend, _ in pairs:
+        if backend in RUNS and _installed(backend):
+            return one
+    needs = ", ".join(f"{backend} ({_missing(backend)})" for _, backend, _ in pairs)
+    raise UnavailableError(f"nothing here runs {needs}", fix="pip install onnxruntime")
+
+
+def _rank(one: Mapping[str, Any]) -> int:
+    return RUNS.index(one["backend"]) if one["backend"] in RUNS else len(RUNS)
+
+
+def _missing(backend: str) -> str:
+    return {"onnx": "onnxruntime is not installed", "torchscript": "torch is not installed"}.get(
+        backend, "use zoo, or the package's Triton layout"
+    )
+
+
+def _installed(backend: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec({"onnx": "onnxruntime", "torchscript": "torch"}[backend]) is not None
+
+
+def golden_of(package: Package) -> tuple[list[Any], Logits]:
+    """The golden images and the logits that the source gave them.
+
+    Raises:
+        IntegrityError: they do not belong together.
+    """
+    from PIL import Image
+
+    try:
+        logits = json.loads(package.read("golden/logits.json"))
+        images = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            for name in logits:
+                with Image.open(io.BytesIO(package.read(f"golden/{name}")), formats=["PNG"]) as image:
+                    image.load()
+                images.append(image)
+        values = np.asarray(list(logits.values()), np.float32)
+    except IntegrityError:
+        raise
+    except Exception as error:  # what Pillow raises of a broken image has no common class
+        raise IntegrityError(f"the golden samples are corrupt ({one_line(error)})", fix="make it again") from error
+    if not images or values.ndim != 2:
+        raise IntegrityError("the package has no golden samples", fix="make it again")
+    return images, values

@@ -1,0 +1,213 @@
+"""Is a package what it says: its structure, every hash, and its own samples on this machine; and what a mistake gives.
+
+The skew test answers the golden images with the mistakes that integrators make. Whose own pipeline gives a number close
+to one of them knows the mistake.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import IntegrityError, UnavailableError
+from ...models.preprocess import Batch, in_mode, prepare, to_pixels
+from ...models.spec import Interpolation, Preprocess
+from ..checks.gate import Gate
+from ..checks.numerics import judge_numerics, measure_numerics
+from .container import Package
+from .predictor import Predictor, golden_of, spec_of
+from .wire import refuse_dangerous
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
+@dataclass(frozen=True)
+class Skew:
+    """What a mistake in the preprocessing gives on the golden images.
+
+    Attributes:
+        mistake: in words.
+        agreement: share of the images with the right preprocessing's top answer.
+        distance: norm of the difference of the logits over their norm.
+        logits: of the first image, its first three classes, to compare with.
+    """
+
+    mistake: str
+    agreement: float
+    distance: float
+    logits: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found.
+
+    Attributes:
+        gates: structure, hashes, and for each artifact its samples, in this order.
+        skews: of the first artifact that runs here.
+    """
+
+    gates: tuple[Gate, ...]
+    skews: tuple[Skew, ...]
+
+
+def verify(package: Package, artifact: str | None = None) -> Verified:
+    """Read everything, refuse what is dangerous, and run the golden samples of each artifact that runs here.
+
+    Args:
+        package: opened, which has checked its structure.
+        artifact: only that one.
+
+    Raises:
+        IntegrityError: a changed file, a manifest that lies, or a dangerous file.
+    """
+    count = package.verify_all()
+    spec = spec_of(package.manifest)
+    for name in package.names():
+        if _may_be_dangerous(package, name):
+            refuse_dangerous(name, package.read(name))
+    refuse_lies(package)
+    gates = [
+        Gate("structure", "pass", f"canonical, {count} files, nothing between or behind them"),
+        Gate("hashes", "pass", f"SHA-256 of {count} files"),
+    ]
+    images, wanted = golden_of(package)
+    if wanted.shape[1] != len(spec.labels):
+        raise IntegrityError(f"golden logits have {wanted.shape[1]} classes, the labels are {len(spec.labels)}")
+    skews: tuple[Skew, ...] = ()
+    for one in package.manifest["artifacts"]:
+        if artifact is not None and one["name"] != artifact:
+            continue
+        try:
+            predictor = Predictor(package, one["name"])
+        except UnavailableError as error:
+            gates.append(Gate(f"samples {one['name']}", "skipped", error.what))
+            continue
+        got = np.concatenate([predictor.logits(prepare([image], spec.preprocess)) for image in images])
+        gate = judge_numerics(
+            measure_numerics(wanted, got), one["precision"], "golden images",
+            trained=bool(package.manifest["meaningful"]), backend=one["backend"],
+        )  # fmt: skip
+        gates.append(dataclasses.replace(gate, name=f"samples {one['name']}"))
+        skews = skews or measure_skews(images, spec.preprocess, predictor.logits)
+    if artifact is not None and len(gates) == 2:
+        Predictor(package, artifact)  # says which ones there are
+    return Verified(tuple(gates), skews)
+
+
+def refuse_lies(package: Package) -> None:
+    """Raise IntegrityError where the manifest says of an artifact what its own artifact.json does not."""
+    manifest = package.manifest
+    try:
+        for one in manifest["artifacts"]:
+            own = json.loads(package.read(f"artifacts/{one['name']}/artifact.json"))
+            for key, said, found in (
+                ("backend", one["backend"], own["backend"]),
+                ("precision", one["precision"], own["precision"]),
+                ("labels", manifest["spec"]["labels"], own["spec"]["labels"]),
+                ("preprocess", manifest["spec"]["preprocess"], own["spec"]["preprocess"]),
+                ("weights", manifest["weights_sha256"], own["weights_sha256"]),
+                ("model", one["model"], f"artifacts/{one['name']}/{own['model']}"),
+                ("model's hash", package.manifest["files"][one["model"]]["sha256"],
+                 own["files"][own["model"]]["sha256"]),
+            ):  # fmt: skip
+                if said != found:
+                    raise IntegrityError(f"the manifest lies about {one['name']}: its {key} is another")
+            if one["precision"] not in PRECISIONS:
+                raise IntegrityError(f"{one['name']} has no known precision")
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise IntegrityError("the package's manifest or an artifact.json is corrupt", fix="make it again") from error
+
+
+def measure_skews(
+    images: list[Any], preprocess: Preprocess, run: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+) -> tuple[Skew, ...]:
+    """Each usual mistake on the golden images; those that change no pixel of them are left out."""
+    right = prepare(images, preprocess)
+    reference = _run(run, right)
+    found: list[Skew] = []
+    for mistake, made in mistakes(images, preprocess, right).items():
+        if np.array_equal(made, right):
+            continue
+        got = _run(run, made)
+        norm = float(np.linalg.norm(reference)) or 1.0
+        found.append(
+            Skew(
+                mistake, float((got.argmax(1) == reference.argmax(1)).mean()),
+                float(np.linalg.norm(got - reference)) / norm, tuple(float(one) for one in got[0, :3]),
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def mistakes(images: list[Any], preprocess: Preprocess, right: Batch) -> dict[str, Batch]:
+    """The batches that integrators' mistakes make of the images."""
+    found: dict[str, Batch] = {}
+    if preprocess.channels != "L":
+        other = "BGR" if preprocess.channels == "RGB" else "RGB"
+        swapped = dataclasses.replace(preprocess, channels=other)
+        found[f"{other} in place of {preprocess.channels}"] = prepare(images, swapped)
+        found["channels swapped after normalising"] = right[:, ::-1].copy()
+    filters: tuple[Interpolation, ...] = ("nearest", "bilinear", "bicubic")
+    for one in filters:
+        if one != preprocess.interpolation and preprocess.resize is not None:
+            changed = dataclasses.replace(preprocess, interpolation=one)
+            found[f"resized by {one} in place of {preprocess.interpolation}"] = prepare(images, changed)
+    if preprocess.resize is not None:
+        found["resized without antialiasing"] = _not_antialiased(images, preprocess)
+    found["resized to the input's size, not cropped"] = prepare(
+        images, dataclasses.replace(preprocess, resize=preprocess.crop)
+    )
+    none = dataclasses.replace(preprocess, mean=(0.0,) * preprocess.depth, std=(1.0,) * preprocess.depth)
+    found["not normalised: 0 to 1"] = prepare(images, none)
+    found["not scaled: 0 to 255"] = np.stack([to_pixels(image, preprocess) for image in images]).astype(np.float32)
+    found["normalised before scaling to 0..1"] = prepare(images, dataclasses.replace(preprocess, scale=1.0))
+    return found
+
+
+def _not_antialiased(images: list[Any], preprocess: Preprocess) -> Batch:
+    """As cv2.resize and torch's interpolate do it by default: two pixels each way, however much it shrinks."""
+    from PIL import Image
+
+    from ...models.preprocess import resized_size
+
+    made = []
+    for image in images:
+        image = in_mode(image, "L" if preprocess.channels == "L" else "RGB")
+        height, width = resized_size(image.height, image.width, preprocess.resize)
+        made.append(Image.fromarray(_bilinear(np.asarray(image), height, width)))
+    return prepare(made, dataclasses.replace(preprocess, resize=None))
+
+
+def _bilinear(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Half-pixel centres, rounded: H x W (x C)."""
+    flat = pixels[..., None] if pixels.ndim == 2 else pixels
+    top, bottom, down = _places(flat.shape[0], height)
+    left, right, across = _places(flat.shape[1], width)
+    values = flat.astype(np.float32)
+    rows = values[top] + (values[bottom] - values[top]) * down[:, None, None]
+    made = rows[:, left] + (rows[:, right] - rows[:, left]) * across[None, :, None]
+    rounded = np.rint(made).clip(0, 255).astype(np.uint8)
+    return rounded[..., 0] if pixels.ndim == 2 else rounded
+
+
+def _places(before: int, after: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    at = ((np.arange(after) + 0.5) * before / after - 0.5).clip(0, before - 1)
+    low = np.floor(at).astype(np.int64)
+    return low, np.minimum(low + 1, before - 1), (at - low).astype(np.float32)
+
+
+def _run(run: Callable[[Any], npt.NDArray[np.float32]], batch: Batch) -> npt.NDArray[np.float32]:
+    return np.concatenate([run(batch[index : index + 1]) for index in range(len(batch))])
+
+
+def _may_be_dangerous(package: Package, name: str) -> bool:
+    """Whether a file has to be read whole: models, and what begins like a pickle or is named like one."""
+    plain = name.lower().endswith((".json", ".md", ".txt", ".png", ".py", ".plan")) or "/" not in name
+    return not plain or package.head(name, 1) == b"\x80"

@@ -1,0 +1,116 @@
+"""What a model file refers to, read before a runtime opens it: ONNX tensors that lie elsewhere, and pickles.
+
+ONNX is read by protobuf's wire format (protobuf.dev/programming-guides/encoding), since a package's machine has no onnx
+package; field numbers are those of onnx.proto3.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+
+from ...errors import IntegrityError
+
+DEEPEST = 32
+# message -> field -> message: the ways that lead to a tensor
+_WAYS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function", 20: "training"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_PICKLES = (".pkl", ".pickle", ".pth", ".joblib", ".npy", ".npz", ".ckpt", ".bin", ".dill")
+
+
+def refuse_dangerous(name: str, content: bytes) -> None:
+    """Raise IntegrityError for a file that could run code or read others when it is opened.
+
+    Args:
+        name: in the package.
+        content: all of it.
+    """
+    lower = name.lower()
+    if lower.endswith(_PICKLES) or _is_pickle(content[:2], content[-1:]):
+        raise IntegrityError(f"{name} is a pickle, which runs code when it is opened", fix="do not use this package")
+    if lower.endswith(".onnx"):
+        if any(_external(content)):
+            raise IntegrityError(f"{name} keeps tensors in other files", fix="do not use this package")
+    elif lower.endswith(".pt"):
+        _refuse_no_torchscript(name, content)
+
+
+def _is_pickle(start: bytes, end: bytes) -> bool:
+    """Protocol 2 and later begin with 0x80 and their number, and every pickle ends with a full stop."""
+    return len(start) == 2 and start[0] == 0x80 and 2 <= start[1] <= 5 and end == b"."
+
+
+def _refuse_no_torchscript(name: str, content: bytes) -> None:
+    """TorchScript's archive has its code beside its tensors; torch.load's, which is unpickled, has none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise IntegrityError(f"{name} is no TorchScript archive", fix="do not use this package") from error
+    if not any("/code/" in one for one in names) or not any(one.endswith("/constants.pkl") for one in names):
+        raise IntegrityError(f"{name} is a pickle of torch.save, no TorchScript archive", fix="do not use this package")
+
+
+def _external(content: bytes) -> Iterator[bool]:
+    """True for each tensor whose values lie in another file."""
+    stack: list[tuple[memoryview, str, int]] = [(memoryview(content), "model", 0)]
+    while stack:
+        message, kind, depth = stack.pop()
+        if depth > DEEPEST:
+            raise IntegrityError(f"a graph is nested more than {DEEPEST} deep", fix="do not use this package")
+        for number, value in fields(message):
+            if kind == "tensor":
+                if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value == 1):
+                    yield True
+            elif isinstance(value, memoryview) and number in _WAYS[kind]:
+                stack.append((value, _WAYS[kind][number], depth + 1))
+
+
+def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Number and value of each field: bytes of what has a length, else the integer.
+
+    Raises:
+        IntegrityError: not protobuf.
+    """
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, place = _varint(message, place)
+            yield number, value
+            continue
+        if wire == 2:
+            length, place = _varint(message, place)
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            raise _corrupt()
+        if place + length > len(message) or number == 0:
+            raise _corrupt()
+        yield number, message[place : place + length]
+        place += length
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while place < len(message) and shift < 64:
+        byte = message[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place
+    raise _corrupt()
+
+
+def _corrupt() -> IntegrityError:
+    return IntegrityError("an ONNX file is corrupt", fix="get the package again from who made it")
