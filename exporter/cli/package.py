@@ -17,6 +17,9 @@ def package(
     require_checked: Annotated[
         bool, typer.Option("--require-checked", help="Refuse what zoo check has not passed.")
     ] = False,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign it with an elliptic-curve private key in PEM.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the package in --out.")] = False,
     debug: Debug = False,
     json: Json = False,
@@ -24,16 +27,26 @@ def package(
     """Write one file that runs, verifies and times a model on a machine without torch; with its evidence."""
     del debug, json
     from ..package.bundle import pack
+    from ..package.signing import read_key
+    from ..package.signing import sign as sign_package
     from ..report.console import notes, say
 
+    if sign is not None:
+        read_key(sign, private=True)
     made = pack(artifacts, out, licence=licence, require_checked=require_checked, overwrite=overwrite)
+    signature = None if sign is None else sign_package(made.path, sign)
     remarks = [f"{name}: {reason}" for name, reason in made.unchecked.items()]
 
     def show() -> None:
         say(f"{made.path}: {made.bytes / 1e6:.1f} MB, {'replaced' if made.replaced else 'written'}", "bold")
         if made.checked:
             say(f"with the evidence of {', '.join(made.checked)}")
+        if signature is not None:
+            say(f"signed: {signature}")
         notes(remarks)
 
-    payload = {"package": str(made.path), "bytes": made.bytes, "checked": list(made.checked), "notes": remarks}
-    return Outcome(payload, show=show, next=f"zoo verify {made.path}")
+    payload = {
+        "package": str(made.path), "bytes": made.bytes, "checked": list(made.checked), "notes": remarks,
+        "signature": None if signature is None else str(signature),
+    }  # fmt: skip
+    return Outcome(payload, show=show, next=f"zoo verify {made.path}{' --key KEY.pub' if sign else ''}")

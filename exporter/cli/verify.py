@@ -14,6 +14,7 @@ from .shell import Debug, Json, Outcome
 def verify(
     package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="A file that zoo package wrote.")],
     artifact: Annotated[str | None, typer.Option(help="Only that one of the package's artifacts.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Public key in PEM that it must be signed by.")] = None,
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:
@@ -21,18 +22,26 @@ def verify(
     del debug, json
     from dataclasses import asdict
 
+    from ..checks.gate import Gate
     from ..package.container import Package
+    from ..package.signing import signature_path, verify_signature
     from ..package.verify import verify as verify_package
     from ..report.console import say, table
 
+    gates: list[Gate] = []
     with Package(package) as opened:
+        if key is not None:
+            gates.append(Gate("signature", "pass", verify_signature(package, key)))
+        elif signature_path(package).is_file():
+            gates.append(Gate("signature", "skipped", "it is signed, and no --key was given to check that by"))
         found = verify_package(opened, artifact)
         name = str(opened.manifest["name"])
-    code = worst(gate.exit_code for gate in found.gates)
+    gates += found.gates
+    code = worst(gate.exit_code for gate in gates)
 
     def show() -> None:
         table(f"{package}: {name}", ["gate", "verdict", "reason"], [[one.name, one.verdict, one.reason]
-              for one in found.gates])  # fmt: skip
+              for one in gates])  # fmt: skip
         if found.skews:
             rows = [[one.mistake, f"{one.agreement:.0%}", f"{one.distance:.3f}"] for one in found.skews]
             table(
@@ -41,5 +50,5 @@ def verify(
             )  # fmt: skip
         say(f"python {package} predict IMAGE.jpg runs it without zoo")
 
-    payload = {"gates": [one.as_mapping() for one in found.gates], "skews": [asdict(one) for one in found.skews]}
+    payload = {"gates": [one.as_mapping() for one in gates], "skews": [asdict(one) for one in found.skews]}
     return Outcome(payload, code, show=show, next=f"python {package} predict IMAGE.jpg")

@@ -1,0 +1,97 @@
+"""Who made a package: a detached signature beside it, by the model-signing package with keys that lie on disk.
+
+The signature is a Sigstore bundle (OpenSSF Model Signing 1.0) of the whole file, so that a swapped manifest is seen too;
+no transparency log and no network are asked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+from ...atomic import put_in_place
+from ...errors import IntegrityError, UnavailableError, UsageError, one_line
+
+
+def signature_path(package: Path) -> Path:
+    """Where the signature of a package lies."""
+    return package.with_name(f"{package.name}.sig")
+
+
+def sign(package: Path, key: Path) -> Path:
+    """Sign a package with an elliptic-curve private key in PEM; where the signature lies.
+
+    An older signature there is replaced: it is of another package.
+
+    Raises:
+        UsageError: no such key, or one that cannot sign.
+        UnavailableError: model-signing is missing.
+    """
+    signing = _module("signing")
+    read_key(key, private=True)
+    made = signature_path(package).with_name(f".{package.name}.sig.{os.getpid()}.part")
+    try:
+        signing.Config().use_elliptic_key_signer(private_key=key).sign(package, made)
+        put_in_place(made, signature_path(package))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{key} cannot sign: {one_line(error)}", fix=MAKE) from error
+    except OSError as error:
+        raise UsageError(f"{signature_path(package)} cannot be written: {error.strerror or error}") from error
+    finally:
+        made.unlink(missing_ok=True)
+    return signature_path(package)
+
+
+MAKE = "openssl ecparam -name prime256v1 -genkey -noout -out zoo.pem; openssl ec -in zoo.pem -pubout -out zoo.pub"
+
+
+def verify_signature(package: Path, key: Path) -> str:
+    """Verify the signature beside a package with a public key; what was found, in words.
+
+    Raises:
+        UsageError: no such key, or not a public one.
+        IntegrityError: no signature, one of another key, or of another file.
+        UnavailableError: model-signing is missing.
+    """
+    verifying = _module("verifying")
+    read_key(key, private=False)
+    place = signature_path(package)
+    if not place.is_file():
+        raise IntegrityError(f"{package} is not signed: there is no {place.name}", fix="get it from who made it")
+    try:
+        verifying.Config().use_elliptic_key_verifier(public_key=key).verify(package, place)
+    except Exception as error:  # one class per step of four libraries
+        raise IntegrityError(
+            f"the signature of {package} is not by {key.name}, or of another file: {one_line(error)[:120]}",
+            fix="do not use this package",
+        ) from error
+    return f"signed by the key of {key.name}"
+
+
+def read_key(path: Path, *, private: bool) -> None:
+    """Raise UsageError for a file that holds no such key."""
+    _module("signing")  # brings cryptography
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+    kind = "private" if private else "public"
+    try:
+        content = path.read_bytes()
+        key = load_pem_private_key(content, None) if private else load_pem_public_key(content)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", fix=MAKE) from error
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path} holds no {kind} key in PEM without a password", fix=MAKE) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey if private else ec.EllipticCurvePublicKey):
+        raise UsageError(f"{path} holds a {kind} key, but none of an elliptic curve", fix=MAKE)
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(f"model_signing.{name}")
+    except ImportError as error:
+        raise UnavailableError(
+            f"signatures need model-signing, and {error.name} is not here", fix='pip install "zoo-export[sign]"'
+        ) from error

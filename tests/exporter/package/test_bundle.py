@@ -1,0 +1,239 @@
+"""zoo package and zoo verify: what is in it, what is refused, and that mistakes and lies are found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import as_json, reseal, zoo
+from PIL import Image
+from zoo.errors import GateError, IntegrityError, UsageError
+from zoo.exporter.artifact import record
+from zoo.exporter.package.bundle import evidence_of, pack
+from zoo.exporter.package.container import MANIFEST, Package, write
+from zoo.exporter.package.verify import _bilinear, mistakes, verify
+from zoo.models.preprocess import prepare
+from zoo.models.spec import Preprocess
+
+
+@pytest.fixture(scope="module")
+def packed(exported_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("package") / "tiny.zoo"
+    return pack([exported_folders["onnx"], exported_folders["torchscript"]], out).path
+
+
+def changed(packed: Path, out: Path, change: Callable[[dict[str, bytes], dict[str, Any]], None]) -> Path:
+    """A package made again, canonical and with right hashes, of other files or another manifest."""
+    with Package(packed) as package:
+        files = {name: package.read(name) for name in package.names()}
+        manifest = {key: value for key, value in package.manifest.items() if key != "files"}
+    change(files, manifest)
+    write(out, dict(files), manifest)
+    return out
+
+
+def test_what_is_in_it(packed: Path) -> None:
+    with Package(packed) as package:
+        names = set(package.names())
+        card = package.read("README.md").decode()
+        sbom = json.loads(package.read("sbom.cdx.json"))
+        labels = package.read("labels.txt").decode().splitlines()
+        manifest = package.manifest
+    assert {"__main__.py", "LICENSE", "README.md", "sbom.cdx.json", "preprocess.json", "labels.txt",
+            "golden/logits.json", "artifacts/onnx-fp32/model.onnx", "artifacts/onnx-fp32/artifact.json",
+            "artifacts/torchscript-fp32/model.pt"} <= names  # fmt: skip
+    assert not any("weights.safetensors" in name for name in names), "the reference's weights stay at home"
+    assert labels == list(manifest["spec"]["labels"])
+    assert "**Not checked**" in card.splitlines()[2], "on its first page, before anything else"
+    assert manifest["weights_sha256"] in card
+    assert sbom["specVersion"] == "1.6"
+    assert {one["name"] for one in sbom["components"]} >= {"onnxruntime", "numpy", "torch", "zoo-export"}
+    assert all(one["sha256"] for one in manifest["files"].values())
+
+
+def test_the_sbom_is_one_to_its_own_schema(packed: Path) -> None:
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    with Package(packed) as package:
+        text = package.read("sbom.cdx.json").decode()
+    try:
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    except Exception as error:
+        if type(error).__name__ != "MissingOptionalDependencyException":
+            raise
+        pytest.skip("the schema's validator is not installed")
+
+
+def test_it_verifies_and_shows_what_mistakes_give(packed: Path) -> None:
+    with Package(packed) as package:
+        found = verify(package)
+    assert [gate.name for gate in found.gates] == ["structure", "hashes", "samples onnx-fp32",
+                                                   "samples torchscript-fp32"]  # fmt: skip
+    assert {gate.verdict for gate in found.gates} == {"pass"}
+    assert any("not scaled" in one.mistake for one in found.skews)
+    assert all(one.distance > 0 for one in found.skews)
+
+
+def test_the_same_artifacts_make_the_same_package(exported_folders: dict[str, Path], tmp_path: Path) -> None:
+    one, other = (pack([exported_folders["onnx"]], tmp_path / name).path for name in ("1.zoo", "2.zoo"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+Change = Callable[[dict[str, bytes], dict[str, Any]], None]
+
+
+def lie(key: str, value: Any) -> Change:
+    return lambda _files, manifest: manifest["artifacts"][0].update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lie("precision", "int8"), "lies about onnx-fp32: its precision"),
+        (lie("backend", "torchscript"), "its backend"),
+        (lie("model", "golden/logits.json"), "its model"),
+        (lambda _files, manifest: manifest.update(weights_sha256="0" * 64), "its weights"),
+        (lambda _files, manifest: manifest["spec"]["labels"].reverse(), "its labels"),
+        (lambda _files, manifest: manifest["spec"]["preprocess"].update(scale=1.0), "its preprocess"),
+        (lambda _files, manifest: manifest.pop("artifacts"), "corrupt"),
+        (lambda _files, manifest: manifest["spec"]["preprocess"].update(crop=[0, 0]), "spec cannot be"),
+        (lambda files, _manifest: files.update({"golden/logits.json": b"{}"}), "no golden samples"),
+        (lambda files, _manifest: files.update({"golden/0.png": b"PNG"}), "golden samples are corrupt"),
+        (lambda files, _manifest: files.update({"artifacts/onnx-fp32/model.onnx": b"\x08\x07"}), "model's hash"),
+        (lambda files, _manifest: files.update({"extra/weights.pkl": b"x"}), "is a pickle"),
+        (lambda files, _manifest: files.pop("artifacts/onnx-fp32/artifact.json"), "holds no"),
+    ],
+)  # fmt: skip
+def test_lies_are_refused_before_anything_runs(packed: Path, tmp_path: Path, change: Change, words: str) -> None:
+    path = changed(packed, tmp_path / "lie.zoo", change)
+    with pytest.raises(IntegrityError, match=words), Package(path) as package:
+        verify(package)
+
+
+def test_other_answers_than_the_sources_fail_the_samples(packed: Path, tmp_path: Path) -> None:
+    def shift(files: dict[str, bytes], _manifest: dict[str, Any]) -> None:
+        logits = json.loads(files["golden/logits.json"])
+        files["golden/logits.json"] = json.dumps({name: row[::-1] for name, row in logits.items()}).encode()
+
+    with Package(changed(packed, tmp_path / "other.zoo", shift)) as package:
+        found = verify(package)
+    assert [gate.verdict for gate in found.gates] == ["pass", "pass", "fail", "fail"]
+
+
+def test_only_forms_of_one_model_go_together(exported: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="two of the artifacts are onnx-fp32"):
+        pack([exported["onnx"], exported["onnx"]], tmp_path / "p.zoo")
+    reseal(exported["torchscript"], weights_sha256="0" * 64)
+    with pytest.raises(UsageError, match="have other weights"):
+        pack([exported["onnx"], exported["torchscript"]], tmp_path / "p.zoo")
+    assert not (tmp_path / "p.zoo").exists()
+    (exported["onnx"] / "model.onnx").write_bytes(b"changed")
+    with pytest.raises(IntegrityError, match=r"model.onnx was changed"):
+        pack([exported["onnx"]], tmp_path / "p.zoo")
+
+
+def check_file(folder: Path, verdict: str = "pass", **more: str) -> Path:
+    place = folder.with_name(f"{folder.name}.check.json")
+    gates = [{"name": "accuracy", "verdict": verdict, "reason": "so"}]
+    seal = record(folder / "artifact.json").sha256
+    place.write_text(json.dumps({"artifact_sha256": seal, "gates": gates, "created": "2026-01-01", **more}))
+    return place
+
+
+def test_evidence_goes_with_it_and_is_of_the_artifact_as_it_is(exported: dict[str, Path], tmp_path: Path) -> None:
+    folder = exported["onnx"]
+    assert evidence_of(folder).reason == "not checked"
+    with pytest.raises(GateError, match="not checked"):
+        pack([folder], tmp_path / "p.zoo", require_checked=True)
+    check_file(folder, "fail")
+    with pytest.raises(GateError, match="did not pass its check: accuracy fail"):
+        pack([folder], tmp_path / "p.zoo", require_checked=True)
+    assert "accuracy fail" in card(pack([folder], tmp_path / "failed.zoo").path)
+    check_file(folder)
+    made = pack([folder], tmp_path / "p.zoo", require_checked=True)
+    assert made.checked == ("onnx-fp32",)
+    assert "Checked: no gate failed." in card(made.path)
+    check_file(folder, artifact_sha256="0" * 64)
+    assert "was replaced" in evidence_of(folder).reason
+    check_file(folder).write_text("{")
+    assert "no evidence" in evidence_of(folder).reason
+
+
+def card(path: Path) -> str:
+    with Package(path) as package:
+        return package.read("README.md").decode()
+
+
+def test_a_users_file_is_never_replaced(exported: dict[str, Path], tmp_path: Path) -> None:
+    mine = tmp_path / "mine.zoo"
+    mine.write_text("my thesis")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="no package of zoo"):
+            pack([exported["onnx"]], mine, overwrite=overwrite)
+    assert mine.read_text() == "my thesis"
+    made = pack([exported["onnx"]], tmp_path / "p.zoo")
+    with pytest.raises(UsageError, match="is there"):
+        pack([exported["onnx"]], made.path)
+    assert pack([exported["onnx"]], made.path, overwrite=True).replaced
+    with pytest.raises(UsageError, match="no such folder"):
+        pack([exported["onnx"]], tmp_path / "no" / "p.zoo")
+    with pytest.raises(UsageError, match="cannot be read as text"):
+        pack([exported["onnx"]], tmp_path / "q.zoo", licence=tmp_path / "none")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.endswith(".part")) == []
+
+
+def test_each_mistake_is_one(tmp_path: Path) -> None:
+    """Against the mistake made by hand."""
+    random = np.random.default_rng(0)
+    image = Image.fromarray(random.integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    preprocess = Preprocess(crop=(32, 32), resize=40)
+    right = prepare([image], preprocess)
+    found = mistakes([image], preprocess, right)
+    pixels = right * np.array(preprocess.std, np.float32)[:, None, None] + np.array(
+        preprocess.mean, np.float32)[:, None, None]  # fmt: skip
+    np.testing.assert_allclose(found["not normalised: 0 to 1"], pixels, atol=1e-6)
+    np.testing.assert_allclose(found["not scaled: 0 to 255"], pixels * 255, atol=1e-3)
+    swapped = (pixels[:, ::-1] - np.array(preprocess.mean, np.float32)[:, None, None]) / np.array(
+        preprocess.std, np.float32)[:, None, None]  # fmt: skip
+    np.testing.assert_allclose(found["BGR in place of RGB"], swapped, atol=1e-5)
+    np.testing.assert_array_equal(found["channels swapped after normalising"], right[:, ::-1])
+    assert found["resized to the input's size, not cropped"].shape == right.shape
+    grey = dataclasses.replace(preprocess, channels="L", mean=(0.5,), std=(0.5,))
+    assert not any("RGB" in name for name in mistakes([image], grey, prepare([image], grey)))
+
+
+def test_resizing_without_antialiasing_is_torchs() -> None:
+    import torch
+
+    pixels = np.random.default_rng(1).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    wanted = torch.nn.functional.interpolate(
+        torch.from_numpy(pixels).permute(2, 0, 1)[None].float(), (16, 20), mode="bilinear", align_corners=False
+    )
+    got = _bilinear(pixels, 16, 20).astype(np.float32)
+    assert np.abs(got - wanted[0].permute(1, 2, 0).numpy()).max() <= 0.51, "rounded to whole pixels"
+
+
+def test_the_commands(exported: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(exported["onnx"], tmp_path / "artifact")
+    done = zoo("package", "artifact", "--out", "p.zoo", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert as_json(done)["notes"] == ["onnx-fp32: not checked"]
+    done = zoo("verify", "p.zoo", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {gate["verdict"] for gate in as_json(done)["gates"]} == {"pass"}
+    content = bytearray((tmp_path / "p.zoo").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "p.zoo").write_bytes(content)
+    done = zoo("verify", "p.zoo", "--json", cwd=tmp_path)
+    assert done.returncode == 5, done.stderr
+    assert zoo("package", "artifact", "--out", "q.zoo", "--require-checked", cwd=tmp_path).returncode == 4
+    assert zoo("verify", "none.zoo", cwd=tmp_path).returncode == 2
+    assert not (tmp_path / "q.zoo").exists()
+    assert MANIFEST == "manifest.json"

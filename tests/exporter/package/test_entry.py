@@ -1,0 +1,122 @@
+"""A package run by Python in an environment of its own, where torch, onnx and zoo are not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from conftest import as_json, zoo
+from zoo.exporter.package.bundle import RUNTIME, pack
+from zoo.exporter.package.timing import interval_of_median
+
+NEEDED = ("numpy", "pillow", "onnxruntime-gpu", "onnxruntime", "protobuf", "flatbuffers", "packaging", "coloredlogs",
+          "humanfriendly", "sympy", "mpmath")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment that has what a package asks for, and nothing else."""
+    folder = tmp_path_factory.mktemp("clean")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    for name in NEEDED:
+        try:
+            files = distribution(name).files or ()
+        except ModuleNotFoundError:
+            continue
+        for top in {path.parts[0] for path in files if path.parts[0] not in ("..", "__pycache__")}:
+            source = Path(str(distribution(name).locate_file(top)))
+            if source.exists() and not (site / top).exists():
+                (site / top).symlink_to(source)
+    for absent in ("torch", "onnx", "msgspec", "zoo"):
+        done = subprocess.run([python, "-I", "-c", f"import {absent}"], capture_output=True, check=False)
+        assert done.returncode == 1, absent
+    return python
+
+
+@pytest.fixture(scope="module")
+def packed(exported_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("package") / "tiny.zoo"
+    return pack([exported_folders["torchscript"], exported_folders["onnx"]], out).path
+
+
+def run(python: Path, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return subprocess.run(
+        [str(python), *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd, env=environment,
+        timeout=120,
+    )  # fmt: skip
+
+
+def test_it_answers_as_zoo_predict_does(packed, exported_folders, clean_python: Path, tmp_path: Path) -> None:
+    image = exported_folders["onnx"] / "golden" / "0.png"
+    done = run(clean_python, packed, "predict", image, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    mine = json.loads(done.stdout)["predictions"][0]["top"]
+    wanted = as_json(zoo("predict", exported_folders["onnx"], image, "--json", cwd=tmp_path))["predictions"][0]["top"]
+    assert mine == wanted, "the same answers and the same probabilities"
+
+
+def test_it_verifies_and_times_itself(packed: Path, clean_python: Path, tmp_path: Path) -> None:
+    done = run(clean_python, packed, "verify", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    verdicts = {gate["name"]: gate["verdict"] for gate in json.loads(done.stdout)["gates"]}
+    assert verdicts["samples onnx-fp32"] == "pass"
+    assert verdicts["samples torchscript-fp32"] == "skipped", "no torch here, and that is said"
+    done = run(clean_python, packed, "profile", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["interval"][0] <= found["percentiles"]["p50"] <= found["interval"][1]
+    assert found["runs"] >= 100
+    done = run(clean_python, packed, "profile", cwd=tmp_path)
+    assert "the median is" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["predict", "none.png"], 2, "no such image"),
+        (["predict", "note.txt"], 2, "cannot be decoded"),
+        (["predict", "note.txt", "--top", "0"], 2, "--top must be"),
+        (["verify", "--artifact", "onnx-int8"], 2, "no artifact"),
+        (["verify", "--artifact", "torchscript-fp32"], 0, ""),
+        (["profile", "--artifact", "torchscript-fp32"], 3, "torch is not installed"),
+        (["profile", "--batch", "0"], 2, "--batch must be"),
+        ([], 2, "predict"),
+        (["serve"], 2, "invalid choice"),
+    ],
+)
+def test_wrong_use_is_one_line(packed, clean_python, tmp_path: Path, arguments, code: int, words: str) -> None:
+    (tmp_path / "note.txt").write_text("no image")
+    done = run(clean_python, packed, *arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_modules_that_travel_import_nothing_that_does_not(packed: Path, clean_python: Path, tmp_path: Path) -> None:
+    names = [f"zoo.{name.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}" for name in RUNTIME
+             if name != "__init__.py"]  # fmt: skip
+    code = f"import sys; sys.path.insert(0, {str(packed)!r})\nfor name in {names!r}: __import__(name)\n"
+    code += "assert 'onnxruntime' not in sys.modules and 'torch' not in sys.modules"
+    done = run(clean_python, "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        ordered = np.sort(random.exponential(size=101)).tolist()
+        low, high = interval_of_median(ordered)
+        held += low <= np.log(2) <= high
+    assert held >= 0.94 * 400
