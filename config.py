@@ -152,6 +152,10 @@ def _refuse_unknown_keys(cls: Any, data: object, where: str, path: str) -> None:
             raise UsageError(f"{where}: unknown key `{here}`{near(str(key), hints)}", fix=f"known: {', '.join(hints)}")
         for inner in _dataclasses_in(hints[key]):
             _refuse_unknown_keys(inner, value, where, here)
+        if typing.get_origin(hints[key]) in (tuple, list) and isinstance(value, list):
+            for place, one in enumerate(value):
+                for inner in _dataclasses_in(typing.get_args(hints[key])[0]):
+                    _refuse_unknown_keys(inner, one, where, f"{here}[{place}]")
 
 
 def _dataclasses_in(hint: Any) -> list[Any]:

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import venv
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +143,30 @@ def as_json(done: subprocess.CompletedProcess[str]) -> dict:
     assert payload["exit_code"] == done.returncode
     assert payload["ok"] == (done.returncode == 0)
     return payload
+
+
+# What a package asks for, and what that needs.
+NEEDED = ("numpy", "pillow", "onnxruntime-gpu", "onnxruntime", "protobuf", "flatbuffers", "packaging", "coloredlogs",
+          "humanfriendly", "sympy", "mpmath")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment that has what a package asks for, and nothing else."""
+    folder = tmp_path_factory.mktemp("clean")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    for name in NEEDED:
+        try:
+            files = distribution(name).files or ()
+        except ModuleNotFoundError:
+            continue
+        for top in {path.parts[0] for path in files if path.parts[0] not in ("..", "__pycache__")}:
+            source = Path(str(distribution(name).locate_file(top)))
+            if source.exists() and not (site / top).exists():
+                (site / top).symlink_to(source)
+    for absent in ("torch", "onnx", "msgspec", "zoo"):
+        done = subprocess.run([python, "-I", "-c", f"import {absent}"], capture_output=True, check=False)
+        assert done.returncode == 1, absent
+    return python

@@ -15,6 +15,7 @@ from . import (
     listing,
     package,
     predict,
+    profile,
     prune,
     sensitivity,
     train,
@@ -43,6 +44,7 @@ app.command("export")(export.export)
 app.command("lint")(lint.lint)
 app.command("build")(build.build)
 app.command("check")(check.check)
+app.command("profile")(profile.profile)
 app.command("package")(package.package)
 app.command("verify")(verify.verify)
 

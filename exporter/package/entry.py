@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import DONE, INTERRUPTED, USAGE, UsageError, ZooError, worst
 from .container import Package
+
+if TYPE_CHECKING:
+    from .timing import Profile
 
 
 def main(path: str, arguments: Sequence[str] | None = None) -> int:
@@ -57,8 +60,10 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     predict.add_argument("--top", type=int, default=5)
     commands.add_parser("verify", parents=[shared], help="hashes, and the package's own samples on this machine")
     profile = commands.add_parser("profile", parents=[shared], help="how fast it is on this machine")
-    profile.add_argument("--batch", type=int, default=1)
+    profile.add_argument("--batch", type=int, action="append", help="images at once; may be given several times")
     profile.add_argument("--threads", type=int)
+    profile.add_argument("--per-layer", action="store_true", help="the time of each operator too")
+    profile.add_argument("--samples", type=Path, help="a folder with pixels.npy and labels.npy: right answers here")
     return parser
 
 
@@ -106,23 +111,42 @@ def run_verify(package: Package, given: argparse.Namespace) -> Done:
 
 
 def run_profile(package: Package, given: argparse.Namespace) -> Done:
-    """Load, first inference, percentiles, throughput, memory."""
+    """Load, first inference, percentiles, throughput, memory, and what the device tells meanwhile."""
     from .timing import profile
 
-    for name in ("batch", "threads"):
-        value = getattr(given, name)
+    batches = given.batch or [1]
+    for name, value in (*(("batch", one) for one in batches), ("threads", given.threads)):
         if value is not None and not 1 <= value <= 4096:
             raise UsageError(f"--{name} must be 1 to 4096, got {value}")
-    found = profile(package, given.artifact, given.batch, given.threads)
-    told = ", ".join(f"{name} {value:.2f}" for name, value in found.percentiles.items())
-    low, high = found.interval
-    lines = [
-        f"{found.artifact}, batch {found.batch}: {told} ms; the median is {low:.2f} to {high:.2f} with 95 % certainty",
-        f"load {found.load:.0f} ms, first inference {found.first:.1f} ms, {found.per_second:,.0f} images/s, "
-        + (f"{found.peak_mb:.0f} MB at most" if found.peak_mb is not None else "memory is not told here"),
-        f"{found.runs:,} runs; {found.conditions}",
-    ]
-    return asdict(found), DONE, lines
+    found = profile(package, given.artifact, batches, given.threads, per_layer=given.per_layer, samples=given.samples)
+    return asdict(found), DONE, told_profile(found)
+
+
+def told_profile(found: Profile) -> list[str]:
+    """In lines."""
+    lines = [f"{found.artifact} on {found.machine}, {found.runtime}; loaded in {found.load:.0f} ms"]
+    for row in found.rows:
+        told = ", ".join(f"{name} {value:.2f}" for name, value in row.percentiles.items())
+        low, high = row.interval
+        energy = "" if row.joules is None else f", {1e3 * row.joules:.2f} mJ an image ({found.energy_of})"
+        lines.append(
+            f"batch {row.batch}: {told} ms of {row.runs:,} runs (median {low:.2f} to {high:.2f} with 95 % certainty), "
+            f"first {row.first:.1f} ms, {row.per_second:,.0f} images/s, {row.cpu:.2f} ms of CPU{energy}"
+        )
+    if found.accuracy is not None:
+        right, images = found.accuracy
+        lines.append(f"accuracy here: {right / max(images, 1):.2%} of {images:,} images")
+    lines.append(f"{found.peak_mb:.0f} MB at most" if found.peak_mb is not None else "memory is not told here")
+    seen = found.telemetry
+    lines += [f"{name}: {low:.0f} to {high:.0f} degrees" for name, (low, high) in seen.temperatures.items()]
+    if seen.mhz is not None:
+        lines.append(f"clocks: {seen.mhz[0]:.0f} to {seen.mhz[1]:.0f} MHz")
+    lines += list(seen.throttled)
+    if seen.silent:
+        lines.append(f"not told by this device: {', '.join(seen.silent)}")
+    for one in found.operators[:10]:
+        lines.append(f"{one.microseconds:>9.0f} us  {one.kind:<22} {one.name}")
+    return lines
 
 
 COMMANDS: dict[str, Callable[[Package, argparse.Namespace], Done]] = {

@@ -1,6 +1,6 @@
 """Who made a package: a detached signature beside it, by the model-signing package with keys that lie on disk.
 
-The signature is a Sigstore bundle (OpenSSF Model Signing 1.0) of the whole file, so that a swapped manifest is seen too;
+The signature is a Sigstore bundle (OpenSSF Model Signing 1.0) of the whole file, so a swapped manifest is seen too;
 no transparency log and no network are asked.
 """
 

@@ -2,86 +2,219 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
+import statistics
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from ...errors import UsageError, one_line
+from ...models.preprocess import normalise
 from .container import Package
-from .predictor import Predictor
+from .predictor import INPUT, Predictor
+from .telemetry import Telemetry, Watching
 
-WARM_SECONDS, LEAST, SECONDS = 0.3, 100, 3.0
+WARM_SECONDS, LEAST, SECONDS = 0.5, 100, 3.0
 SAMPLES_FOR = {50: 20, 90: 100, 95: 200, 99: 1000}  # runs below which a percentile is not said
+OPERATOR_RUNS = 50
 
 
 @dataclass(frozen=True)
-class Timed:
-    """What was measured, in milliseconds but where it says otherwise.
+class Row:
+    """One size of batch.
 
     Attributes:
-        artifact: its name.
         batch: images at once.
-        load: opening the model, hashing included.
-        first: the first inference.
-        percentiles: those that so many runs allow, by their number.
+        first: milliseconds of the first inference of this size.
+        percentiles: milliseconds of those that so many runs allow, by their name.
         interval: of the median, with 95 % certainty.
         runs: how many.
         per_second: images.
-        peak_mb: of the whole process; None where the system does not tell.
-        conditions: machine, runtime, threads.
+        cpu: milliseconds of all cores together, a run.
+        joules: an image; None where the device does not tell.
     """
 
-    artifact: str
     batch: int
-    load: float
     first: float
     percentiles: dict[str, float]
     interval: tuple[float, float]
     runs: int
     per_second: float
+    cpu: float
+    joules: float | None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A node of the graph that the runtime made.
+
+    Attributes:
+        name: of the node.
+        kind: its operator.
+        microseconds: a run, in the median.
+    """
+
+    name: str
+    kind: str
+    microseconds: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What was measured of one artifact.
+
+    Attributes:
+        artifact: its name.
+        load: milliseconds of opening the model, hashing included.
+        rows: one a size of batch.
+        operators: the slowest first; empty where nobody asked, or the runtime does not tell.
+        peak_mb: of the whole process; None where the system does not tell.
+        machine: what it ran on, in words.
+        runtime: what ran it.
+        telemetry: what the device told meanwhile.
+        energy_of: the sensor that the joules are of; "" for none.
+        accuracy: right answers, and images, of the samples that were given.
+    """
+
+    artifact: str
+    load: float
+    rows: tuple[Row, ...]
+    operators: tuple[Operator, ...]
     peak_mb: float | None
-    conditions: str
+    machine: str
+    runtime: str
+    telemetry: Telemetry
+    energy_of: str = ""
+    accuracy: tuple[int, int] | None = None
 
 
-def profile(package: Package, artifact: str | None = None, batch: int = 1, threads: int | None = None) -> Timed:
+def profile(
+    package: Package,
+    artifact: str | None = None,
+    batches: Sequence[int] = (1,),
+    threads: int | None = None,
+    *,
+    per_layer: bool = False,
+    samples: Path | None = None,
+) -> Profile:
     """Measure one artifact with made-up images, without preprocessing.
 
     Args:
         package: opened.
         artifact: its name, or the first that runs here.
-        batch: images at once.
+        batches: images at once, each in turn.
         threads: of the runtime; None for what it chooses.
+        per_layer: the time of each operator too, in a session of its own, since that slows it.
+        samples: a folder with pixels.npy (uint8 N x C x H x W) and labels.npy, to count right answers of.
 
     Raises:
         UsageError, UnavailableError, IntegrityError: as `Predictor`.
     """
     begun = time.perf_counter()
     predictor = Predictor(package, artifact, threads)
-    load = time.perf_counter() - begun
-    images = np.random.default_rng(0).normal(size=(batch, *predictor.spec.input)).astype(np.float32)
+    load = 1e3 * (time.perf_counter() - begun)
+    random = np.random.default_rng(0)
+    rows: list[Row] = []
+    energy_of = ""
+    with Watching() as whole:
+        for batch in batches:
+            images = random.normal(size=(batch, *predictor.spec.input)).astype(np.float32)
+            row, energy_of = measure(predictor, images)
+            rows.append(row)
+    accuracy = None if samples is None else count_right(predictor, samples)
+    found = operators(package, predictor) if per_layer else ()
+    return Profile(
+        predictor.artifact["name"], load, tuple(rows), found, peak_mb(), machine_name(threads),
+        runtime(predictor.artifact), whole.found, energy_of, accuracy,
+    )  # fmt: skip
+
+
+def measure(predictor: Predictor, images: npt.NDArray[np.float32]) -> tuple[Row, str]:
+    """One size of batch, and which sensor its energy is of."""
     begun = time.perf_counter()
     predictor.logits(images)
-    first = time.perf_counter() - begun
+    first = 1e3 * (time.perf_counter() - begun)
     begun = time.perf_counter()
     while time.perf_counter() - begun < WARM_SECONDS:
         predictor.run(images)
     times: list[float] = []
-    begun = time.perf_counter()
-    while len(times) < LEAST or time.perf_counter() - begun < SECONDS:
-        one = time.perf_counter()
-        predictor.run(images)
-        times.append(1e3 * (time.perf_counter() - one))
+    with Watching() as watching:
+        begun, busy = time.perf_counter(), time.process_time()
+        while len(times) < LEAST or time.perf_counter() - begun < SECONDS:
+            one = time.perf_counter()
+            predictor.run(images)
+            times.append(1e3 * (time.perf_counter() - one))
+        busy = time.process_time() - busy
     ordered = np.sort(times)
     percentiles = {f"p{one}": float(np.percentile(ordered, one)) for one, least in SAMPLES_FOR.items()
                    if len(ordered) >= least}  # fmt: skip
-    return Timed(
-        predictor.artifact["name"], batch, 1e3 * load, 1e3 * first, percentiles, interval_of_median(ordered.tolist()),
-        len(ordered), batch * len(times) / (sum(times) / 1e3), peak_mb(), conditions(predictor.artifact, threads),
+    energy = watching.found.energy
+    count = len(times) * len(images)
+    row = Row(
+        len(images), first, percentiles, interval_of_median(ordered.tolist()), len(ordered),
+        count / (sum(times) / 1e3), 1e3 * busy / len(times), None if energy is None else energy[0] / count,
     )  # fmt: skip
+    return row, "" if energy is None else energy[1]
+
+
+def operators(package: Package, predictor: Predictor) -> tuple[Operator, ...]:
+    """The time of each node, from ONNX Runtime's own profile; nothing of another runtime."""
+    if predictor.artifact["backend"] != "onnx":
+        return ()
+    import onnxruntime
+
+    images = np.zeros((1, *predictor.spec.input), np.float32)
+    durations: dict[tuple[str, str], list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        if predictor.threads is not None:
+            options.intra_op_num_threads = predictor.threads
+        session = onnxruntime.InferenceSession(
+            package.read(predictor.artifact["model"]), options, providers=["CPUExecutionProvider"]
+        )
+        for _ in range(OPERATOR_RUNS):
+            session.run(None, {INPUT: images})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    for event in events:
+        if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time"):
+            key = str(event["name"]).removesuffix("_kernel_time"), str(event["args"].get("op_name", ""))
+            durations.setdefault(key, []).append(float(event["dur"]))
+    found = (Operator(name, kind, statistics.fmean(sorted(values)[len(values) // 4 : -len(values) // 4 or None]))
+             for (name, kind), values in durations.items())  # fmt: skip
+    return tuple(sorted(found, key=lambda one: -one.microseconds))
+
+
+def count_right(predictor: Predictor, samples: Path) -> tuple[int, int]:
+    """Right answers, and images, on this machine's runtime.
+
+    Raises:
+        UsageError: the samples are not there, or not the model's.
+    """
+    try:
+        pixels = np.load(samples / "pixels.npy", allow_pickle=False, mmap_mode="r")
+        labels = np.load(samples / "labels.npy", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{samples}: no pixels.npy and labels.npy ({one_line(error)})") from error
+    if pixels.shape[1:] != predictor.spec.input or pixels.dtype != np.uint8 or len(labels) != len(pixels):
+        raise UsageError(f"{samples}: {pixels.dtype} {pixels.shape} are no images for {predictor.spec.name}")
+    right = sum(
+        int(predictor.logits(normalise(np.asarray(pixels[index : index + 1]), predictor.spec.preprocess)).argmax())
+        == int(labels[index])
+        for index in range(len(pixels))
+    )
+    return right, len(labels)
 
 
 def interval_of_median(ordered: list[float]) -> tuple[float, float]:
@@ -107,19 +240,31 @@ def peak_mb() -> float | None:
     return used / (1 << 20) if platform.system() == "Darwin" else used / 1024
 
 
-def conditions(artifact: dict[str, Any], threads: int | None) -> str:
-    """The machine and the runtime, in words."""
+def machine_name(threads: int | None) -> str:
+    """The machine, in words."""
+    model = ""
+    for path in ("/proc/device-tree/model", "/proc/cpuinfo"):
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            continue
+        lines = [line.partition(":")[2] for line in text.splitlines() if line.lower().startswith("model name")]
+        model = (lines or [text.splitlines()[0] if "device-tree" in path else ""])[0].strip("\0 \t")
+        if model:
+            break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    given = f"{threads} threads" if threads else "the runtime's own threads"
+    return f"{model or platform.processor()}, {platform.system()} {platform.machine()}, {cores} cores, {given}"
+
+
+def runtime(artifact: Mapping[str, Any]) -> str:
+    """What runs it, with its version."""
     from importlib.metadata import PackageNotFoundError, version
 
     package = {"onnx": "onnxruntime", "torchscript": "torch"}[artifact["backend"]]
-    names = (package, f"{package}-gpu", f"{package}-openvino")
-    runtime = package
-    for name in names:
+    for name in (package, f"{package}-gpu", f"{package}-openvino"):
         try:
-            runtime = f"{name} {version(name)}"
-            break
+            return f"{name} {version(name)}"
         except PackageNotFoundError:
             continue
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    given = f"{threads} threads" if threads else "the runtime's own threads"
-    return f"{platform.system()} {platform.machine()}, {cores} cores, {given}, {runtime}"
+    return package

@@ -19,7 +19,8 @@ from ..backends.torchscript import script
 from ..faster import measure
 from .shapes import measure_times
 
-CLOSE, WITHIN, TRIES = 0.03, 0.1, 5  # of what was asked: good enough, the most, and how often it is tried
+CLOSE, WITHIN, TRIES = 0.03, 0.1, 6  # of what was asked: good enough, the most, and how often it is tried
+NEXT = 0.03  # shares of the layers' time that are as good as one
 
 Progress = Callable[[str, int, int], None]
 
@@ -76,26 +77,34 @@ def aim(
     failed = ""
     for _ in range(TRIES):
         own = replace(budget, share=next_share(asked, tried))
+        assert own.share is not None
         try:
             module = narrowed(own, times.price)
         except UsageError as error:  # even the narrowest takes longer
             failed = error.what
             break
-        tried.append((float(own.share or 0), time(module)))
-        tell(f"widths with {tried[-1][0]:.3f} of the layers' time: {tried[-1][1]:.3f} of the network's, asked {asked}")
+        tried.append((own.share, time(module)))
+        tell(f"widths with {own.share:.3f} of the layers' time: {tried[-1][1]:.3f} of the network's, asked {asked}")
         if abs(tried[-1][1] / asked - 1) <= CLOSE:
             break
-    best = min(tried, key=lambda one: abs(one[1] / asked - 1), default=(0.0, 0.0))
+    best = min(latest(tried).items(), key=lambda one: abs(one[1] / asked - 1), default=(0.0, 0.0))
     if abs(best[1] / asked - 1) > WITHIN:
         nearest = f"the nearest that was found has {best[1]:.2f}" if tried else failed
         raise UsageError(f"{asked:g} of the latency on {target} is not to be had: {nearest}", fix="ask for that")
     return Aimed(replace(budget, share=best[0]), times.price, best[1], tuple(tried))
 
 
+def latest(tried: Sequence[tuple[float, float]]) -> dict[float, float]:
+    """What was measured last of each share: another process may have disturbed an earlier measurement."""
+    return dict(tried)
+
+
 def next_share(asked: float, tried: Sequence[tuple[float, float]]) -> float:
     """The share of the layers' time to try next: by the line through the two tries that came nearest.
 
-    It stays between the nearest try that was too fast and the nearest that was too slow.
+    It stays between the nearest try that was too fast and the nearest that was too slow. Where these are next to each
+    other and neither is what was asked for, one of them was disturbed, or the widths jump there: the one that was
+    measured less often, or earlier, is measured again.
 
     Args:
         asked: share of the network's time.
@@ -103,10 +112,13 @@ def next_share(asked: float, tried: Sequence[tuple[float, float]]) -> float:
     """
     if not tried:
         return asked
-    known = [*tried, (1.0, 1.0)]
-    low = max((share for share, took in known if took <= asked), default=0.0)
-    high = min((share for share, took in known if took > asked), default=1.0)
-    (one, first), (other, second) = sorted(known, key=lambda pair: abs(pair[1] - asked))[:2]
+    known = {**latest(tried), 1.0: 1.0}
+    low = max((share for share, took in known.items() if took <= asked), default=0.0)
+    high = min((share for share, took in known.items() if took > asked and share > low), default=1.0)
+    if high - low < NEXT and low in known and high < 1:
+        order = [share for share, _ in tried]
+        return min((low, high), key=lambda share: (order.count(share), order.index(share)))
+    (one, first), (other, second) = sorted(known.items(), key=lambda pair: abs(pair[1] - asked))[:2]
     share = one + (asked - first) * (other - one) / (second - first) if first != second else (low + high) / 2
     if not low < share < high:
         share = (low + high) / 2

@@ -1,0 +1,140 @@
+"""`zoo profile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...errors import UsageError, worst
+from .shell import DataRoot, Debug, Json, Outcome
+
+if TYPE_CHECKING:
+    from ..device.profile import Measured
+
+FILES = ("profile.json", "profile.png")
+
+
+def profile(
+    what: Annotated[Path, typer.Argument(metavar="ARTIFACT|PACKAGE", help="What zoo export or zoo package wrote.")],
+    on: Annotated[str, typer.Option(help="local, ssh://user@host:port, or a .toml file of devices.")] = "local",
+    batch_sizes: Annotated[str, typer.Option(help="Images at once: 1,8.")] = "1",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the runtime; else what it chooses.")] = None,
+    artifact: Annotated[str | None, typer.Option(help="Which one of a package; else the first that runs.")] = None,
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="The time of each operator too.")] = False,
+    data: Annotated[str | None, typer.Option(help="Validation images that each device answers too.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="How many of them at most.")] = 500,
+    out: Annotated[Path | None, typer.Option(help="Folder for profile.json, and profile.png with --per-layer.")] = None,
+    data_root: DataRoot = None,
+    debug: Debug = False,
+    json: Json = False,
+) -> Outcome:
+    """Measure latency, throughput, memory, energy and heat here or on devices over ssh, where no torch is needed."""
+    del debug, json
+    from ..device.place import places
+    from ..device.profile import ProfileOptions, worst_of
+    from ..device.profile import profile as measure
+    from ..report.console import progress
+
+    where = places(on)
+    options = ProfileOptions(parse_sizes(batch_sizes), threads, artifact, per_layer)
+    if out is not None:
+        claim_place(out)
+    dataset = None
+    if data is not None:
+        from ...models.data.catalog import open_data
+
+        dataset = open_data(data, data_root)
+    with progress("devices") as bar:
+        rows = measure(what, where, options, dataset, images, bar)
+    payload: dict[str, Any] = {"what": str(what), "devices": [as_mapping(row) for row in rows]}
+    if out is not None:
+        save(payload, rows, out)
+    if len(rows) == 1 and rows[0].error is not None:
+        raise rows[0].error
+    after = f"zoo check {what} --data DATA --latency" if what.is_dir() else f"zoo verify {what}"
+    return Outcome(payload, worst(worst_of(rows)), show=lambda: show(rows, out), next=after)
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """`1,8` as numbers. Raises UsageError."""
+    parts = text.split(",")
+    if not all(part.strip().isascii() and part.strip().isdigit() and len(part) < 9 for part in parts):
+        raise UsageError(f"--batch-sizes {text} are no numbers", fix="for example --batch-sizes 1,8")
+    return tuple(int(part) for part in parts)
+
+
+def as_mapping(row: Measured) -> dict[str, Any]:
+    """One device's row."""
+    common = {"device": row.place.label, "on": row.place.on}
+    if row.error is not None:
+        return {**common, "error": row.error.as_mapping()}
+    return {**common, **{key: value for key, value in (row.found or {}).items() if key not in ("ok", "exit_code")}}
+
+
+def claim_place(folder: Path) -> None:
+    """Raise UsageError for a folder that `save` would not write to: before anything is measured."""
+    from ...atomic import claim
+
+    claim(folder, FILES, '"devices"', "profile")
+
+
+def save(payload: dict[str, Any], rows: list[Measured], folder: Path) -> None:
+    """profile.json, and a picture of the first device's operators; the folder is replaced in one step."""
+    from ...atomic import staged
+    from ...config import to_json
+    from ..device.picture import draw
+
+    claim_place(folder)
+    with staged(folder) as place:
+        (place / FILES[0]).write_text(to_json(payload), encoding="utf-8")
+        for row in rows:
+            if row.found is not None and row.found["operators"]:
+                draw(row.found["operators"], f"{row.found['artifact']} on {row.place.label}", place / FILES[1])
+                break
+
+
+def show(rows: list[Measured], out: Path | None) -> None:
+    """A table, then what each device told."""
+    from ..report.console import say, table
+
+    lines = [line for row in rows for line in lines_of(row)]
+    columns = ["device", "batch", "p50 ms", "95 % of it", "p99", "first", "images/s", "CPU ms", "mJ", "MB", "accuracy"]
+    table("latency on the device's own runtime", columns, lines)
+    for row in rows:
+        if row.found is None:
+            continue
+        seen = row.found["telemetry"]
+        heat = [f"{name} {low:.0f} to {high:.0f} degrees" for name, (low, high) in seen["temperatures"].items()]
+        clocks = [f"clocks {seen['mhz'][0]:.0f} to {seen['mhz'][1]:.0f} MHz"] if seen["mhz"] else []
+        silent = [f"not told: {', '.join(seen['silent'])}"] if seen["silent"] else []
+        told = "; ".join([*heat, *clocks, *seen["throttled"], *silent])
+        loaded = f"{row.found['artifact']}, {row.found['runtime']}, loaded in {row.found['load']:.0f} ms"
+        say(f"{row.place.label}: {row.found['machine']}; {loaded}")
+        say(f"  {told}" if told else "  it tells nothing of heat, clocks and power")
+        for one in row.found["operators"][:10]:
+            say(f"  {one['microseconds']:>9.0f} us  {one['kind']:<22} {one['name']}")
+    if out is not None:
+        say(f"written: {out}")
+
+
+def lines_of(row: Measured) -> list[list[str]]:
+    """A device's lines of the table."""
+    if row.found is None:
+        return [[row.place.label, "", str(row.error), *[""] * 8]]
+    found = row.found
+    right = found["accuracy"]
+    accuracy = f"{right[0] / max(right[1], 1):.2%} of {right[1]}" if right else ""
+    memory = "" if found["peak_mb"] is None else f"{found['peak_mb']:.0f}"
+    return [
+        [
+            row.place.label if index == 0 else "", str(one["batch"]), f"{one['percentiles']['p50']:.2f}",
+            f"{one['interval'][0]:.2f} to {one['interval'][1]:.2f}",
+            f"{one['percentiles']['p99']:.2f}" if "p99" in one["percentiles"] else "too few", f"{one['first']:.1f}",
+            f"{one['per_second']:,.0f}", f"{one['cpu']:.2f}",
+            "" if one["joules"] is None else f"{1e3 * one['joules']:.2f}", memory if index == 0 else "",
+            accuracy if index == 0 else "",
+        ]
+        for index, one in enumerate(found["rows"])
+    ]  # fmt: skip

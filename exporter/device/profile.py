@@ -1,0 +1,177 @@
+"""`zoo profile`: a package measured on this machine and on devices, side by side."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import UsageError, ZooError
+from ..artifact import ARTIFACT
+from ..package.container import Package
+from .place import LOCAL, Place
+from .ssh import run_there, understood
+
+if TYPE_CHECKING:
+    from ...models.data.dataset import Dataset
+
+PACKAGE, PIXELS, LABELS = "package.zoo", "pixels.npy", "labels.npy"
+AT_ONCE = 8  # devices
+
+Told = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """What is measured.
+
+    Attributes:
+        batches: images at once, each in turn.
+        threads: of the runtime; None for what it chooses.
+        artifact: which one of a package; None for the first that runs there.
+        per_layer: the time of each operator too.
+    """
+
+    batches: tuple[int, ...] = (1,)
+    threads: int | None = None
+    artifact: str | None = None
+    per_layer: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.batches or not all(1 <= one <= 4096 for one in self.batches):
+            raise UsageError(f"batch sizes are 1 to 4096, got {self.batches}", fix="--batch-sizes 1,8")
+        if self.threads is not None and not 1 <= self.threads <= 4096:
+            raise UsageError(f"--threads must be 1 to 4096, got {self.threads}")
+
+    def arguments(self, samples: bool) -> list[str]:
+        """As the package takes them."""
+        found = ["profile", "--json", *(part for one in self.batches for part in ("--batch", str(one)))]
+        found += ["--threads", str(self.threads)] if self.threads is not None else []
+        found += ["--artifact", self.artifact] if self.artifact is not None else []
+        found += ["--per-layer"] if self.per_layer else []
+        return found + (["--samples", "."] if samples else [])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One device's row: what it measured, or the error that prevented it."""
+
+    place: Place
+    found: dict[str, Any] | None = None
+    error: ZooError | None = None
+
+
+def profile(
+    what: Path,
+    places: Sequence[Place],
+    options: ProfileOptions,
+    data: Dataset | None = None,
+    images: int = 500,
+    told: Told = lambda _what, _done, _all: None,
+) -> list[Measured]:
+    """Measure a package, or an artifact, on each place; one that fails does not stop the others.
+
+    Devices run at the same time; this machine is measured alone, after them.
+
+    Args:
+        what: a package, or an artifact folder, of which a package is made for it.
+        places: where.
+        options: what is measured.
+        data: validation images are answered on each device's own runtime too.
+        images: how many of them at most.
+        told: (what, devices done, in all).
+
+    Raises:
+        UsageError, IntegrityError: what is to be measured is neither, or is not whole.
+    """
+    with tempfile.TemporaryDirectory() as here:
+        files = {PACKAGE: _packed(what, Path(here))}
+        if data is not None:
+            files |= write_samples(files[PACKAGE], data, images, Path(here))
+        arguments = options.arguments(data is not None)
+        done: list[Measured] = []
+
+        def one(place: Place) -> Measured:
+            try:
+                run = run_here if place.on == LOCAL else run_there
+                return Measured(place, run(place, files, arguments))
+            except ZooError as error:
+                return Measured(place, error=error)
+
+        far = [place for place in places if place.on != LOCAL]
+        told("measuring", 0, len(places))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for row in pool.map(one, far):
+                done.append(row)
+                told("measuring", len(done), len(places))
+        for place in places:
+            if place.on == LOCAL:
+                done.append(one(place))
+                told("measuring", len(done), len(places))
+    order = {id(place): index for index, place in enumerate(places)}
+    return sorted(done, key=lambda row: order[id(row.place)])
+
+
+def run_here(place: Place, files: dict[str, Path], arguments: Sequence[str]) -> dict[str, Any]:
+    """On this machine, in a process of its own, as on a device.
+
+    Raises:
+        UnavailableError, UsageError, IntegrityError: what the package says.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in files.items():
+            (Path(folder) / name).symlink_to(path.absolute())
+        done = subprocess.run(
+            [sys.executable, PACKAGE, *arguments], capture_output=True, text=True, check=False, cwd=folder, timeout=3600
+        )
+    return understood(place, {"code": done.returncode, "out": done.stdout, "err": done.stderr})
+
+
+def write_samples(package: Path, data: Dataset, images: int, folder: Path) -> dict[str, Path]:
+    """pixels.npy and labels.npy of validation images that a device is to answer.
+
+    Raises:
+        UsageError: data of other classes than the model's, or no images.
+    """
+    from ...models.data.dataset import batches
+    from ...models.data.labels import Unmatched, match_labels
+    from ..package.predictor import spec_of
+
+    with Package(package) as opened:
+        spec = spec_of(opened.manifest)
+    matched = match_labels(spec.labels, data.classes)
+    if isinstance(matched, Unmatched):
+        raise UsageError(f"{data.name} does not have the classes of {spec.name}: {matched.reason}")
+    split = data.val.take(np.random.default_rng(0).permutation(len(data.val))[:images])
+    if not len(split):
+        raise UsageError(f"{data.name} has no validation images")
+    pairs = list(batches(split, spec.preprocess, 64))
+    index = np.array([spec.labels.index(name) if name in spec.labels else -1 for name in data.classes])
+    labels = index[np.concatenate([labels for _, labels in pairs])]
+    np.save(folder / PIXELS, np.concatenate([pixels for pixels, _ in pairs])[labels >= 0])
+    np.save(folder / LABELS, labels[labels >= 0])
+    return {PIXELS: folder / PIXELS, LABELS: folder / LABELS}
+
+
+def _packed(what: Path, folder: Path) -> Path:
+    """The package itself, or one made of an artifact."""
+    if (what / ARTIFACT).is_file():
+        from ..package.bundle import pack
+
+        return pack([what], folder / "made.zoo").path
+    if what.is_dir():
+        raise UsageError(f"{what} is no artifact", fix="give the folder that zoo export printed, or a package")
+    with Package(what):  # its structure is whole
+        return what
+
+
+def worst_of(rows: Sequence[Measured]) -> list[int]:
+    """Exit codes of the rows."""
+    return [row.error.exit_code if row.error is not None else 0 for row in rows]
