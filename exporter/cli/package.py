@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+from ...errors import UsageError
 from .shell import Debug, Json, Outcome
+
+LAYOUTS = ("zoo", "triton")
 
 
 def package(
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Folders that zoo export wrote.")],
     out: Annotated[Path | None, typer.Option(help="The file; else MODEL.zoo.")] = None,
+    layout: Annotated[str, typer.Option(help="zoo: one file; triton: a model repository for NVIDIA Triton.")] = "zoo",
     licence: Annotated[Path | None, typer.Option(help="Of the weights: a text file.")] = None,
     require_checked: Annotated[
         bool, typer.Option("--require-checked", help="Refuse what zoo check has not passed.")
@@ -26,11 +30,18 @@ def package(
 ) -> Outcome:
     """Write one file that runs, verifies and times a model on a machine without torch; with its evidence."""
     del debug, json
+    from ...config import near
     from ..package.bundle import pack
     from ..package.signing import read_key
     from ..package.signing import sign as sign_package
     from ..report.console import notes, say
 
+    if layout not in LAYOUTS:
+        raise UsageError(f'no layout "{layout}"{near(layout, LAYOUTS)}', fix=f"one of {', '.join(LAYOUTS)}")
+    if layout == "triton":
+        if sign is not None or licence is not None or overwrite:
+            raise UsageError("--sign, --licence and --overwrite are of --layout zoo", fix="leave them out")
+        return _triton(artifacts, out or Path("models"), require_checked)
     if sign is not None:
         read_key(sign, private=True)
     made = pack(artifacts, out, licence=licence, require_checked=require_checked, overwrite=overwrite)
@@ -50,3 +61,20 @@ def package(
         "signature": None if signature is None else str(signature),
     }  # fmt: skip
     return Outcome(payload, show=show, next=f"zoo verify {made.path}{' --key KEY.pub' if sign else ''}")
+
+
+def _triton(artifacts: list[Path], out: Path, require_checked: bool) -> Outcome:
+    from ..package.bundle import evidence_of, refuse_unchecked
+    from ..package.triton import write_repository
+    from ..report.console import say
+
+    if require_checked:
+        refuse_unchecked({str(folder): evidence_of(folder) for folder in artifacts})
+    names = write_repository(artifacts, out)
+
+    def show() -> None:
+        say(f"{out}: {', '.join(names)}; logits of prepared images, as the parameter zoo.spec says", "bold")
+
+    return Outcome(
+        {"repository": str(out), "models": names}, show=show, next=f"tritonserver --model-repository={out.absolute()}"
+    )

@@ -1,0 +1,147 @@
+"""`--layout triton`: a model repository for NVIDIA Triton, its config.pbtxt written by Triton's own protobuf.
+
+github.com/triton-inference-server/server, docs/user_guide/model_repository.md and model_configuration.md. Triton serves
+logits of prepared images; how an image becomes that input is in the config's parameter `zoo.spec`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...atomic import staged
+from ...config import to_json
+from ...errors import UnavailableError, UsageError
+from ..artifact import Artifact, Batch, load_artifact
+
+PLATFORMS = {"onnx": ("onnxruntime_onnx", "model.onnx"), "torchscript": ("pytorch_libtorch", "model.pt"),
+             "trt": ("tensorrt_plan", "model.plan")}  # fmt: skip
+TENSORS = {"torchscript": ("INPUT__0", "OUTPUT__0")}  # by place: TorchScript names none
+NAMED = ("images", "logits")
+QUEUE_US = 100  # that a request may wait for others
+DEFAULT_BATCH = Batch(1, 8, 32)  # of an artifact that takes any
+
+
+def write_repository(folders: Sequence[str | Path], out: Path) -> list[str]:
+    """Write a model repository; the names of the models in it.
+
+    TensorRT plans of one precision for several GPUs become one model, which picks by compute capability.
+
+    Args:
+        folders: artifacts of one model.
+        out: a folder that is not there, or is empty.
+
+    Raises:
+        UsageError: something in the way, artifacts of several models, or of a format that Triton does not take.
+        UnavailableError: tritonclient is missing, or an artifact is not built yet.
+        IntegrityError: a file of an artifact was changed.
+    """
+    from .bundle import refuse_strangers
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is in the way", fix="give another --out")
+    artifacts = [load_artifact(Path(folder)) for folder in folders]
+    plans = [one for one in artifacts if one.manifest.backend == "trt"]
+    refuse_strangers([*(one for one in artifacts if one not in plans), *plans[:1]])
+    groups: dict[str, list[Artifact]] = {}
+    for one in artifacts:
+        manifest = one.manifest
+        if manifest.backend not in PLATFORMS:
+            raise UsageError(f"Triton runs no {manifest.backend} artifact", fix=f"one of {', '.join(PLATFORMS)}")
+        if not manifest.built:
+            raise UnavailableError(f"{one.folder} is not built yet", fix=f"zoo build {one.folder}, on its device")
+        if manifest.weights_sha256 != artifacts[0].manifest.weights_sha256:
+            raise UsageError(f"{one.folder} has other weights than {artifacts[0].folder}")
+        groups.setdefault(f"{manifest.backend}-{manifest.precision}", []).append(one)
+    name = artifacts[0].manifest.spec.name
+    names = {key: name if len(groups) == 1 else f"{name}-{key}" for key in groups}
+    pb2 = model_config_pb2()
+    with staged(out) as place:
+        for key, group in groups.items():
+            folder = place / names[key]
+            version = folder / "1"
+            version.mkdir(parents=True)
+            config, files = config_of(pb2, names[key], group)
+            for one, file in zip(group, files, strict=True):
+                shutil.copyfile(one.model_path, version / file)
+            (folder / "labels.txt").write_text("".join(f"{label}\n" for label in group[0].manifest.spec.labels))
+            (folder / "config.pbtxt").write_text(as_text(pb2, config))
+    return list(names.values())
+
+
+def config_of(pb2: Any, name: str, group: Sequence[Artifact]) -> tuple[Any, list[str]]:
+    """A ModelConfig, and the name of each artifact's file.
+
+    Raises:
+        UsageError: two plans for one GPU, or one of an unknown one among several.
+    """
+    first = group[0].manifest
+    platform, file = PLATFORMS[first.backend]
+    taken, given = TENSORS.get(first.backend, NAMED)
+    sizes = [one.manifest.batch or DEFAULT_BATCH for one in group]
+    config = pb2.ModelConfig(name=name, platform=platform, max_batch_size=min(size.max for size in sizes))
+    config.input.add(name=taken, data_type=pb2.TYPE_FP32, dims=list(first.spec.input))
+    output = config.output.add(name=given, data_type=pb2.TYPE_FP32, dims=[len(first.spec.labels)])
+    output.label_filename = "labels.txt"
+    config.version_policy.latest.num_versions = 1
+    config.parameters["zoo.spec"].string_value = to_json(first.spec)
+    config.parameters["zoo.weights_sha256"].string_value = first.weights_sha256
+    if config.max_batch_size > 1:
+        usual = min(sizes[0].opt, config.max_batch_size)
+        if usual > 1:
+            config.dynamic_batching.preferred_batch_size.append(usual)
+        config.dynamic_batching.max_queue_delay_microseconds = QUEUE_US
+    kinds = pb2.ModelInstanceGroup
+    # int8 is written for the CPU's integer kernels by the target onnx, and TorchScript's integers run nowhere else
+    cpu = first.precision == "int8" and first.backend != "trt"
+    kind = kinds.KIND_CPU if cpu else kinds.KIND_GPU if first.backend == "trt" else kinds.KIND_AUTO
+    config.instance_group.add(kind=kind, count=1)
+    if len(group) == 1:
+        return config, [file]
+    files: list[str] = []
+    for one in group:
+        capability = one.manifest.platform.compute_capability if one.manifest.platform else ""
+        if first.backend != "trt" or not capability:
+            raise UsageError(f"two artifacts are {first.backend}-{first.precision}", fix="give one of them")
+        if capability in config.cc_model_filenames:
+            raise UsageError(f"two plans are for compute capability {capability}", fix="give one of them")
+        files.append(f"model_cc{capability.replace('.', '')}.plan")
+        config.cc_model_filenames[capability] = files[-1]
+    config.default_model_filename = files[0]
+    return config, files
+
+
+def as_text(pb2: Any, config: Any) -> str:
+    """The message as text, after it was read back and found the same."""
+    from google.protobuf import text_format
+
+    text = text_format.MessageToString(config)
+    assert text_format.Parse(text, pb2.ModelConfig()) == config
+    return text
+
+
+def model_config_pb2() -> Any:
+    """Triton's message types, from tritonclient's file: its package asks for all of grpc on import.
+
+    Raises:
+        UnavailableError: tritonclient is missing.
+    """
+    found = importlib.util.find_spec("tritonclient")
+    folder = next(iter(found.submodule_search_locations or ()), None) if found is not None else None
+    path = Path(folder) / "grpc" / "model_config_pb2.py" if folder else None
+    if path is None or not path.is_file():
+        raise UnavailableError("a Triton layout needs tritonclient", fix='pip install "zoo-export[triton]"')
+    spec = importlib.util.spec_from_file_location("zoo_triton_model_config_pb2", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # protobuf's own classes: a runtime that is older than the file
+        raise UnavailableError(
+            f"tritonclient does not fit this protobuf ({error})", fix="pip install -U tritonclient"
+        ) from error
+    return module
