@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/pruning.py measured RUN PRUNED...    ONNX Runtime, fp32 and int8, over RUN in fp32
     .venv/bin/python benchmarks/pruning.py predicted [MODEL...]      random weights, uniform widths, and int8
+    .venv/bin/python benchmarks/pruning.py rounded RUN SHARE         channels in multiples of 8, 16, 32, by magnitude
 
 Graphs run in processes of their own, in rounds of a drawn order; medians of five rounds, the smallest and largest.
 """
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from zoo.calibration.choice import Choice
-from zoo.calibration.pruning.budget import Budget
+from zoo.calibration.pruning.budget import Budget, Spread
 from zoo.calibration.pruning.structured import prune_channels
 from zoo.exporter.backends import get_backend
 from zoo.exporter.calibrate import calibrate
@@ -32,7 +33,7 @@ MODELS = ("resnet18", "resnet50", "mobilenet_v2", "googlenet", "vgg11_bn", "effi
 
 def main(what: str, *names: str) -> None:
     """Print a line for each model."""
-    {"measured": measured, "predicted": predicted}[what](*names)
+    {"measured": measured, "predicted": predicted, "rounded": rounded}[what](*names)
 
 
 def measured(base: str, *pruned: str) -> None:
@@ -60,6 +61,17 @@ def predicted(*names: str) -> None:
         reference, integer = timing_of(model)
         ratios = measure(reference, {"int8": integer}, (1, *SHAPE))["int8"]
         print(f"{name} int8: predicted {rows['int8']:.2f}, {told(ratios)}", flush=True)
+
+
+def rounded(name: str, share: str) -> None:
+    """What the number that channels are rounded to does at one share of the MACs."""
+    model = resolve(name)
+    spreads: tuple[Spread, ...] = ("global", "uniform")
+    for spread in spreads:
+        for step in (8, 16, 32):
+            module = copy.deepcopy(model.module)
+            prune_channels(module, SHAPE, Budget(float(share), spread, step))
+            print(f"{spread}, multiples of {step}: {told(share_of_time(model, module, 'onnx', SHAPE))}", flush=True)
 
 
 def files(run: str) -> tuple[bytes, bytes]:

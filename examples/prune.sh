@@ -16,4 +16,4 @@ step() {
 step prune runs/whole --will-it-pay
 step prune runs/whole --data fashion-mnist --macs 0.5 --epochs "$EPOCHS" --out runs/half --overwrite
 step export runs/half --to torchscript,onnx --int8 --data fashion-mnist
-step check exports/resnet18/torchscript-int8 exports/resnet18/onnx-int8 --data fashion-mnist
+step check exports/resnet18-pruned/torchscript-int8 exports/resnet18-pruned/onnx-int8 --data fashion-mnist

@@ -63,5 +63,5 @@ def train(
     made = set_up(Asked(source, weights, recipe, (), values, None, stem, seed, qat), dataset)
     return train_model(
         made.model, dataset, made.recipe, Path(out), device=device, seed=seed, overwrite=overwrite, parent=made.parent,
-        freeze=freeze, standin=made.standin,
+        freeze=freeze, standin=made.standin, recovery=made.recovery,
     )  # fmt: skip

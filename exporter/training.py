@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..calibration.pruning.sparsity import layers_2_4
 from ..calibration.qat import QatOptions
 from ..config import from_mapping, parse_setting
 from ..errors import UsageError
@@ -14,6 +15,7 @@ from ..models.runs import is_run, read_run
 from ..models.sources import Model, SourceOptions, new_model
 from ..models.training.recipe import Recipe, default_recipe, load_recipe
 from ..models.training.setup import spec_for_training, stem_arguments
+from ..models.training.start import Recovery
 from .int8 import cpu_flags, suitable_bits
 from .qat import QatStandin, qat_recipe
 
@@ -61,6 +63,7 @@ class Training:
         parent: the run that the weights came from, "" where there is none.
         standin: what is trained in the module's place.
         folder: where it goes when nobody says.
+        sparse: weights that came 2:4 sparse, and stay so.
     """
 
     model: Model
@@ -69,6 +72,12 @@ class Training:
     parent: str
     standin: QatStandin | None
     folder: Path
+    sparse: tuple[str, ...] = ()
+
+    @property
+    def recovery(self) -> Recovery:
+        """What the loop is told of the weights that stay zero."""
+        return Recovery(sparse=self.sparse)
 
 
 def set_up(asked: Asked, data: Dataset) -> Training:
@@ -105,5 +114,9 @@ def set_up(asked: Asked, data: Dataset) -> Training:
         standin = QatStandin(from_mapping(QatOptions, own, "--set qat"), spec, data)
     options = SourceOptions(weights=asked.weights, arguments=stem_arguments(source, asked.stem, spec), seed=asked.seed)
     model = new_model(source, spec, options)
+    sparse = tuple(f"{name}.weight" for name in layers_2_4(model.module)) if model.fresh is not None else ()
+    if sparse:
+        kept = "fake quantisation does not keep that" if standin is not None else "these zeros stay"
+        model = replace(model, notes=(*model.notes, f"{len(sparse)} layers came 2:4 sparse: {kept}"))
     folder = Path("runs") / f"{spec.name}-{Path(data.name).name}{'-qat' if asked.qat else ''}"
-    return Training(model, recipe, named, parent, standin, folder)
+    return Training(model, recipe, named, parent, standin, folder, () if standin is not None else sparse)

@@ -102,8 +102,11 @@ def prune(
     shape = parse_input(timed_at, "--timed-at")
     block = round_to or usual_block(cpu_flags())
     if will_it_pay:
-        if macs is not None or latency is not None or pattern is not None or stage:
-            raise UsageError("--will-it-pay only looks, and prunes nothing", fix="leave --macs and the like out")
+        given_too = {"--macs": macs, "--latency": latency, "--pattern": pattern, "--stage": stage, "--data": data,
+                     "--max-drop": max_drop, "--out": out, "--resume": resume, "--overwrite": overwrite}  # fmt: skip
+        named = [name for name, value in given_too.items() if value]
+        if named:
+            raise UsageError("--will-it-pay only looks, and prunes nothing", fix=f"leave {', '.join(named)} out")
         return _will_it_pay(source, given, target, block, shape)
     options = PruneOptions(
         macs, latency, target, criterion, spread, block, tuple(keep or ()), parse_stages(stage or ()), steps,  # type: ignore[arg-type]

@@ -106,7 +106,7 @@ def train(
             run = train_model(
                 model, dataset, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
                 parent=made.parent, freeze=freeze, threads=workers, tensorboard=tensorboard, watcher=watcher,
-                standin=made.standin,
+                standin=made.standin, recovery=made.recovery,
             )  # fmt: skip
     if not here.first:
         return Outcome(silent=True)

@@ -21,6 +21,26 @@ INPUT, OUTPUT = "images", "logits"
 RUNS = ("onnx", "torchscript")  # in this order
 
 
+_STRINGS = ("name", "weights_sha256", "zoo")
+_OF_ARTIFACT = ("name", "backend", "precision", "model")
+
+
+def refuse_odd(manifest: Mapping[str, Any]) -> None:
+    """Raise IntegrityError for a manifest that lacks what is read of it, or has it in another type."""
+    wrong = [name for name in _STRINGS if not isinstance(manifest.get(name), str)]
+    listed = manifest.get("artifacts")
+    if not isinstance(manifest.get("meaningful"), bool):
+        wrong.append("meaningful")
+    if not isinstance(listed, list) or not listed:
+        wrong.append("artifacts")
+        listed = []
+    for index, one in enumerate(listed):
+        held = one if isinstance(one, dict) else {}
+        wrong += [f"artifacts[{index}].{name}" for name in _OF_ARTIFACT if not isinstance(held.get(name), str)]
+    if wrong:
+        raise IntegrityError(f"the package's manifest has no right {', '.join(wrong[:4])}", fix="make it again")
+
+
 def spec_of(manifest: Mapping[str, Any]) -> ModelSpec:
     """What the model takes and what its outputs mean, from a manifest.
 
@@ -55,6 +75,7 @@ class Predictor:
     """
 
     def __init__(self, package: Package, artifact: str | None = None, threads: int | None = None) -> None:
+        refuse_odd(package.manifest)
         self.spec = spec_of(package.manifest)
         self.artifact = choose(package.manifest, artifact)
         self.threads = threads
@@ -125,18 +146,15 @@ def choose(manifest: Mapping[str, Any], name: str | None) -> dict[str, Any]:
         UnavailableError: its runtime, or that of each of them, is not here.
         IntegrityError: the manifest's list cannot be.
     """
-    try:
-        found = {str(one["name"]): one for one in manifest["artifacts"]}
-        wanted = [found[name]] if name in found else sorted(found.values(), key=_rank) if name is None else []
-        pairs = [(one, str(one["backend"]), str(one["model"])) for one in wanted]
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError("the package's list of artifacts is corrupt", fix="make it again") from error
-    if not pairs:
-        raise UsageError(f'no artifact "{name}" in it', fix=f"one of {', '.join(found) or 'none'}")
-    for one, backend, _ in pairs:
-        if backend in RUNS and _installed(backend):
+    refuse_odd(manifest)
+    found = {one["name"]: one for one in manifest["artifacts"]}
+    wanted = [found[name]] if name in found else sorted(found.values(), key=_rank) if name is None else []
+    if not wanted:
+        raise UsageError(f'no artifact "{name}" in it', fix=f"one of {', '.join(found)}")
+    for one in wanted:
+        if one["backend"] in RUNS and _installed(one["backend"]):
             return one
-    needs = ", ".join(f"{backend} ({_missing(backend)})" for _, backend, _ in pairs)
+    needs = ", ".join(f"{one['backend']} ({_missing(one['backend'])})" for one in wanted)
     raise UnavailableError(f"nothing here runs {needs}", fix="pip install onnxruntime")
 
 

@@ -21,7 +21,7 @@ from ...models.spec import Interpolation, Preprocess
 from ..checks.gate import Gate
 from ..checks.numerics import judge_numerics, measure_numerics
 from .container import Package
-from .predictor import Predictor, golden_of, spec_of
+from .predictor import Predictor, golden_of, refuse_odd, spec_of
 from .wire import refuse_dangerous
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -68,6 +68,7 @@ def verify(package: Package, artifact: str | None = None) -> Verified:
         IntegrityError: a changed file, a manifest that lies, or a dangerous file.
     """
     count = package.verify_all()
+    refuse_odd(package.manifest)
     spec = spec_of(package.manifest)
     for name in package.names():
         if _may_be_dangerous(package, name):

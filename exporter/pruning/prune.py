@@ -32,6 +32,7 @@ from .report import Report
 from .rival import Beside, from_scratch, narrow_like
 from .sensitivity import stage_curves
 
+PRUNED_NAME = "-pruned"  # so that an export does not replace that of the model it came from
 IMAGES = 1024  # that gradients and statistics of norms are taken from
 
 
@@ -108,6 +109,7 @@ def prune(
     settle(module, some, model)
     narrow = replace(
         model,
+        spec=model.spec if model.spec.name.endswith(PRUNED_NAME) else model.spec.renamed(model.spec.name + PRUNED_NAME),
         module=module,
         origin=replace(model.origin, widths={**model.origin.widths, **pruned.widths}),
         weights=f"pruned from {parent or model.weights}",

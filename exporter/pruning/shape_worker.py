@@ -69,7 +69,15 @@ def onnx_timer(threads: int) -> Callable[[dict[str, Any]], float]:
     return measure
 
 
+FEW = 65_537  # numbers, a prime, so that no two rows are alike
 GEMMS = ("Gemm", "MatMul", "FusedGemm", "FusedMatMul", "QGemm", "QLinearMatMul")
+
+
+def filled(few: Any, size: Any) -> Any:
+    """An array of that size of a few numbers repeated: to draw a hundred million would take longer than the layer."""
+    import numpy as np
+
+    return np.resize(few, size)
 
 
 def input_shape(shape: dict[str, Any]) -> tuple[int, ...]:
@@ -92,7 +100,7 @@ def layer_graph(shape: dict[str, Any], random: Any) -> bytes:
     constants: list[tuple[str, Any]] = []
     if int8:
         scale = np.float32(0.05)
-        weights = random.integers(-127, 128, size).astype(np.int8)
+        weights = filled(random.integers(-127, 128, FEW).astype(np.int8), size)
         constants += [("w8", weights), ("ws", np.full(outputs, 0.01, np.float32)), ("wz", np.zeros(outputs, np.int8))]
         constants += [("s", scale), ("z", np.uint8(128)), ("b8", bias.astype(np.int32))]
         constants += [("bs", np.full(outputs, 0.01 * scale, np.float32)), ("bz", np.zeros(outputs, np.int32))]
@@ -103,7 +111,7 @@ def layer_graph(shape: dict[str, Any], random: Any) -> bytes:
             helper.make_node("DequantizeLinear", ["b8", "bs", "bz"], ["b"], axis=0),
         ]
     else:
-        constants += [("w", random.normal(size=size).astype(np.float32)), ("b", bias)]
+        constants += [("w", filled(random.normal(size=FEW).astype(np.float32), size)), ("b", bias)]
     given = ["a" if int8 else "x", "w", "b"]
     made = "y0" if int8 else "y"
     if conv:

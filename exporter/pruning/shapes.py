@@ -28,6 +28,7 @@ from ..checks.machine import cpu_name
 from ..faster import THREADS
 
 POINTS = 8  # widths an axis is measured at; between them it is read by straight lines
+FEW_POINTS = 4  # of a matrix product: its weights are read once, and its time goes with their number
 FORMAT = 1
 TIMED = ("onnx", "torchscript")  # targets whose layers this machine's CPU can be asked of
 
@@ -155,17 +156,18 @@ def grids_of(structure: Structure, round_to: int) -> dict[tuple[Form, int, int],
         flattened = cost.form.op == "Gemm" and False in sides  # inputs are channels times places
         ins = axis(cost.inputs, step) if (False in sides or cost.depthwise) else [cost.inputs]
         if flattened:
-            ins = [max(1, round(cost.inputs * part / POINTS)) for part in range(1, POINTS + 1)]
-        outs = axis(cost.outputs, step) if True in sides and not cost.depthwise else [cost.outputs]
+            ins = [max(1, round(cost.inputs * part / FEW_POINTS)) for part in range(1, FEW_POINTS + 1)]
+        points = FEW_POINTS if cost.form.op == "Gemm" else POINTS
+        outs = axis(cost.outputs, step, points) if True in sides and not cost.depthwise else [cost.outputs]
         key = (cost.form, cost.inputs, cost.outputs)
         before = found.get(key, ([], []))
         found[key] = (sorted({*before[0], *ins}), sorted({*before[1], *outs}))
     return found
 
 
-def axis(channels: int, step: int) -> list[int]:
+def axis(channels: int, step: int, points: int = POINTS) -> list[int]:
     """At most so many multiples of the step, evenly, the first one of them, and all channels."""
-    apart = step * max(1, math.ceil(channels / (step * POINTS)))
+    apart = step * max(1, math.ceil(channels / (step * points)))
     return sorted({min(step, channels), *range(apart, channels, apart), channels})
 
 

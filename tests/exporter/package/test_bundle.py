@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import as_json, reseal, zoo
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from zoo.errors import GateError, IntegrityError, UsageError
 from zoo.exporter.artifact import record
@@ -102,7 +105,9 @@ def lie(key: str, value: Any) -> Change:
         (lambda _files, manifest: manifest.update(weights_sha256="0" * 64), "its weights"),
         (lambda _files, manifest: manifest["spec"]["labels"].reverse(), "its labels"),
         (lambda _files, manifest: manifest["spec"]["preprocess"].update(scale=1.0), "its preprocess"),
-        (lambda _files, manifest: manifest.pop("artifacts"), "corrupt"),
+        (lambda _files, manifest: manifest.pop("artifacts"), "no right artifacts"),
+        (lambda _files, manifest: manifest.pop("meaningful"), "no right meaningful"),
+        (lie("precision", 8), "no right artifacts"),
         (lambda _files, manifest: manifest["spec"]["preprocess"].update(crop=[0, 0]), "spec cannot be"),
         (lambda files, _manifest: files.update({"golden/logits.json": b"{}"}), "no golden samples"),
         (lambda files, _manifest: files.update({"golden/0.png": b"PNG"}), "golden samples are corrupt"),
@@ -237,3 +242,30 @@ def test_the_commands(exported: dict[str, Path], tmp_path: Path) -> None:
     assert zoo("verify", "none.zoo", cwd=tmp_path).returncode == 2
     assert not (tmp_path / "q.zoo").exists()
     assert MANIFEST == "manifest.json"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_manifest_ends_in_a_traceback(packed: Path, tmp_path: Path, data: st.DataObject) -> None:
+    """Any value in place of any other in it, canonical and with right hashes."""
+
+    def change(_files: dict[str, bytes], manifest: dict[str, Any]) -> None:
+        place: Any = manifest
+        while True:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = data.draw(st.sampled_from(keys))
+            if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+                place[key] = data.draw(VALUES)
+                return
+            place = place[key]
+
+    path = changed(packed, tmp_path / "odd.zoo", change)
+    with contextlib.suppress(IntegrityError, UsageError), Package(path) as package:
+        verify(package, "onnx-fp32")

@@ -127,3 +127,16 @@ def test_channels_first_and_then_the_pattern(trained_folder: Path, few_digits, t
     assert found.pruned.macs <= 0.6 * found.pruned.macs_before
     assert found.zeros > 0.3
     assert layers_2_4(resolve(str(tmp_path / "run")).module)
+
+
+def test_training_on_keeps_the_zeros(sparse: Path, few_digits, tmp_path: Path) -> None:
+    from zoo.exporter.training import Asked, set_up
+    from zoo.models.training.loop import train
+
+    made = set_up(
+        Asked(str(sparse), str(sparse), "tiny", ("precision=fp32", "batch_size=30"), {"epochs": 1}), few_digits
+    )
+    assert any("came 2:4 sparse: these zeros stay" in note for note in made.model.notes)
+    wanted = layers_2_4(made.model.module)
+    train(made.model, few_digits, made.recipe, tmp_path / "on", recovery=made.recovery)
+    assert layers_2_4(resolve(str(tmp_path / "on")).module) == wanted
