@@ -25,7 +25,9 @@ def test_one_model_of_one_artifact(exported: dict[str, Path], tmp_path: Path) ->
     folder = tmp_path / "models" / spec.name
     found = config(folder)
     assert (found.name, found.platform) == (spec.name, "onnxruntime_onnx")
-    assert found.max_batch_size == read_manifest(exported["onnx"]).batch.max
+    batch = read_manifest(exported["onnx"]).batch
+    assert batch is not None
+    assert found.max_batch_size == batch.max
     assert list(found.input[0].dims) == list(spec.input)
     assert [one.name for one in (*found.input, *found.output)] == ["images", "logits"]
     assert (folder / "labels.txt").read_text().splitlines() == list(spec.labels)
