@@ -114,7 +114,7 @@ def show(rows: list[Measured], out: Path | None) -> None:
         say(f"{row.place.label}: {row.found['machine']}; {loaded}")
         say(f"  {told}" if told else "  it tells nothing of heat, clocks and power")
         for one in row.found["operators"][:10]:
-            say(f"  {one['microseconds']:>9.0f} us  {one['kind']:<22} {one['name']}")
+            say(f"  {one['microseconds']:>9.0f} us  {one['kind']:<22} {one['layer'] or one['name']}")
     if out is not None:
         say(f"written: {out}")
 

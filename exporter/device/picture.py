@@ -18,7 +18,9 @@ def draw(operators: Sequence[Mapping[str, Any]], title: str, path: Path) -> None
 
     kinds: dict[str, list[tuple[str, float]]] = {}
     for one in operators:
-        kinds.setdefault(str(one["kind"]), []).append((str(one["name"]), float(one["microseconds"])))
+        kinds.setdefault(str(one["kind"]), []).append(
+            (str(one.get("layer") or one["name"]), float(one["microseconds"]))
+        )
     ordered = sorted(kinds.items(), key=lambda pair: -sum(time for _, time in pair[1]))
     total = sum(time for _, several in ordered for _, time in several) or 1.0
     figure, axes = plt.subplots(figsize=(14, 3.6), layout="constrained")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -101,7 +102,7 @@ def profile(
         def one(place: Place) -> Measured:
             try:
                 run = run_here if place.on == LOCAL else run_there
-                return Measured(place, run(place, files, arguments))
+                return Measured(place, with_layers(run(place, files, arguments), files[PACKAGE]))
             except ZooError as error:
                 return Measured(place, error=error)
 
@@ -158,6 +159,27 @@ def write_samples(package: Path, data: Dataset, images: int, folder: Path) -> di
     np.save(folder / PIXELS, np.concatenate([pixels for pixels, _ in pairs])[labels >= 0])
     np.save(folder / LABELS, labels[labels >= 0])
     return {PIXELS: folder / PIXELS, LABELS: folder / LABELS}
+
+
+def with_layers(found: dict[str, Any], package: Path) -> dict[str, Any]:
+    """The same, with the model's layer of each operator where its weights tell: runtimes have names of their own."""
+    if not found.get("operators"):
+        return found
+    import onnx
+
+    from ..backends.onnx import original_names
+
+    with Package(package) as opened:
+        paths = {one["name"]: one["model"] for one in opened.manifest["artifacts"]}
+        graph = onnx.load_from_string(opened.read(paths[found["artifact"]]))
+    original = original_names(graph)
+    layers: dict[str, str] = {}
+    for node in graph.graph.node:
+        matched = re.match(r"(.+)\.weight", node.input[1]) if len(node.input) > 1 else None
+        if matched is not None:
+            layers.setdefault(node.name, matched[1])
+    named = [{**one, "layer": layers.get(original(one["name"]), "")} for one in found["operators"]]
+    return {**found, "operators": named}
 
 
 def _packed(what: Path, folder: Path) -> Path:
