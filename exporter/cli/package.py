@@ -10,13 +10,15 @@ import typer
 from ...errors import UsageError
 from .shell import Debug, Json, Outcome
 
-LAYOUTS = ("zoo", "triton")
+LAYOUTS = ("zoo", "triton", "mlflow")
 
 
 def package(
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Folders that zoo export wrote.")],
     out: Annotated[Path | None, typer.Option(help="The file; else MODEL.zoo.")] = None,
-    layout: Annotated[str, typer.Option(help="zoo: one file; triton: a model repository for NVIDIA Triton.")] = "zoo",
+    layout: Annotated[
+        str, typer.Option(help="zoo: one file; triton: a model repository; mlflow: a model of MLflow's.")
+    ] = "zoo",
     licence: Annotated[Path | None, typer.Option(help="Of the weights: a text file.")] = None,
     require_checked: Annotated[
         bool, typer.Option("--require-checked", help="Refuse what zoo check has not passed.")
@@ -31,17 +33,19 @@ def package(
     """Write one file that runs, verifies and times a model on a machine without torch; with its evidence."""
     del debug, json
     from ...config import near
-    from ..package.bundle import pack
+    from ..package.bundle import evidence_of, pack, refuse_unchecked
     from ..package.signing import read_key
     from ..package.signing import sign as sign_package
     from ..report.console import notes, say
 
     if layout not in LAYOUTS:
         raise UsageError(f'no layout "{layout}"{near(layout, LAYOUTS)}', fix=f"one of {', '.join(LAYOUTS)}")
-    if layout == "triton":
+    if layout != "zoo":
         if sign is not None or licence is not None or overwrite:
             raise UsageError("--sign, --licence and --overwrite are of --layout zoo", fix="leave them out")
-        return _triton(artifacts, out or Path("models"), require_checked)
+        if require_checked:
+            refuse_unchecked({str(folder): evidence_of(folder) for folder in artifacts})
+        return _triton(artifacts, out or Path("models")) if layout == "triton" else _mlflow(artifacts, out)
     if sign is not None:
         read_key(sign, private=True)
     made = pack(artifacts, out, licence=licence, require_checked=require_checked, overwrite=overwrite)
@@ -63,13 +67,10 @@ def package(
     return Outcome(payload, show=show, next=f"zoo verify {made.path}{' --key KEY.pub' if sign else ''}")
 
 
-def _triton(artifacts: list[Path], out: Path, require_checked: bool) -> Outcome:
-    from ..package.bundle import evidence_of, refuse_unchecked
+def _triton(artifacts: list[Path], out: Path) -> Outcome:
     from ..package.triton import write_repository
     from ..report.console import say
 
-    if require_checked:
-        refuse_unchecked({str(folder): evidence_of(folder) for folder in artifacts})
     names = write_repository(artifacts, out)
 
     def show() -> None:
@@ -77,4 +78,17 @@ def _triton(artifacts: list[Path], out: Path, require_checked: bool) -> Outcome:
 
     return Outcome(
         {"repository": str(out), "models": names}, show=show, next=f"tritonserver --model-repository={out.absolute()}"
+    )
+
+
+def _mlflow(artifacts: list[Path], out: Path | None) -> Outcome:
+    from ..package.mlflow_layout import write_model
+    from ..report.console import say
+
+    folder = out or Path("mlflow-model")
+    name = write_model(artifacts, folder)
+    return Outcome(
+        {"model": str(folder), "package": name},
+        show=lambda: say(f"{folder}: {name}, image files' bytes in, labels and probabilities out", "bold"),
+        next=f"mlflow models serve -m {folder} --env-manager local",
     )
