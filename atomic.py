@@ -146,6 +146,26 @@ def remove_stale(final: Path) -> list[Path]:
     return removed
 
 
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """The block in which no other process of zoo writes to a folder that is there; the lock ends with the process.
+
+    Args:
+        folder: that is written to.
+        what: for the message.
+
+    Raises:
+        UsageError: another process is writing to it.
+    """
+    handle = _try_lock(folder)
+    if handle is None:
+        raise UsageError(f"{folder}: another {what} is writing to it", fix="wait for it, or give another --out")
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def _locked_sibling(final: Path) -> tuple[Path, int]:
     while True:
         path = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")

@@ -34,6 +34,8 @@ def decode(path: Path) -> Image.Image:
     Raises:
         UsageError: naming the file, when it is not there, truncated, or no image.
     """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no regular file", fix="give an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

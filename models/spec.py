@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import unicodedata
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
@@ -42,7 +43,11 @@ class Preprocess:
     channels: Literal["RGB", "BGR", "L"] = "RGB"
 
     def __post_init__(self) -> None:
-        sizes = [*self.crop, *(self.resize if isinstance(self.resize, tuple) else [self.resize or 1])]
+        known = get_args(Interpolation)
+        if self.interpolation not in known:
+            raise ValueError(f"interpolation is one of {', '.join(known)}, got {self.interpolation!r}")
+        resized = self.resize if isinstance(self.resize, tuple) else () if self.resize is None else (self.resize,)
+        sizes = [*self.crop, *resized]
         if min(sizes) < 1 or max(sizes) > LARGEST:
             raise ValueError(f"crop and resize must be 1 to {LARGEST}, got crop={self.crop} and resize={self.resize}")
         if not all(map(math.isfinite, (*self.mean, *self.std, self.scale))):
@@ -84,6 +89,9 @@ class ModelSpec:
             raise ValueError(f"name must be letters, digits and _ . + -, since folders get it; got {self.name!r}")
         if not self.labels:
             raise ValueError("a model needs at least one class label")
+        odd = [label for label in self.labels if any(unicodedata.category(one) in ("Cc", "Cs") for one in label)]
+        if odd:
+            raise ValueError(f"labels are printed, and {odd[0]!r} holds control characters")
         made = (self.preprocess.depth, *self.preprocess.crop)
         if made != self.input:
             raise ValueError(f"preprocess makes {made}, but the model's input is {self.input}")

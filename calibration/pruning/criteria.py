@@ -75,6 +75,8 @@ def _rows(weight: Tensor, part: nn.Module, member: Member) -> Tensor:
     """The weights of each place, as rows: by outputs, or by inputs."""
     grouped = isinstance(part, nn.modules.conv._ConvNd) and part.groups > 1
     by_output = member.output or grouped  # of a depthwise layer an input is an output
+    if isinstance(part, nn.modules.conv._ConvTransposeNd) and not grouped:
+        by_output = not by_output  # its weights are inputs x outputs
     picked = weight[list(member.places)] if by_output else weight.transpose(0, 1)[list(member.places)]
     return picked.flatten(1).double()
 

@@ -169,11 +169,25 @@ def structure_of(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
             fix="write it without operators that mix channels with other axes",
         ) from error
     order = {name: place for place, name in enumerate(names.values())}
-    read = filter(None, (_read(group, names, graph) for group in found))
-    groups = tuple(sorted(read, key=lambda group: order[group.root]))
+    read = [group for group in (_read(group, names, graph) for group in found) if group is not None]
+    bound = _in_groups(module)
+    free = [group for group in read if not any(member.layer in bound for member in group.members)]
+    groups = tuple(sorted(free, key=lambda group: order[group.root]))
     if not groups:
-        raise UsageError("no channels can be removed: every layer is ignored, or is the last one")
+        raise UsageError("no channels can be removed: every layer stays, is the last one, or convolves in groups")
     return Structure(groups, costs, module, graph)
+
+
+def _in_groups(module: nn.Module) -> frozenset[str]:
+    """Convolutions whose inputs fall into several groups of several: their channels stay, since a group that lost one
+    more than another would take its neighbour's.
+    """
+    return frozenset(
+        name
+        for name, part in module.named_modules()
+        if isinstance(part, nn.modules.conv._ConvNd) and 1 < part.groups < max(part.in_channels, part.out_channels)
+        and not part.groups == part.in_channels == part.out_channels
+    )  # fmt: skip
 
 
 def costs_of(module: nn.Module, example: Tensor) -> dict[str, Cost]:

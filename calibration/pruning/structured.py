@@ -9,13 +9,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from ...config import near
-from ...errors import UsageError
+from ...errors import UsageError, one_line
 from ...models.evaluation.features import last_linear
 from ...models.widths import Width, narrowed, widths_of
 from .budget import Budget, choose_widths
 from .criteria import Criterion, gather_gradients, score_all
 from .groups import Price, Structure, macs_of, structure_of
 
+MOST_STEPS = 100
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 
@@ -84,8 +85,8 @@ def prune_channels(
         UsageError: a module that is not there, one that cannot be traced, or a budget that cannot be reached.
         UnavailableError: torch-pruning is missing.
     """
-    if steps < 1:
-        raise UsageError(f"steps must be at least 1, got {steps}")
+    if not 1 <= steps <= MOST_STEPS:
+        raise UsageError(f"the way is gone in 1 to {MOST_STEPS} steps, got {steps}", fix="such as 4")
     if criterion == "taylor" and batches is None:
         raise UsageError("taylor judges by gradients, which need labelled images", fix="give --data")
     ignored = outputs_that_stay(module, keep)
@@ -94,7 +95,7 @@ def prune_channels(
     whole, parameters = first.total({}, price), sum(one.numel() for one in module.parameters())
     sizes = {group.root: group.channels for group in first.groups}
     for step in range(1, steps + 1):
-        structure = first if step == 1 else structure_of(module, shape, ignored)
+        structure = first if step == 1 else _still_works(module, shape, ignored)
         if criterion == "taylor" and batches is not None:
             gather_gradients(module, batches())
         scores = score_all(structure.groups, module, criterion, seed + step)
@@ -102,11 +103,16 @@ def prune_channels(
         kept = choose_widths(
             structure.groups, scores, lambda kept, now=structure: now.total(kept, price), own, original=sizes
         )
-        remove(structure, scores, kept)
+        try:
+            remove(structure, scores, kept)
+        except Exception as error:  # what torch-pruning or a module of the user's own raises
+            raise UsageError(
+                f"a layer cannot be narrowed: {type(error).__name__}: {one_line(error)}", fix="name it with --keep"
+            ) from error
         module.zero_grad(set_to_none=True)
         if step < steps:
             between(step)
-    after = structure_of(module, shape, ignored)
+    after = _still_works(module, shape, ignored)
     left = {group.root: group.channels for group in after.groups}
     return Pruned(
         widths=narrowed(before, widths_of(module)),
@@ -118,6 +124,17 @@ def prune_channels(
     )
 
 
+def _still_works(module: nn.Module, shape: tuple[int, int, int], ignored: list[nn.Module]) -> Structure:
+    """The structure of a module that lost channels. Raises UsageError where its forward counted on them."""
+    try:
+        return structure_of(module, shape, ignored)
+    except UsageError as error:
+        raise UsageError(
+            f"with fewer channels the model does not run: {error.what}",
+            fix="--keep the layers whose channels its forward counts on, or write it without such numbers",
+        ) from error
+
+
 def part_of(budget: Budget, way: float, grown: float) -> Budget:
     """The budget of a step, at this part of the whole way.
 
@@ -126,7 +143,7 @@ def part_of(budget: Budget, way: float, grown: float) -> Budget:
         way: above 0, at most 1.
         grown: the original cost over the cost now: shares of all steps multiplied are the budget's.
     """
-    share = None if budget.share is None else min((1 - (1 - budget.share) * way) * grown, 1 - 1e-9)
+    share = None if budget.share is None else min(max((1 - (1 - budget.share) * way) * grown, 1e-9), 1 - 1e-9)
     return replace(budget, share=share, stages={name: 1 - (1 - one) * way for name, one in budget.stages.items()})
 
 

@@ -33,8 +33,8 @@ def package(
     """Write one file that runs, verifies and times a model on a machine without torch; with its evidence."""
     del debug, json
     from ...config import near
-    from ..package.bundle import evidence_of, pack, refuse_unchecked
-    from ..package.signing import read_key
+    from ..package.bundle import evidence_of, pack, place_of, refuse_unchecked
+    from ..package.signing import read_key, refuse_signature_place
     from ..package.signing import sign as sign_package
     from ..report.console import notes, say
 
@@ -48,6 +48,7 @@ def package(
         return _triton(artifacts, out or Path("models")) if layout == "triton" else _mlflow(artifacts, out)
     if sign is not None:
         read_key(sign, private=True)
+        refuse_signature_place(place_of(artifacts, out), overwrite=overwrite)
     made = pack(artifacts, out, licence=licence, require_checked=require_checked, overwrite=overwrite)
     signature = None if sign is None else sign_package(made.path, sign)
     remarks = [f"{name}: {reason}" for name, reason in made.unchecked.items()]

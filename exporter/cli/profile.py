@@ -51,10 +51,11 @@ def profile(
     payload: dict[str, Any] = {"what": str(what), "devices": [as_mapping(row) for row in rows]}
     if out is not None:
         save(payload, rows, out)
+    others = [] if artifact is not None or what.is_dir() else artifacts_in(what)
     if len(rows) == 1 and rows[0].error is not None:
         raise rows[0].error
     after = f"zoo check {what} --data DATA --latency" if what.is_dir() else f"zoo verify {what}"
-    return Outcome(payload, worst(worst_of(rows)), show=lambda: show(rows, out), next=after)
+    return Outcome(payload, worst(worst_of(rows)), show=lambda: show(rows, out, others), next=after)
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
@@ -95,12 +96,33 @@ def save(payload: dict[str, Any], rows: list[Measured], folder: Path) -> None:
                 break
 
 
-def show(rows: list[Measured], out: Path | None) -> None:
+def artifacts_in(package: Path) -> list[str]:
+    """The names of a package's artifacts, where it has several."""
+    from ..package.container import Package
+
+    with Package(package) as opened:
+        names = [str(one["name"]) for one in opened.manifest["artifacts"]]
+    return names if len(names) > 1 else []
+
+
+def show(rows: list[Measured], out: Path | None, others: list[str]) -> None:
     """A table, then what each device told."""
     from ..report.console import say, table
 
     lines = [line for row in rows for line in lines_of(row)]
-    columns = ["device", "batch", "p50 ms", "95 % of it", "p99", "first", "images/s", "CPU ms", "mJ", "MB", "accuracy"]
+    columns = [
+        "device",
+        "batch",
+        "p50 ms",
+        "95 % of it",
+        "p99",
+        "first",
+        "images/s, mean",
+        "CPU ms",
+        "mJ",
+        "MB",
+        "accuracy",
+    ]
     table("latency on the device's own runtime", columns, lines)
     for row in rows:
         if row.found is None:
@@ -113,8 +135,13 @@ def show(rows: list[Measured], out: Path | None) -> None:
         loaded = f"{row.found['artifact']}, {row.found['runtime']}, loaded in {row.found['load']:.0f} ms"
         say(f"{row.place.label}: {row.found['machine']}; {loaded}")
         say(f"  {told}" if told else "  it tells nothing of heat, clocks and power")
+        if row.found["operators"]:
+            total = sum(one["microseconds"] for one in row.found["operators"])
+            say(f"  the slowest of {len(row.found['operators'])} operators, batch 1, {total / 1e3:.2f} ms together:")
         for one in row.found["operators"][:10]:
             say(f"  {one['microseconds']:>9.0f} us  {one['kind']:<22} {one['layer'] or one['name']}")
+    if others:
+        say(f"the package has {', '.join(others)}; --artifact chooses")
     if out is not None:
         say(f"written: {out}")
 

@@ -93,9 +93,9 @@ def prune(
     from ..pruning.options import PruneOptions, usual_block
     from ..pruning.prune import Told
     from ..pruning.prune import prune as prune_model
-    from ..pruning.report import told_beside, told_of, told_zeros
+    from ..pruning.report import told_beside, told_channels, told_of, told_zeros
     from ..pruning.shapes import refuse_target
-    from ..report.console import notes, progress, say
+    from ..report.console import notes, progress, say, table
     from .train import line_of, told_how_to_go_on
 
     given = SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed)
@@ -144,6 +144,11 @@ def prune(
             say(told_zeros(report, options))
         if options.structured:
             say(told_beside(report, options))
+            say(told_channels(report))
+        if options.pattern == "unstructured":
+            rows = [[one.layer, f"{one.weights:,}", f"{one.zeros / one.weights:.0%}", one.dense]
+                    for one in report.sparsity]  # fmt: skip
+            table("zeros", ["layer", "weights", "zero", "why none"], rows)
         if report.gate is not None:
             say(f"accuracy: {report.gate.verdict}: {report.gate.reason}")
 
@@ -172,11 +177,13 @@ def parse_stages(texts: Iterable[str]) -> dict[str, float]:
 
 def asked_for(options: PruneOptions) -> str:
     """What is asked for, in words."""
-    share = f"{options.macs:g} of the MACs" if options.macs is not None else "the stages given"
+    stages = ", ".join(f"{share:g} of the channels of {name}" for name, share in options.stages.items())
+    share = f"{options.macs:g} of the MACs" if options.macs is not None else stages
     if options.latency is not None:
         share = f"{options.latency:g} of the latency on {options.target}"
     how = f"{share} by {options.criterion}, {options.spread}, multiples of {options.round_to}"
-    zeros = f"{options.pattern} zeros" if options.pattern else ""
+    share_of_zeros = f", {options.sparsity:g} of the weights" if options.sparsity else ""
+    zeros = f"{options.pattern} zeros{share_of_zeros}" if options.pattern else ""
     return ", ".join(filter(None, [how if options.structured else "", zeros]))
 
 

@@ -102,7 +102,7 @@ def _stages(
     from ...models.data.catalog import open_data
     from ...models.sources import resolve
     from ..pruning.options import known_criterion
-    from ..pruning.sensitivity import FILES, as_mapping, claim_place, save, stage_curves
+    from ..pruning.sensitivity import FILES, as_mapping, claim_place, judged_images, save, stage_curves
     from ..report.console import notes, progress, say, table
 
     known = known_criterion(criterion)
@@ -116,18 +116,19 @@ def _stages(
             model, dataset, criterion=known, seed=seed, device=device,
             progress=lambda done, total: bar("pruning stages", done, total),
         )  # fmt: skip
+    images = judged_images(dataset, seed)
     if out is not None:
-        save(curves, model.spec.name, criterion, out)
+        save(curves, model.spec.name, criterion, out, images)
 
     def show() -> None:
         removed = [f"-{share:.0%}" for share in curves[0].removed[1:]]
         rows = [
             [one.stage, str(len(one.layers)), *(f"{reached:.2%}" for reached in one.accuracy[1:])] for one in curves
         ]
-        table(f"{model.spec.name}: top-1 with fewer channels, nothing trained", ["stage", "groups", *removed], rows)
-        say(f"as it is: {curves[0].accuracy[0]:.2%} of training images that were drawn for this")
+        table(f"{model.spec.name}: fewer channels, not trained", ["stage", "groups", *removed], rows)
+        say(f"as it is: {curves[0].accuracy[0]:.2%} of {images:,} training images that were drawn for this")
         if out is not None:
             say(f"written: {', '.join(str(out / name) for name in FILES)}")
 
     after = f"zoo prune {source} --data {data} --macs 0.5 --spread sensitivity"
-    return Outcome(as_mapping(curves, model.spec.name, criterion), show=show, next=after)
+    return Outcome(as_mapping(curves, model.spec.name, criterion, images), show=show, next=after)

@@ -26,7 +26,7 @@ def verify(
     from ..package.container import Package
     from ..package.signing import signature_path, verify_signature
     from ..package.verify import verify as verify_package
-    from ..report.console import say, table
+    from ..report.console import table
 
     gates: list[Gate] = []
     with Package(package) as opened:
@@ -46,9 +46,8 @@ def verify(
             rows = [[one.mistake, f"{one.agreement:.0%}", f"{one.distance:.3f}"] for one in found.skews]
             table(
                 "what a mistake in the preprocessing would give on its samples",
-                ["mistake", "same answer", "logits away"], rows,
+                ["mistake", "same answer", "logits away, of their norm"], rows,
             )  # fmt: skip
-        say(f"python {package} predict IMAGE.jpg runs it without zoo")
 
     payload = {"gates": [one.as_mapping() for one in gates], "skews": [asdict(one) for one in found.skews]}
     return Outcome(payload, code, show=show, next=f"python {package} predict IMAGE.jpg")

@@ -32,7 +32,7 @@ def draw(operators: Sequence[Mapping[str, Any]], title: str, path: Path) -> None
             room = max(3, int(width / total * 150))
             axes.text(start + width / 2, row, text[:room], ha="center", va="center", fontsize=7, clip_on=True)
 
-    box(2, 0, total, f"{title}: {total / 1e3:.2f} ms in operators", "#d8dde3")
+    box(2, 0, total, f"{title}, batch 1: {total / 1e3:.2f} ms in operators", "#d8dde3")
     at = 0.0
     for index, (kind, several) in enumerate(ordered):
         spent = sum(time for _, time in several)
@@ -43,7 +43,7 @@ def draw(operators: Sequence[Mapping[str, Any]], title: str, path: Path) -> None
             box(0, inner, time, name.rpartition("/")[2], (*colour[:3], 0.55))
             inner += time
         at += spent
-    axes.set(xlim=(0, total), yticks=[0, 1, 2], xlabel="microseconds")
+    axes.set(xlim=(0, 1.01 * total), yticks=[0, 1, 2], xlabel="microseconds")
     axes.set_yticklabels(["nodes", "operators", "all"])
     axes.spines[["top", "right", "left"]].set_visible(False)
     figure.savefig(path, dpi=110)

@@ -42,7 +42,9 @@ class Place:
         if not _PYTHON.fullmatch(self.python):
             raise UsageError(f"python {self.python!r} is no path without blanks or quotes", fix="/usr/bin/python3")
         if not 1 <= self.timeout <= 86_400:
-            raise UsageError(f"timeout is 1 to 86400 seconds, got {self.timeout}")
+            raise UsageError(f"timeout is 1 to 86400 seconds, got {self.timeout}", fix="timeout = 60")
+        if not self.name.isprintable():
+            raise UsageError(f"the name {self.name!r} cannot be printed", fix="give letters and digits")
 
     @property
     def label(self) -> str:

@@ -49,7 +49,7 @@ class ProfileOptions:
         if not self.batches or not all(1 <= one <= 4096 for one in self.batches):
             raise UsageError(f"batch sizes are 1 to 4096, got {self.batches}", fix="--batch-sizes 1,8")
         if self.threads is not None and not 1 <= self.threads <= 4096:
-            raise UsageError(f"--threads must be 1 to 4096, got {self.threads}")
+            raise UsageError(f"--threads must be 1 to 4096, got {self.threads}", fix="such as --threads 2")
 
     def arguments(self, samples: bool) -> list[str]:
         """As the package takes them."""

@@ -13,7 +13,7 @@ from typing import Any
 from ...atomic import put_in_place
 from ...config import to_json
 from ...errors import GateError, IntegrityError, UsageError
-from ..artifact import ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact
+from ..artifact import ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact, read_manifest
 from .card import card_of
 from .container import FORMAT, Package, write
 from .sbom import sbom_of
@@ -102,7 +102,7 @@ def pack(
     evidence = {name: evidence_of(one.folder) for name, one in zip(names, artifacts, strict=True)}
     if require_checked:
         refuse_unchecked(evidence)
-    place = out or Path(f"{artifacts[0].manifest.spec.name}{SUFFIX}")
+    place = place_of(folders, out)
     replaced = refuse_place(place, overwrite)
     text = read_licence(licence)
     files_in = contents(artifacts, names, evidence, text)
@@ -127,6 +127,11 @@ def pack(
     unchecked = {name: one.reason for name, one in evidence.items() if one.content is None}
     checked = tuple(name for name in names if name not in unchecked)
     return Packed(place, place.stat().st_size, checked, unchecked, replaced)
+
+
+def place_of(folders: Sequence[str | Path], out: Path | None) -> Path:
+    """Where a package of these artifacts goes."""
+    return out or Path(f"{read_manifest(Path(folders[0])).spec.name}{SUFFIX}")
 
 
 def refuse_strangers(artifacts: Sequence[Artifact]) -> list[str]:
@@ -264,6 +269,8 @@ def read_licence(path: Path | None) -> str | None:
     """The text of a licence. Raises UsageError."""
     if path is None:
         return None
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--licence {path} is no regular file", fix="give a text file")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -26,9 +26,9 @@ def card_of(
         parts.append("**The weights are random: its answers mean nothing.**")
     parts.append(
         "```\npip install onnxruntime numpy pillow\n"
-        f"python {manifest['name']}.zoo predict IMAGE.jpg     # answers with their probability\n"
-        f"python {manifest['name']}.zoo verify                # hashes, and its own samples on this machine\n"
-        f"python {manifest['name']}.zoo profile               # how fast it is on this machine\n```\n\n"
+        "python PACKAGE predict IMAGE.jpg     # PACKAGE is this file; answers with their probability\n"
+        "python PACKAGE verify                # hashes, and its own samples on this machine\n"
+        "python PACKAGE profile               # how fast it is on this machine\n```\n\n"
         "Running it runs the code in it: get it from who made it, and `zoo verify` it first, which runs none of it."
     )
     parts += [_model(first), _artifacts(manifest), _evidence(evidence), _preprocess(first), _labels(spec.labels)]

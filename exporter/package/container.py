@@ -114,6 +114,8 @@ class Package:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.exists() and not self.path.is_file() and not self.path.is_dir():
+            raise UsageError(f"{path} is no regular file", fix="give the file that zoo package wrote")
         try:
             self._file: IO[bytes] = self.path.open("rb")
         except IsADirectoryError:
@@ -187,11 +189,12 @@ class Package:
         if member is None or member.size > MANIFEST_LARGEST:
             raise IntegrityError(f"{self.path} is no package: it has no {MANIFEST}", fix="make it with zoo package")
         try:
-            data = json.loads(b"".join(self._blocks(member)), parse_constant=_refuse_constant)
+            text = b"".join(self._blocks(member))
+            data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
             files = data["files"]
             listed = {str(name): (str(one["sha256"]), int(one["bytes"])) for name, one in files.items()}
             version = data["format"]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise IntegrityError(f"{self.path}: its manifest is corrupt ({type(error).__name__})") from error
         if version != FORMAT:
             raise IntegrityError(f"{self.path} has format {version}, this zoo reads {FORMAT}", fix="update zoo")
@@ -287,6 +290,12 @@ def _directory(members: Iterable[Member], start: int) -> bytes:
         entries += _CENTRAL.pack(b"PK\1\2", *fields, offset) + one.name.encode("ascii")
         count += 1
     return entries + _END.pack(b"PK\5\6", 0, 0, count, count, len(entries), start, 0)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a key is there twice")
+    return dict(pairs)
 
 
 def _refuse_constant(name: str) -> float:

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ...errors import DONE, INTERRUPTED, USAGE, UsageError, ZooError, worst
+from ...errors import DONE, INTERRUPTED, UsageError, ZooError, worst
 from .container import Package
 
 if TYPE_CHECKING:
@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 
 def main(path: str, arguments: Sequence[str] | None = None) -> int:
     """Run a command on the package at `path`; the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     parser = parser_of(Path(path).name)
-    given = parser.parse_args(arguments)
-    if given.command is None:
-        parser.print_help(sys.stderr)
-        return USAGE
+    given = argparse.Namespace(json="--json" in words)
     try:
+        asked = parser.parse_args(words)
+        if asked.command is None:
+            raise UsageError("no command", fix=f"one of {', '.join(COMMANDS)}; --help says more")
+        given = asked
         with Package(path) as package:
             payload, code, show = COMMANDS[given.command](package, given)
     except ZooError as error:
         return _failed(given, error.exit_code, error.as_mapping(), str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        return DONE
     except ImportError as error:  # numpy or Pillow is missing
         message = f"{error.name} is not installed"
         return _failed(given, 3, {"kind": "unavailable", "message": message}, f"{message}; pip install {NEEDS}")
@@ -48,10 +52,17 @@ def main(path: str, arguments: Sequence[str] | None = None) -> int:
 NEEDS = "onnxruntime numpy pillow"
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, fix=f"{self.prog} --help")
+
+
 def parser_of(name: str) -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(name, description="A packaged image classifier; README.md in it says what it is.")
-    shared = argparse.ArgumentParser(add_help=False)
+    parser = _Parser(name, description="A packaged image classifier; README.md in it says what it is.")
+    shared = _Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON object")
     shared.add_argument("--artifact", help="one of those in the package; else the first that runs here")
     commands = parser.add_subparsers(dest="command")
@@ -76,7 +87,7 @@ def run_predict(package: Package, given: argparse.Namespace) -> Done:
     from .predictor import Predictor
 
     if given.top < 1:
-        raise UsageError(f"--top must be at least 1, got {given.top}")
+        raise UsageError(f"--top must be at least 1, got {given.top}", fix="such as --top 5")
     decoded = [decode(path) for path in given.images]
     predictor = Predictor(package, given.artifact)
     answers = [
@@ -117,7 +128,7 @@ def run_profile(package: Package, given: argparse.Namespace) -> Done:
     batches = given.batch or [1]
     for name, value in (*(("batch", one) for one in batches), ("threads", given.threads)):
         if value is not None and not 1 <= value <= 4096:
-            raise UsageError(f"--{name} must be 1 to 4096, got {value}")
+            raise UsageError(f"--{name} must be 1 to 4096, got {value}", fix=f"such as --{name} 1")
     found = profile(package, given.artifact, batches, given.threads, per_layer=given.per_layer, samples=given.samples)
     return asdict(found), DONE, told_profile(found)
 
@@ -157,8 +168,13 @@ COMMANDS: dict[str, Callable[[Package, argparse.Namespace], Done]] = {
 def _failed(given: argparse.Namespace, code: int, error: dict[str, str], text: str) -> int:
     if given.json:
         _out(json.dumps({"ok": False, "exit_code": code, "error": error}))
-    sys.stderr.write(f"error: {text}\n")
+    sys.stderr.write(f"error: {' '.join(plain(text).split())}\n")
     return code
+
+
+def plain(text: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(one if one.isprintable() or one.isspace() else repr(one)[1:-1] for one in text)
 
 
 def _out(line: str) -> None:

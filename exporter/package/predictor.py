@@ -19,6 +19,7 @@ from .wire import refuse_dangerous
 Logits = npt.NDArray[np.float32]
 INPUT, OUTPUT = "images", "logits"
 RUNS = ("onnx", "torchscript")  # in this order
+AGAIN = "get the package again from who made it"
 
 
 _STRINGS = ("name", "weights_sha256", "zoo")
@@ -37,6 +38,8 @@ def refuse_odd(manifest: Mapping[str, Any]) -> None:
     for index, one in enumerate(listed):
         held = one if isinstance(one, dict) else {}
         wrong += [f"artifacts[{index}].{name}" for name in _OF_ARTIFACT if not isinstance(held.get(name), str)]
+    names = [one["name"] for one in listed if isinstance(one, dict) and isinstance(one.get("name"), str)]
+    wrong += [f"artifacts: {name} is there twice" for name in sorted(set(names)) if names.count(name) > 1]
     if wrong:
         raise IntegrityError(f"the package's manifest has no right {', '.join(wrong[:4])}", fix="make it again")
 
@@ -101,7 +104,12 @@ class Predictor:
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        module = torch.jit.load(io.BytesIO(content), map_location="cpu")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it is deprecated
+                module = torch.jit.load(io.BytesIO(content), map_location="cpu")
+        except RuntimeError as error:
+            raise IntegrityError(f"{self.artifact['model']}: torch refuses it ({one_line(error)})") from error
 
         def run(batch: npt.NDArray[np.float32]) -> Logits:
             with torch.inference_mode():
@@ -115,7 +123,10 @@ class Predictor:
         Raises:
             IntegrityError: the model gives something else.
         """
-        got = np.asarray(self.run(np.ascontiguousarray(batch)))
+        try:
+            got = np.asarray(self.run(np.ascontiguousarray(batch)))
+        except Exception as error:  # each runtime has its own classes of errors
+            raise IntegrityError(f"{self.artifact['name']} fails on images: {one_line(error)}", fix=AGAIN) from error
         if got.shape != (len(batch), len(self.spec.labels)) or got.dtype != np.float32:
             raise IntegrityError(f"{self.artifact['name']} gave {got.dtype} {got.shape} for {len(batch)} images")
         return got

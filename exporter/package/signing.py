@@ -44,6 +44,21 @@ def sign(package: Path, key: Path) -> Path:
     return signature_path(package)
 
 
+def refuse_signature_place(package: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where something else than an older signature lies in a signature's place."""
+    place = signature_path(package)
+    if not place.exists() and not place.is_symlink():
+        return
+    try:
+        ours = place.is_file() and not place.is_symlink() and b"dsseEnvelope" in place.read_bytes()[: 1 << 20]
+    except OSError:
+        ours = False
+    if not ours:
+        raise UsageError(f"{place} is in the way and no signature", fix="give another --out")
+    if not overwrite:
+        raise UsageError(f"{place} is there", fix="give --overwrite, or another --out")
+
+
 MAKE = "openssl ecparam -name prime256v1 -genkey -noout -out zoo.pem; openssl ec -in zoo.pem -pubout -out zoo.pub"
 
 
@@ -78,6 +93,8 @@ def read_key(path: Path, *, private: bool) -> None:
 
     kind = "private" if private else "public"
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no regular file", fix=MAKE)
         content = path.read_bytes()
         key = load_pem_private_key(content, None) if private else load_pem_public_key(content)
     except OSError as error:

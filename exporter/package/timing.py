@@ -206,7 +206,8 @@ def count_right(predictor: Predictor, samples: Path) -> tuple[int, int]:
         pixels = np.load(samples / "pixels.npy", allow_pickle=False, mmap_mode="r")
         labels = np.load(samples / "labels.npy", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{samples}: no pixels.npy and labels.npy ({one_line(error)})") from error
+        why = f"{samples}: no pixels.npy and labels.npy ({one_line(error)})"
+        raise UsageError(why, fix="zoo profile --data makes them") from error
     if pixels.shape[1:] != predictor.spec.input or pixels.dtype != np.uint8 or len(labels) != len(pixels):
         raise UsageError(f"{samples}: {pixels.dtype} {pixels.shape} are no images for {predictor.spec.name}")
     right = sum(

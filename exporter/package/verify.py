@@ -120,6 +120,10 @@ def refuse_lies(package: Package) -> None:
             ):  # fmt: skip
                 if said != found:
                     raise IntegrityError(f"the manifest lies about {one['name']}: its {key} is another")
+            if spec_of(own).labels != tuple(package.read("labels.txt").decode().splitlines()):
+                raise IntegrityError(f"labels.txt and {one['name']} have other labels")
+            if json.loads(package.read("preprocess.json")) != own["spec"]["preprocess"]:
+                raise IntegrityError(f"preprocess.json and {one['name']} have another preprocessing")
             if one["precision"] not in PRECISIONS:
                 raise IntegrityError(f"{one['name']} has no known precision")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...calibration.pruning.budget import Budget
 from ...calibration.pruning.groups import Price, Structure, costs_of
-from ...errors import UsageError
+from ...errors import InconclusiveError, UsageError
 from ...models.sources import Model
 from ..artifact import Batch
 from ..backends.graph import export_graph
@@ -19,7 +19,8 @@ from ..backends.torchscript import script
 from ..faster import measure
 from .shapes import measure_times
 
-CLOSE, WITHIN, TRIES = 0.03, 0.1, 6  # of what was asked: good enough, the most, and how often it is tried
+CLOSE, WITHIN, TRIES = 0.05, 0.1, 6  # of what was asked: good enough, the most, and how often it is tried
+NOISY = 1.15  # times as long as before for the same widths: nothing can be told from that
 NEXT = 0.03  # shares of the layers' time that are as good as one
 
 Progress = Callable[[str, int, int], None]
@@ -67,6 +68,7 @@ def aim(
 
     Raises:
         UsageError: no widths take within a tenth of what is asked for.
+        InconclusiveError: the machine is too busy to tell.
         UnavailableError: the target cannot be timed here.
     """
     told = None if progress is None else lambda done, total: progress("timing layers", done, total)
@@ -87,11 +89,31 @@ def aim(
         tell(f"widths with {own.share:.3f} of the layers' time: {tried[-1][1]:.3f} of the network's, asked {asked}")
         if abs(tried[-1][1] / asked - 1) <= CLOSE:
             break
-    best = min(latest(tried).items(), key=lambda one: abs(one[1] / asked - 1), default=(0.0, 0.0))
+    best = min(usual(tried).items(), key=lambda one: abs(one[1] / asked - 1), default=(0.0, 0.0))
     if abs(best[1] / asked - 1) > WITHIN:
+        apart = max((max(values) / min(values) for values in measured(tried).values()), default=1.0)
+        if apart > NOISY:
+            raise InconclusiveError(
+                f"{asked:g} of the latency on {target} cannot be told from other widths: the same ones were measured "
+                f"{apart:.1f} times apart, the machine is too busy", fix="try again when it is quiet"
+            )  # fmt: skip
         nearest = f"the nearest that was found has {best[1]:.2f}" if tried else failed
         raise UsageError(f"{asked:g} of the latency on {target} is not to be had: {nearest}", fix="ask for that")
+    tell(f"taken: the widths with {best[0]:.3f} of the layers' time, {best[1]:.3f} of the network's")
     return Aimed(replace(budget, share=best[0]), times.price, best[1], tuple(tried))
+
+
+def measured(tried: Sequence[tuple[float, float]]) -> dict[float, list[float]]:
+    """All that was measured of each share."""
+    found: dict[float, list[float]] = {}
+    for share, took in tried:
+        found.setdefault(share, []).append(took)
+    return found
+
+
+def usual(tried: Sequence[tuple[float, float]]) -> dict[float, float]:
+    """The median of each share."""
+    return {share: statistics.median(values) for share, values in measured(tried).items()}
 
 
 def latest(tried: Sequence[tuple[float, float]]) -> dict[float, float]:

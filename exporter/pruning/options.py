@@ -119,4 +119,4 @@ class PruneOptions:
         }
         for what, found in wrong.items():
             if found:
-                raise UsageError(what)
+                raise UsageError(what, fix="see zoo prune --help")

@@ -17,12 +17,13 @@ from ...calibration.pruning.budget import Budget, choose_widths
 from ...calibration.pruning.criteria import score_all
 from ...calibration.pruning.groups import Structure, structure_of
 from ...calibration.pruning.structured import outputs_that_stay
+from ...config import cache_folder
 from ...errors import UsageError
 from ...models.sources import Model
 from ..artifact import Batch
 from ..backends.graph import export_graph
 from ..backends.torchscript import script
-from ..checks.machine import cpu_name
+from ..checks.machine import BUSY, Watch, cpu_name
 from ..faster import FLOAT_ISLANDS, THREADS, time_graph
 from .latency import timed_shape
 from .options import BLOCK
@@ -100,6 +101,7 @@ def will_it_pay(
     shape = timed_shape(model, shape)
     module = copy.deepcopy(model.module)
     structure = structure_of(module, shape, outputs_that_stay(module, ()))
+    watch = Watch()
     told = lambda done, total: progress("timing layers", done, total)  # noqa: E731
     times = measure_times(structure, target, round_to, ("fp32", "int8"), told)
     content, suffix, operators = _file(model, target, shape)
@@ -117,7 +119,8 @@ def will_it_pay(
     # what lies between integer layers moves a quarter of the bytes; between float islands it does not
     between = rest if islands else rest / 4
     floats = f"; {', '.join(islands)} stay float, each with Q/DQ around it" if islands else ""
-    why = f"the layers take {integer / layers:.2f} of their time{floats}"
+    rest_too = "what is between as much as before" if islands else "what is between a quarter"
+    why = f"the layers take {integer / layers:.2f} of their time, {rest_too}{floats}"
     rows.append(Row("int8", (integer + between) / whole, why))
     half = next(row for row in rows if row.what.startswith("0.5 "))
     if half.left is not None:
@@ -129,8 +132,17 @@ def will_it_pay(
     where = f"{target} on {cpu_name()}, {THREADS} threads, batch 1, {'x'.join(map(str, shape))}"
     return Pay(
         f"{model.spec.name}, {where}: {whole:.2f} ms in fp32", whole, rest / whole, tuple(rows),
-        notes_of(structure, rest / whole, round_to),
+        (*busy_note(watch), *notes_of(structure, rest / whole, round_to)),
     )  # fmt: skip
+
+
+def busy_note(watch: Watch) -> tuple[str, ...]:
+    """Whether others used the machine meanwhile; the table of layers keeps what was measured then."""
+    share = watch.seen(THREADS).foreign_cpu
+    if share is None or share <= BUSY:
+        return ()
+    kept = cache_folder() / "shapes"
+    return (f"other processes used {share:.0%} of the CPUs meanwhile: remove {kept} and look again when it is quiet",)
 
 
 def widths_at(structure: Structure, share: float, round_to: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from torch import nn
 
 from ...calibration.images import choose_images
 from ...calibration.pruning.budget import Budget
-from ...calibration.pruning.groups import Price, macs_of, structure_of
+from ...calibration.pruning.groups import Price, costs_of, macs_of, structure_of
 from ...calibration.pruning.sparsity import Sparsity, sparsify
 from ...calibration.pruning.stages import Curve
 from ...calibration.pruning.structured import Pruned, outputs_that_stay, prune_channels
+from ...errors import UsageError
 from ...models.data.dataset import Dataset, Split
 from ...models.runs import CHECKPOINT, METRICS, claim, write_run
 from ...models.sources import Model
@@ -28,7 +30,7 @@ from ...models.training.start import Recovery
 from .judged import DropGate, measured_accuracy, prepared, refuse_unsuitable, settle
 from .latency import aim, left, share_of_time, timed_shape
 from .options import PruneOptions
-from .report import Report
+from .report import Report, speed_of
 from .rival import Beside, from_scratch, narrow_like
 from .sensitivity import stage_curves
 
@@ -88,7 +90,7 @@ def prune(
     refuse_unsuitable(model, data)
     claim(out, resume=resume, overwrite=overwrite, dry=True)
     shape = timed_shape(model, options.timed_at)
-    kept = _kept(out) if resume else {}
+    kept = _kept(out, options) if resume else {}
     beside = options.beside and options.structured
     if beside:  # before hours of work, and never a run that somebody did not ask to have replaced
         claim(beside_folder(out), resume=False, overwrite=overwrite, dry=True)
@@ -121,7 +123,7 @@ def prune(
     ratios: tuple[float, ...] = ()
     if options.timed and options.structured:
         ratios = share_of_time(model, module, options.target, shape, told.progress)
-        told.line(f"{left(ratios):.3f} of the latency at {'x'.join(map(str, shape))}")
+        told.line(f"{speed_of(ratios, options.target)} at {'x'.join(map(str, shape))}")
     gate = None if options.max_drop is None else DropGate(model, data, options.max_drop, where)
     record = _record(options, parent, pruned, sparsity, before, without, ratios, curves)
     recovery = Recovery(
@@ -170,10 +172,12 @@ def _channels(
 
     A pruning that goes on (`kept`) takes the widths that it had; which channels they are, its checkpoint says.
     """
-    if not options.structured:
-        count, macs = sum(one.numel() for one in module.parameters()), 1.0
-        return Pruned({}, (), macs, macs, count, count)
     shape = timed_shape(model, options.timed_at)
+    if not options.structured:
+        count = sum(one.numel() for one in module.parameters())
+        costs = costs_of(module, torch.zeros(2, *shape)).values()
+        macs = float(sum(cost.macs(cost.inputs, cost.outputs) for cost in costs))
+        return Pruned({}, (), macs, macs, count, count)
     budget, price = replace(options.budget, curves=curves), macs_of
 
     def narrowed(own: Budget, prices: Price, into: nn.Module, steps: int) -> Pruned:
@@ -201,9 +205,20 @@ def _channels(
     return narrowed(budget, price, module, options.steps)
 
 
-def _kept(out: Path) -> dict[str, float]:
-    """The share of each group's channels that a recovery's checkpoint has; nothing of one where none went."""
-    groups = read_facts(out / CHECKPOINT).get(PRUNED, {}).get("groups", [])
+def _kept(out: Path, options: PruneOptions) -> dict[str, float]:
+    """The share of each group's channels that a recovery's checkpoint has; nothing of one where none went.
+
+    Raises:
+        UsageError: it was pruned by other options.
+    """
+    record = read_facts(out / CHECKPOINT).get(PRUNED, {})
+    asked = json.loads(json.dumps(options.as_mapping()))
+    free = ("beside", "max_drop", "timed")  # what does not change the module
+    differing = [f"{key} was {record.get(key)}, is {value}" for key, value in asked.items()
+                 if key not in free and record.get(key) != value]  # fmt: skip
+    if differing:
+        raise UsageError(f"{out}: cannot resume: {'; '.join(differing)}", fix="use the same options, or --overwrite")
+    groups = record.get("groups", [])
     return {one["root"]: one["kept"] / one["channels"] for one in groups}
 
 

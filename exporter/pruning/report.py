@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...calibration.pruning.sparsity import Sparsity
+from ...calibration.pruning.stages import stage_of
 from ...calibration.pruning.structured import Pruned
 from ...models.runs import Run
 from ..checks.gate import Gate
+from ..faster import THREADS
 from .latency import left
 from .options import BLOCK, PruneOptions
 from .rival import Beside
+
+BUSY = 1.25  # times as long in one round as in another: something else ran
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def told_of(report: Report, options: PruneOptions) -> str:
     """The first line: what it brought, and first of all if it is slower."""
     accuracy = report.run.reached.accuracy
     drop = 100 * (report.before - accuracy)
-    gained = f"top-1 {accuracy:.2%}, {abs(drop):.2f} points {'less' if drop > 0 else 'more'} than before"
+    gained = f"top-1 {accuracy:.2%} in fp32, {abs(drop):.2f} points {'less' if drop > 0 else 'more'} than before"
     if not options.structured:
         return f"{told_zeros(report, options)}; {gained}"
     share = f"{report.pruned.macs / report.pruned.macs_before:.1%} of the MACs left"
@@ -91,9 +95,9 @@ def told_zeros(report: Report, options: PruneOptions) -> str:
     if options.pattern == "2:4":
         return (
             f"2:4 sparse in {len(sparse)} of {len(report.sparsity)} layers, {report.zeros:.0%} of all weights are "
-            "zero: faster only on NVIDIA GPUs from Ampere on, by TensorRT; on a CPU as fast as before"
+            "zero: faster only on NVIDIA GPUs from Ampere on, by TensorRT, and no faster on a CPU (not measured)"
         )
-    return f"{report.zeros:.0%} of all weights are zero: that makes no runtime faster by itself"
+    return f"{report.zeros:.0%} of all weights are zero: that makes no runtime faster by itself, so none was timed"
 
 
 def told_beside(report: Report, options: PruneOptions) -> str:
@@ -115,4 +119,14 @@ def speed_of(ratios: tuple[float, ...], target: str) -> str:
     """The share of the latency that is left, with its conditions."""
     low, middle, high = 1 / max(ratios), left(ratios), 1 / min(ratios)
     runtime = {"onnx": "ONNX Runtime", "torchscript": "TorchScript"}[target]
-    return f"{middle:.2f} of the latency ({low:.2f} to {high:.2f}; {runtime} fp32, batch 1)"
+    busy = "; the rounds differ: measure on a quiet machine" if high > BUSY * low else ""
+    return f"{middle:.2f} of the latency ({low:.2f} to {high:.2f}; {runtime} fp32, batch 1, {THREADS} threads{busy})"
+
+
+def told_channels(report: Report) -> str:
+    """How many channels each stage has left."""
+    stages: dict[str, list[int]] = {}
+    for group in report.pruned.groups:
+        both = stages.setdefault(stage_of(group.root), [0, 0])
+        both[0], both[1] = both[0] + group.kept, both[1] + group.channels
+    return "channels left: " + ", ".join(f"{name} {kept} of {all_}" for name, (kept, all_) in stages.items())

@@ -73,6 +73,11 @@ def stage_curves(
     return measure_curves(groups, accuracy, progress)
 
 
+def judged_images(data: Dataset, seed: int = 0) -> int:
+    """How many images the curves are read from."""
+    return len(two_parts(data.train, seed)[1])
+
+
 def two_parts(split: Split, seed: int) -> tuple[Split, Split]:
     """Training images to settle norms with, and others to judge by; the same ones where there are few."""
     count = min(len(split), SETTLED + JUDGED)
@@ -82,9 +87,9 @@ def two_parts(split: Split, seed: int) -> tuple[Split, Split]:
     return split.take(np.sort(first)), split.take(np.sort(second))
 
 
-def as_mapping(curves: Sequence[Curve], model: str, criterion: str) -> dict[str, object]:
+def as_mapping(curves: Sequence[Curve], model: str, criterion: str, images: int = 0) -> dict[str, object]:
     """As --json and pruning.json show it."""
-    return {"model": model, "criterion": criterion, "stages": [vars(one) for one in curves]}
+    return {"model": model, "criterion": criterion, "images": images, "stages": [vars(one) for one in curves]}
 
 
 def claim_place(folder: Path) -> None:
@@ -92,7 +97,7 @@ def claim_place(folder: Path) -> None:
     claim(folder, FILES, '"criterion"', "pruning sensitivity")
 
 
-def save(curves: Sequence[Curve], model: str, criterion: str, folder: Path) -> None:
+def save(curves: Sequence[Curve], model: str, criterion: str, folder: Path, images: int = 0) -> None:
     """pruning.json and pruning.png, in a folder that is replaced in one step.
 
     Raises:
@@ -100,8 +105,9 @@ def save(curves: Sequence[Curve], model: str, criterion: str, folder: Path) -> N
     """
     claim_place(folder)
     with staged(folder) as place:
-        (place / FILES[0]).write_text(to_json(as_mapping(curves, model, criterion)), encoding="utf-8")
-        plot(curves, f"{model}: channels removed by {criterion}, one stage at a time, not trained", place / FILES[1])
+        (place / FILES[0]).write_text(to_json(as_mapping(curves, model, criterion, images)), encoding="utf-8")
+        title = f"{model}: channels removed by {criterion}, one stage at a time, not trained; {images:,} images"
+        plot(curves, title, place / FILES[1])
 
 
 def plot(curves: Sequence[Curve], title: str, path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...atomic import locked
 from ...config import to_json
 from ...errors import UnavailableError
 from .. import weights as weights_io
@@ -99,7 +100,8 @@ def train(
         world.wait()
         try:
             wanted = tensorboard and world.first
-            with to_tensorboard(watcher, out / TENSORBOARD) if wanted else nullcontext(watcher) as told:
+            alone = locked(out, "training") if world.first else nullcontext()
+            with alone, to_tensorboard(watcher, out / TENSORBOARD) if wanted else nullcontext(watcher) as told:
                 run = _train(asked, world, out, parent, told, resume=resume)
         except BaseException:
             if world.first:

@@ -87,7 +87,9 @@ def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Runn
     if asked.standin is not None:
         told("tracing the model for what is trained in its place")
         module = asked.standin.start(module)
-    module = module.to(device=device).to(memory_format=torch.channels_last)
+    module = module.to(device=device)
+    if all(one.ndim < 5 for one in module.parameters()):  # of three-dimensional convolutions there is no such format
+        module = module.to(memory_format=torch.channels_last)
     if recipe.sync_norms and world.size == 1:
         told("sync_norms: this is one process, and its batch norms see all images")
     elif recipe.sync_norms:

@@ -192,3 +192,47 @@ def test_what_cannot_be_is_said(change, words: str) -> None:
 def test_widths_that_do_not_fit_are_an_integrity_error(widths) -> None:
     with pytest.raises(IntegrityError, match="prune it again"):
         resize(make("resnet18"), widths)
+
+
+class Counted(nn.Module):
+    """A forward that counts on the number of its channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.last = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 16, 1), nn.Linear(16, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        made = self.one(images)
+        many, _, height, width = made.shape
+        mixed = made.view(many, 4, 8, height, width).transpose(1, 2).reshape(many, 32, height, width)
+        return self.last(self.two(mixed).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 24, 3), nn.Conv2d(24, 36, 3, groups=3), nn.Conv2d(36, 20, 1),
+      nn.Conv2d(20, 16, 1)),
+     (nn.ConvTranspose2d(3, 32, 3), nn.Conv2d(32, 32, 3)), (nn.Conv2d(3, 24, 3), nn.ConvTranspose2d(24, 16, 3))],
+)  # fmt: skip
+@pytest.mark.parametrize("criterion", ["magnitude", "fpgm"])
+def test_grouped_and_transposed_layers_are_narrowed(parts, criterion) -> None:
+    layers = copy.deepcopy(parts)
+    width = layers[-1].out_channels
+    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5)).eval()
+    pruned = prune_channels(module, (3, 16, 16), Budget(0.7, round_to=4), criterion)
+    assert pruned.macs <= 0.7 * pruned.macs_before
+    assert module(torch.randn(2, 3, 16, 16)).shape == (2, 5)
+    for part, before in zip(module, parts, strict=False):
+        if isinstance(part, nn.Conv2d) and part.groups > 1:
+            assert (part.in_channels, part.out_channels) == (before.in_channels, before.out_channels)
+
+
+def test_what_cannot_be_narrowed_is_said_with_what_to_do() -> None:
+    with pytest.raises(UsageError, match=r"cannot be traced|with fewer channels the model does not run.*--keep"):
+        prune_channels(Counted().eval(), (3, 8, 8), Budget(0.5, round_to=4))
+    normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 32, 3)), nn.Conv2d(32, 16, 3),
+                           nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)).eval()  # fmt: skip
+    with pytest.raises(UsageError, match="cannot be narrowed"):
+        prune_channels(normed, (3, 8, 8), Budget(0.5, round_to=4))
+    with pytest.raises(UsageError, match="1 to 100 steps, got 3000000000"):
+        prune_channels(make("resnet18"), (3, 32, 32), Budget(0.5), steps=3_000_000_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -107,6 +108,12 @@ def lie(key: str, value: Any) -> Change:
         (lambda _files, manifest: manifest["spec"]["preprocess"].update(scale=1.0), "its preprocess"),
         (lambda _files, manifest: manifest.pop("artifacts"), "no right artifacts"),
         (lambda _files, manifest: manifest.pop("meaningful"), "no right meaningful"),
+        (lambda _files, manifest: manifest["spec"]["preprocess"].update(resize=0), "spec cannot be"),
+        (lambda _files, manifest: manifest["spec"]["preprocess"].update(interpolation=["foo"]), "spec cannot be"),
+        (lambda _files, manifest: manifest["spec"]["labels"].insert(0, "a\x1b[31m"), "spec cannot be"),
+        (lambda files, _manifest: files.update({"labels.txt": b"a\n"}), "labels.txt and onnx-fp32"),
+        (lambda files, _manifest: files.update({"preprocess.json": b"{}"}), "preprocess.json and onnx-fp32"),
+        (lambda _files, manifest: manifest["artifacts"].append(manifest["artifacts"][0]), "is there twice"),
         (lie("precision", 8), "no right artifacts"),
         (lambda _files, manifest: manifest["spec"]["preprocess"].update(crop=[0, 0]), "spec cannot be"),
         (lambda files, _manifest: files.update({"golden/logits.json": b"{}"}), "no golden samples"),
@@ -269,3 +276,33 @@ def test_no_manifest_ends_in_a_traceback(packed: Path, tmp_path: Path, data: st.
     path = changed(packed, tmp_path / "odd.zoo", change)
     with contextlib.suppress(IntegrityError, UsageError), Package(path) as package:
         verify(package, "onnx-fp32")
+
+
+def test_graphs_that_take_something_else_are_an_integrity_error(packed: Path, tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    def graph(taken: str, given: str, rank: int) -> bytes:
+        shape = ["n", 3, 32, 32][:rank]
+        nodes = [helper.make_node("GlobalAveragePool" if rank == 4 else "Identity", [taken], [given])]
+        made = helper.make_graph(
+            nodes, "g", [helper.make_tensor_value_info(taken, TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info(given, TensorProto.FLOAT, None)],
+        )  # fmt: skip
+        return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+    for name, content in (
+        ("input", graph("x", "logits", 4)), ("output", graph("images", "foo", 4)),
+        ("rank", graph("images", "logits", 3)), ("shape", graph("images", "logits", 4)),
+    ):  # fmt: skip
+        onnx.load_from_string(content)
+
+        def swap(files: dict[str, bytes], _manifest: dict[str, Any], content: bytes = content) -> None:
+            own = json.loads(files["artifacts/onnx-fp32/artifact.json"])
+            files["artifacts/onnx-fp32/model.onnx"] = content
+            own["files"]["model.onnx"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            files["artifacts/onnx-fp32/artifact.json"] = json.dumps(own).encode()
+
+        path = changed(packed, tmp_path / f"{name}.zoo", swap)
+        with pytest.raises(IntegrityError, match=r"fails on images|gave float32"), Package(path) as package:
+            verify(package, "onnx-fp32")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 import zipfile
 from pathlib import Path
@@ -141,7 +142,9 @@ def test_two_names_that_are_one_on_another_system_are_refused(tmp_path: Path) ->
     "manifest",
     [b"", b"[]", b"{}", b'{"format": 1, "files": 3}', b'{"format": 1, "files": {"a.txt": {}}}', b"[" * 100_000,
      b'{"format": NaN, "files": {}}', b'{"format": 2, "files": {}}', b'{"format": 1, "files": {}}',
-     b'{"format": 1, "files": {"a.txt": {"sha256": "x", "bytes": 9}}}', b"\xff"],
+     b'{"format": 1, "files": {"a.txt": {"sha256": "x", "bytes": 9}}}', b"\xff",
+     b'{"format": 1, "files": {"a.txt": {"sha256": "x", "bytes": 1e400}}}',
+     b'{"format": 1, "format": 1, "files": {"a.txt": {"sha256": "x", "bytes": 3}}}'],
 )  # fmt: skip
 def test_a_manifest_that_lies_or_is_none(tmp_path: Path, manifest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     from zoo.exporter.package import container
@@ -168,3 +171,6 @@ def test_folders_and_missing_files_are_said(tmp_path: Path) -> None:
         Package(tmp_path)
     with pytest.raises(UsageError, match="No such file"):
         Package(tmp_path / "none.zoo")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="no regular file"):
+        Package(tmp_path / "pipe")

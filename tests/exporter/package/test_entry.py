@@ -64,6 +64,8 @@ def test_it_verifies_and_times_itself(packed: Path, clean_python: Path, tmp_path
         (["verify", "--artifact", "torchscript-fp32"], 0, ""),
         (["profile", "--artifact", "torchscript-fp32"], 3, "torch is not installed"),
         (["profile", "--batch", "0"], 2, "--batch must be"),
+        (["predict", "a\nb"], 2, "error: a b: no such image"),
+        (["verify", "extra"], 2, "unrecognized arguments"),
         ([], 2, "predict"),
         (["serve"], 2, "invalid choice"),
     ],
@@ -74,6 +76,10 @@ def test_wrong_use_is_one_line(packed, clean_python, tmp_path: Path, arguments, 
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 1
+    done = run(clean_python, packed, *arguments, "--json", cwd=tmp_path)
+    assert done.returncode == code or not arguments
+    assert json.loads(done.stdout)["exit_code"] == done.returncode, "one object, on failure too"
 
 
 def test_the_modules_that_travel_import_nothing_that_does_not(packed: Path, clean_python: Path, tmp_path: Path) -> None:

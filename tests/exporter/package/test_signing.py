@@ -102,3 +102,8 @@ def test_the_commands(exported: dict[str, Path], tmp_path: Path) -> None:
     done = zoo("package", exported["onnx"], "--out", "q.zoo", "--sign", tmp_path / "none", cwd=tmp_path)
     assert done.returncode == 2
     assert not (tmp_path / "q.zoo").exists(), "said before anything is written"
+    (tmp_path / "q.zoo.sig").write_text("mine")
+    done = zoo("package", exported["onnx"], "--out", "q.zoo", "--sign", private, "--overwrite", cwd=tmp_path)
+    assert done.returncode == 2
+    assert (tmp_path / "q.zoo.sig").read_text() == "mine"
+    assert not (tmp_path / "q.zoo").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 from zoo.calibration.pruning.budget import Budget
 from zoo.calibration.pruning.groups import Cost, Form, structure_of
-from zoo.errors import UnavailableError, UsageError
-from zoo.exporter.pruning import shapes
+from zoo.errors import InconclusiveError, UnavailableError, UsageError
+from zoo.exporter.pruning import latency, shapes
 from zoo.exporter.pruning.latency import TRIES, aim, next_share, timed_shape
 from zoo.exporter.pruning.shape_worker import input_shape, layer_graph
 from zoo.exporter.pruning.shapes import Shape, Times, axis, grids_of, load_table, measure_times, rising, time_shapes
@@ -188,7 +189,8 @@ def test_the_aim_is_corrected_by_what_the_network_takes(machine: list[int]) -> N
     aimed = aim(structure(module), "onnx", Budget(0.6), narrowed, lambda _module: 0.2 + 0.8 * budgets[-1], lines.append)
     assert aimed.measured == pytest.approx(0.6, rel=0.03)
     assert aimed.budget.share == pytest.approx(0.5, rel=0.1)
-    assert "of the network's, asked 0.6" in lines[-1]
+    assert "of the network's, asked 0.6" in lines[-2]
+    assert "taken: the widths with" in lines[-1]
     with pytest.raises(
         UsageError, match="0.15 of the latency on onnx is not to be had: the nearest that was found has"
     ):
@@ -233,3 +235,13 @@ def test_every_family_has_a_grid_for_each_layer() -> None:
         grids = grids_of(found, 8)
         assert {(cost.form, cost.inputs, cost.outputs) for cost in found.costs.values()} == set(grids)
         assert sum(len(ins) * len(outs) for ins, outs in grids.values()) < 4000
+
+
+def test_a_machine_that_is_too_busy_to_tell_is_no_statement_about_the_model(
+    machine: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = net()
+    answers = itertools.cycle([0.9, 0.2])
+    monkeypatch.setattr(latency, "next_share", lambda _asked, _tried: 0.5)
+    with pytest.raises(InconclusiveError, match="the machine is too busy"):
+        aim(structure(module), "onnx", Budget(0.4), lambda _one, _two: module, lambda _module: next(answers), print)

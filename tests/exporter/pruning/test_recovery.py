@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from zoo.calibration.pruning.sparsity import layers_2_4
+from zoo.errors import UsageError
 from zoo.exporter.pruning import prune as pruning
 from zoo.exporter.pruning import shapes
 from zoo.exporter.pruning.judged import DropGate
@@ -144,3 +145,25 @@ def test_a_users_own_factory_is_pruned_and_found_again(few_digits, tiny_spec, tm
     again = resolve("runs/narrow")
     assert sum(one.out_channels for one in again.module.modules() if isinstance(one, nn.Conv2d)) < 64
     assert "only zoo's own architectures" not in told_of(found, ALONE)
+
+
+def test_a_recovery_goes_on_with_its_own_options_only(trained_folder: Path, few_digits, tmp_path: Path) -> None:
+    def stop(epoch: int, _epochs: int, _step: int, _steps: int) -> None:
+        if epoch == 1:
+            raise Stop
+
+    model, out = resolve(str(trained_folder)), tmp_path / "run"
+    with pytest.raises(Stop):
+        prune(model, few_digits, ALONE, RECIPE, out, told=Told(training=Watcher(step=stop)))
+    other = replace(ALONE, macs=0.9, criterion="random")
+    with pytest.raises(UsageError, match=r"cannot resume: macs was 0.6, is 0.9; criterion was magnitude"):
+        prune(resolve(str(trained_folder)), few_digits, other, RECIPE, out, resume=True)
+
+
+def test_two_into_one_folder(trained_folder: Path, few_digits, tmp_path: Path) -> None:
+    from zoo.atomic import locked
+
+    out = tmp_path / "run"
+    out.mkdir()
+    with locked(out, "training"), pytest.raises(UsageError, match="another training is writing to it"):
+        prune(resolve(str(trained_folder)), few_digits, ALONE, RECIPE, out)
