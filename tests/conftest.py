@@ -29,6 +29,9 @@ TINY = {"width": 0.25, "stem": "small"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(
+        key=lambda item: "test_families" not in item.nodeid
+    )  # the longest file first: two processes end together
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="no CUDA device on this machine")

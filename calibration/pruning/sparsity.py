@@ -10,12 +10,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from .pattern import holds_2_4
 
 Pattern = Literal["2:4", "unstructured"]
 PATTERNS: tuple[str, ...] = get_args(Pattern)
@@ -122,14 +121,6 @@ def masks_by_magnitude(weights: Mapping[str, Tensor], sparsity: float) -> dict[s
         return {name: torch.ones_like(size, dtype=torch.bool) for name, size in sizes.items()}
     bar = loose.sort().values[count - 1]
     return {name: (size > bar) | safe[name] for name, size in sizes.items()}
-
-
-def holds_2_4(weight: npt.NDArray[np.generic], inputs_axis: int = 1) -> bool:
-    """Whether at least two of every four values that follow each other along the inputs are zero."""
-    moved = np.moveaxis(weight, inputs_axis, -1)
-    if moved.shape[-1] % 4:
-        return False
-    return bool((np.count_nonzero(moved.reshape(*moved.shape[:-1], -1, 4), axis=-1) <= 2).all())
 
 
 def layers_2_4(module: nn.Module) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...calibration.pruning.sparsity import holds_2_4, layers_2_4
+from ...calibration.pruning.pattern import holds_2_4
 from ...errors import GateError
 from .graph import list_layers
 
@@ -62,6 +62,8 @@ def verified_sparse(module: nn.Module, proto: onnx.ModelProto, name: str) -> tup
     Raises:
         GateError: the module has more of them: the export lost zeros.
     """
+    from ...calibration.pruning.sparsity import layers_2_4  # needs torch, which a board that only builds has not
+
     wanted, found = layers_2_4(module), sparse_layers(proto)
     if len(found) < len(wanted):
         raise GateError(

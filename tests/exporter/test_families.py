@@ -17,7 +17,12 @@ from zoo.models.training.recipe import load_recipe
 ONE_OF_EACH = {family.module: next(iter(family.variants)) for family in FAMILIES} | {"vgg": "vgg11_bn"}
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH.values())
+SLOW = ("efficientnet_b0", "googlenet")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow if one in SLOW else ()) for one in ONE_OF_EACH.values()]
+)
 def test_learns_digits_exports_and_passes(name: str, digits, tmp_path: Path) -> None:
     width = 0.25
     spec = ModelSpec(name, (3, 28, 28), replace(digits.preprocess, crop=(28, 28), resize=28), digits.classes)

@@ -82,6 +82,7 @@ def test_the_export_takes_the_learned_ranges_first(learned_folder: Path, few_dig
     assert "this model has none" in str(row.error)
 
 
+@pytest.mark.slow
 def test_resumed_it_ends_where_it_would_have(
     trained_folder: Path, learned_folder: Path, few_digits: Dataset, tmp_path: Path
 ) -> None:

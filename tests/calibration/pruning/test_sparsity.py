@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from zoo.calibration.pruning.pattern import holds_2_4
 from zoo.calibration.pruning.sparsity import (
-    holds_2_4,
     layers_2_4,
     mask_2_4,
     masks_by_magnitude,

@@ -14,6 +14,7 @@ from zoo.exporter.checks.rounds import WORKER, LatencyOptions, Task, Worker, as_
 SLOWED = (sys.executable, "-P", str(Path(__file__).parent / "slowed_worker.py"))
 
 
+@pytest.mark.slow
 def test_a_round_of_processes(exported) -> None:
     told: list[tuple[int, int]] = []
     task = Task("onnx-fp32", str(exported["onnx"]))

@@ -107,7 +107,9 @@ def test_the_main_job(trained_folder: Path, tmp_path: Path) -> None:
     assert 0 < done["macro_recall"] <= 1
 
 
-@pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("kill", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_training_that_is_stopped_can_be_resumed(kill: signal.Signals, code: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "zoo", "train", "mobilenet_v3_small", "--data", "digits", "--epochs", "2"]
     command += ["--out", "run", "--set", "batch_size=100", "--json"]

@@ -111,6 +111,7 @@ def test_a_package_runs_there_and_nothing_is_left(sshd: Sshd, packed: Path, few_
     assert sshd.left() == []
 
 
+@pytest.mark.slow
 def test_this_machine_and_a_device_that_fails_do_not_stop_each_other(sshd: Sshd, packed: Path) -> None:
     gone = replace(sshd.place, on=f"ssh://127.0.0.1:{free_port()}", name="gone")
     rows = profile(packed, [gone, Place(), sshd.place], ProfileOptions())

@@ -36,6 +36,7 @@ def test_it_answers_as_zoo_predict_does(packed, exported_folders, clean_python: 
     assert mine == wanted, "the same answers and the same probabilities"
 
 
+@pytest.mark.slow
 def test_it_verifies_and_times_itself(packed: Path, clean_python: Path, tmp_path: Path) -> None:
     done = run(clean_python, packed, "verify", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
