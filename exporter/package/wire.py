@@ -7,7 +7,6 @@ package; field numbers are those of onnx.proto3.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterator
 
 from ...errors import IntegrityError
@@ -51,6 +50,8 @@ def _is_pickle(start: bytes, end: bytes) -> bool:
 
 def _refuse_no_torchscript(name: str, content: bytes) -> None:
     """TorchScript's archive has its code beside its tensors; torch.load's, which is unpickled, has none."""
+    import zipfile  # four milliseconds that an ONNX file need not wait for
+
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
