@@ -26,16 +26,16 @@ from zoo.models.training.recipe import load_recipe
 def test_pruned_then_quantised_then_exported_on_fashion_mnist(tmp_path: Path) -> None:
     need(catalog.DEBIAN.is_dir(), "apt install dataset-fashion-mnist")
     whole = open_data("fashion-mnist")
-    data = replace(whole, train=whole.train.take(np.arange(6000)), val=whole.val.take(np.arange(2000)))
+    data = replace(whole, train=whole.train.take(np.arange(3000)), val=whole.val.take(np.arange(1000)))
     spec = ModelSpec("resnet18", (3, 32, 32), whole.preprocess, whole.classes)
-    model = new_model("resnet18", spec, SourceOptions(arguments={**TINY, "width": 0.5}))
-    run = train(model, data, load_recipe("tiny", ["precision=fp32"], epochs=4), tmp_path / "whole")
-    assert run.reached.accuracy > 0.75
+    model = new_model("resnet18", spec, SourceOptions(arguments=TINY))
+    run = train(model, data, load_recipe("tiny", ["precision=fp32"], epochs=3), tmp_path / "whole")
+    assert run.reached.accuracy > 0.65
     found = prune(
         resolve(str(tmp_path / "whole")), data, PruneOptions(0.5, timed=False, beside=False),
-        load_recipe("prune", ["precision=fp32"], epochs=2), tmp_path / "half",
+        load_recipe("prune", ["precision=fp32"], epochs=1), tmp_path / "half",
     )  # fmt: skip
-    assert found.run.reached.accuracy > found.before - 0.02
+    assert found.run.reached.accuracy > found.before - 0.1
     rows = export(
         resolve(str(tmp_path / "half")), ["torchscript", "onnx"], ExportOptions("int8"), out=tmp_path, data=data,
         int8=Int8Options(images=256, never_slower=False),
