@@ -149,10 +149,10 @@ def write_samples(package: Path, data: Dataset, images: int, folder: Path) -> di
         spec = spec_of(opened.manifest)
     matched = match_labels(spec.labels, data.classes)
     if isinstance(matched, Unmatched):
-        raise UsageError(f"{data.name} does not have the classes of {spec.name}: {matched.reason}")
+        raise UsageError(f"{data.name} does not have the classes of {spec.name}: {matched.reason}", fix="give its own")
     split = data.val.take(np.random.default_rng(0).permutation(len(data.val))[:images])
     if not len(split):
-        raise UsageError(f"{data.name} has no validation images")
+        raise UsageError(f"{data.name} has no validation images", fix="give other --data")
     pairs = list(batches(split, spec.preprocess, 64))
     index = np.array([spec.labels.index(name) if name in spec.labels else -1 for name in data.classes])
     labels = index[np.concatenate([labels for _, labels in pairs])]

@@ -183,7 +183,10 @@ def timed_shape(model: Model, asked: tuple[int, int, int] | None) -> tuple[int, 
     if asked is None:
         return model.spec.input
     if asked[0] != model.spec.input[0]:
-        raise UsageError(f"--timed-at has {asked[0]} channels, {model.spec.name} takes {model.spec.input[0]}")
+        raise UsageError(
+            f"--timed-at has {asked[0]} channels, {model.spec.name} takes {model.spec.input[0]}",
+            fix="such as 3x224x224",
+        )
     costs_of(model.module, torch.zeros(2, *asked))
     return asked
 
