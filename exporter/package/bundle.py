@@ -191,7 +191,7 @@ def refuse_unchecked(evidence: Mapping[str, Evidence]) -> None:
 def contents(
     artifacts: Sequence[Artifact], names: Sequence[str], evidence: Mapping[str, Evidence], licence: str | None
 ) -> dict[str, bytes | Path]:
-    """All files but the card, the SBOM and the manifest; golden samples once: one model's answers hold for its forms."""
+    """All files but the card, the SBOM and the manifest; golden samples once, as one model's answers hold."""
     found: dict[str, bytes | Path] = {"__main__.py": MAIN.encode()}
     for name in RUNTIME:
         found[f"zoo/{name}"] = ROOT / name
