@@ -145,6 +145,8 @@ class Manifest:
         reached: the accuracy that training measured.
         options: what the export was asked for.
         batch: sizes it takes; None for any.
+        pixels: whether the model normalises by itself: its input is uint8 N x H x W x C, the pixels after the crop in
+            the order of a decoded image; else float32 N x C x H x W, normalised.
         plan: what each compute layer is meant to run at, where the format tells.
         built: False while the device still has to make `model` of the other files (`zoo build`).
         platform: where `model` was built, if it fits only there.
@@ -166,6 +168,7 @@ class Manifest:
     reached: Reached | None = None
     options: dict[str, Any] = field(default_factory=dict)
     batch: Batch | None = None
+    pixels: bool = False
     plan: tuple[Layer, ...] = ()
     built: bool = True
     platform: Platform | None = None
@@ -175,9 +178,19 @@ class Manifest:
     files: dict[str, FileRecord] = field(default_factory=dict)
     format: int = FORMAT
 
+    @property
+    def form(self) -> str:
+        """Which of a model's artifacts it is, such as onnx-int8; the last part of its folder's name."""
+        return form_of(self.backend, self.precision, self.pixels)
+
     def __post_init__(self) -> None:
         if not self.meaningful and not self.weights.startswith("random"):
             raise ValueError(f"meaningful is false, which is of random weights, and the weights are {self.weights!r}")
+
+
+def form_of(backend: str, precision: str, pixels: bool) -> str:
+    """onnx-int8, or onnx-int8-pixels where the graph holds the preprocessing."""
+    return f"{backend}-{precision}{'-pixels' if pixels else ''}"
 
 
 @dataclass(frozen=True)

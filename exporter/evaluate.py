@@ -17,7 +17,6 @@ from ..models.data.labels import Unmatched, match_labels
 from ..models.evaluation.features import recorded_features
 from ..models.evaluation.metrics import Metrics, measure
 from ..models.evaluation.plots import plot_confusion, plot_tsne
-from ..models.preprocess import normalise
 from .opened import Opened
 
 BATCH = 100
@@ -69,10 +68,10 @@ def evaluate(
     module = opened.model.module if opened.model else None
     with recorded_features(module) if module is not None else nullcontext([]) as features:
         for pixels, _ in batches(split, spec.preprocess, BATCH):
-            found.append(opened.runner.run(normalise(pixels, spec.preprocess)))
+            found.append(opened.runner.run(pixels))
             if flip:
                 seen = len(features)
-                mirrored = opened.runner.run(normalise(pixels[..., ::-1], spec.preprocess))
+                mirrored = opened.runner.run(pixels[..., ::-1])
                 found[-1] = (found[-1] + mirrored) / 2
                 del features[seen:]  # t-SNE shows the images as they are
             progress("evaluating", sum(map(len, found)), len(split))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError
 from ..models.data.dataset import Dataset
-from .artifact import ARTIFACT, Artifact, Receipt, may_replace, read_manifest
+from .artifact import ARTIFACT, Artifact, Receipt, form_of, may_replace, read_manifest
 from .backends import get_backend
 from .backends.base import Backend, ExportOptions, Progress, Unavailable
 from .checks.check import check_golden
@@ -160,7 +160,7 @@ def _require_a_place(folders: Sequence[Path]) -> None:
 
 def place_of(out: str | Path, model: Model, backend: Backend, options: ExportOptions) -> Path:
     """The folder of an artifact."""
-    return Path(out) / model.spec.name / f"{backend.name}-{options.precision}"
+    return Path(out) / model.spec.name / form_of(backend.name, options.precision, options.with_preprocess)
 
 
 def build(

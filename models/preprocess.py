@@ -19,6 +19,7 @@ from .spec import LARGEST, Preprocess
 
 Pixels = npt.NDArray[np.uint8]
 Batch = npt.NDArray[np.float32]
+Images = npt.NDArray[np.float32 | np.uint8]
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -130,7 +131,7 @@ def as_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def normalise(pixels: Pixels, preprocess: Preprocess) -> Batch:
+def normalise(pixels: Images, preprocess: Preprocess) -> Batch:
     """uint8 ... x C x H x W -> float32: (pixel * scale - mean) / std, per channel."""
     mean = np.asarray(preprocess.mean, np.float32)[:, None, None]
     std = np.asarray(preprocess.std, np.float32)[:, None, None]
@@ -138,6 +139,41 @@ def normalise(pixels: Pixels, preprocess: Preprocess) -> Batch:
     made -= mean  # in place: a new array for each operation takes three times as long
     made /= std
     return made
+
+
+def from_normalised(batch: Images, preprocess: Preprocess) -> Pixels:
+    """The uint8 pixels that `normalise` made a batch of, ... x C x H x W, exactly.
+
+    Raises:
+        UsageError: no pixels give these values.
+    """
+    mean = np.asarray(preprocess.mean, np.float32)[:, None, None]
+    std = np.asarray(preprocess.std, np.float32)[:, None, None]
+    with np.errstate(invalid="ignore", over="ignore"):
+        pixels = np.rint((batch * std + mean) / np.float32(preprocess.scale)).clip(0, 255).astype(np.uint8)
+    if not np.array_equal(normalise(pixels, preprocess), batch):
+        raise UsageError("these values are of no image's pixels", fix="give what prepare() makes, or uint8 pixels")
+    return pixels
+
+
+def as_input(batch: Images, preprocess: Preprocess, pixels: bool) -> Images:
+    """A batch as a model reads it, contiguous.
+
+    Args:
+        batch: normalised float32 or uint8 pixels, N x C x H x W in the model's channel order; or already as it is read.
+        preprocess: the model's.
+        pixels: the model normalises by itself: it reads uint8 N x H x W x C in the order of a decoded image (RGB, or
+            grey). Else float32 N x C x H x W.
+
+    Raises:
+        UsageError: float32 of no image's pixels for a model that reads pixels.
+    """
+    if not pixels:
+        return np.ascontiguousarray(batch if batch.dtype == np.float32 else normalise(batch, preprocess))
+    if batch.dtype == np.uint8 and batch.shape[1:] == (*preprocess.crop, preprocess.depth):
+        return np.ascontiguousarray(batch)
+    made = from_normalised(batch, preprocess) if batch.dtype == np.float32 else batch
+    return np.ascontiguousarray(np.moveaxis(made[:, ::-1] if preprocess.channels == "BGR" else made, 1, -1))
 
 
 def prepare(images: Sequence[Image.Image] | Pixels, preprocess: Preprocess) -> Batch:

@@ -24,6 +24,7 @@ from ... import atomic
 from ...calibration.choice import Choice
 from ...config import from_mapping
 from ...errors import IntegrityError, UnavailableError, UsageError, ZooError, one_line
+from ...models.preprocess import Images, as_input
 from ...models.spec import ModelSpec
 from ..artifact import (
     WEIGHTS,
@@ -81,6 +82,7 @@ class ExportOptions:
         build_later: leave to `zoo build` on the device what only the device can do.
         graph: an ONNX graph of this model that is exported instead of one written here, such as one with Q/DQ.
         settings: a backend's own options, by its name.
+        with_preprocess: put what follows the crop into the graph: it takes uint8 pixels and normalises them itself.
         calibrated: for int8, the float graph and the ranges of its tensors; a graph that the user brings needs none.
         choice: for int8, how ranges are chosen, what is corrected, and which layers stay float.
         record: for int8, how the choice was made; kept in artifact.json.
@@ -91,6 +93,7 @@ class ExportOptions:
     build_later: bool = False
     graph: Path | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    with_preprocess: bool = False
     calibrated: Calibrated | None = None
     choice: Choice = field(default_factory=Choice)
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -125,6 +128,8 @@ class Runner(abc.ABC):
     logits to the host.
     `notes` says what a person should know of how it runs, such as a faster way that could not be taken.
     `threads`, set before it is opened, is how many of the CPU it computes on; None for what its runtime chooses.
+    `pixels` says that the artifact normalises by itself: it reads uint8 N x H x W x C. What a batch is given as is the
+    same either way, and `taken` makes the model's own input of it.
     """
 
     def __init__(self, name: str, spec: ModelSpec, batch: Batch | None = None) -> None:
@@ -133,6 +138,7 @@ class Runner(abc.ABC):
         self.batch = batch
         self.notes: list[str] = []
         self.threads: int | None = None
+        self.pixels = False
         self._open = False
         self._prepared = False
 
@@ -149,8 +155,28 @@ class Runner(abc.ABC):
         self._open = self._prepared = False
         self._stop()
 
-    def run(self, batch: npt.NDArray[np.float32]) -> Logits:
-        """Float32 N x C x H x W (normalised) -> logits, float32 N x K.
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image as the model reads it."""
+        channels, height, width = self.spec.input
+        return (height, width, channels) if self.pixels else (channels, height, width)
+
+    @property
+    def dtype(self) -> type[np.uint8 | np.float32]:
+        """Of the model's input."""
+        return np.uint8 if self.pixels else np.float32
+
+    def taken(self, batch: Images) -> Images:
+        """A batch as the model reads it: see `models.preprocess.as_input`. What is so already is not copied.
+
+        Raises:
+            UsageError: the batch has another type or shape than the model's input.
+        """
+        self._check(batch)
+        return as_input(batch, self.spec.preprocess, self.pixels)
+
+    def run(self, batch: Images) -> Logits:
+        """Images N x C x H x W, float32 (normalised) or uint8 (pixels after the crop) -> logits, float32 N x K.
 
         More images than the artifact takes at once run in parts; too few are filled up with copies of the last one,
         whose logits are dropped.
@@ -160,23 +186,24 @@ class Runner(abc.ABC):
             IntegrityError: the model gives something else than logits for the classes of its spec, or its runtime fails
                 on such a batch.
         """
-        self._check(batch)
-        parts = [self._try(np.ascontiguousarray(part)) for part in split(batch, self.batch)]
+        self._require_open()
+        parts = [self._try(np.ascontiguousarray(part)) for part in split(self.taken(batch), self.batch)]
         logits = (parts[0] if len(parts) == 1 else np.concatenate(parts))[: len(batch)]
         expected = (len(batch), len(self.spec.labels))
         if logits.shape != expected or logits.dtype != np.float32:
             raise IntegrityError(f"{self.name} gave logits {logits.dtype} {logits.shape}, expected float32 {expected}")
         return logits
 
-    def prepare(self, batch: npt.NDArray[np.float32]) -> None:
+    def prepare(self, batch: Images) -> None:
         """Bring a batch to where the model reads it. Raises UsageError also for a size that it does not take."""
-        self._check(batch)
+        self._require_open()
+        taken = self.taken(batch)
         if self.batch is not None and not self.batch.min <= len(batch) <= self.batch.max:
             raise UsageError(
                 f"{self.name} takes {self.batch.min} to {self.batch.max} images at once, got {len(batch)}",
                 fix="export with another --batch",
             )
-        self._prepare(np.ascontiguousarray(batch))
+        self._prepare(taken)
         self._prepared = True
 
     def step(self) -> None:
@@ -190,12 +217,11 @@ class Runner(abc.ABC):
         self._require_open()
         self._synchronize()
 
-    def upload(self, batch: npt.NDArray[np.float32]) -> None:
+    def upload(self, batch: Images) -> None:
         """Replace the prepared images by others in the same number."""
         if not self._prepared:
             raise UsageError(f"{self.name}: upload() before prepare(batch)", fix="call prepare(batch) first")
-        self._check(batch)
-        self._upload(np.ascontiguousarray(batch))
+        self._upload(self.taken(batch))
 
     def fetch(self) -> Logits:
         """The logits of the last step, float32 N x K, on the host; waits for it."""
@@ -222,7 +248,7 @@ class Runner(abc.ABC):
         if not self._open:
             raise UsageError(f"{self.name} is not open", fix="use it in a `with` block")
 
-    def _try(self, batch: npt.NDArray[np.float32]) -> Logits:
+    def _try(self, batch: Images) -> Logits:
         """Run, and put what a runtime raises into words: each has its own classes of errors."""
         try:
             return self._run(batch)
@@ -241,14 +267,14 @@ class Runner(abc.ABC):
             times.append(1e3 * (time.perf_counter() - begun))
         return times
 
-    def _check(self, batch: npt.NDArray[np.float32]) -> None:
-        self._require_open()
-        expected = f"images: float32 N x {' x '.join(map(str, self.spec.input))}"
+    def _check(self, batch: Images) -> None:
+        expected = f"images: float32 or uint8 N x {' x '.join(map(str, self.spec.input))}"
         if not isinstance(batch, np.ndarray):
             raise UsageError(f"{self.name} takes {expected}, got {type(batch).__name__}")
-        if batch.dtype != np.float32:
+        if batch.dtype not in (np.float32, np.uint8):
             raise UsageError(f"{self.name} takes {expected}, got {batch.dtype}", fix="normalise it, as float32")
-        if batch.ndim != 4 or batch.shape[1:] != self.spec.input or len(batch) == 0:
+        own = batch.dtype == self.dtype and batch.shape[1:] == self.shape
+        if batch.ndim != 4 or not (own or batch.shape[1:] == self.spec.input) or len(batch) == 0:
             raise UsageError(f"{self.name} takes {expected}, got shape {batch.shape}")
 
     @abc.abstractmethod
@@ -256,22 +282,22 @@ class Runner(abc.ABC):
     @abc.abstractmethod
     def _stop(self) -> None: ...
     @abc.abstractmethod
-    def _run(self, batch: npt.NDArray[np.float32]) -> Logits: ...
+    def _run(self, batch: Images) -> Logits: ...
     @abc.abstractmethod
-    def _prepare(self, batch: npt.NDArray[np.float32]) -> None: ...
+    def _prepare(self, batch: Images) -> None: ...
     @abc.abstractmethod
     def _step(self) -> None: ...
     @abc.abstractmethod
     def _synchronize(self) -> None: ...
     @abc.abstractmethod
-    def _upload(self, batch: npt.NDArray[np.float32]) -> None: ...
+    def _upload(self, batch: Images) -> None: ...
     @abc.abstractmethod
     def _fetch_last(self) -> Logits: ...
     @abc.abstractmethod
     def _receipt(self) -> Receipt: ...
 
 
-def split(batch: npt.NDArray[np.float32], sizes: Batch | None) -> list[npt.NDArray[np.float32]]:
+def split(batch: Images, sizes: Batch | None) -> list[Images]:
     """A batch in parts that an artifact takes, all together at least the batch; the last one filled up if too small."""
     if sizes is None:
         return [batch]
@@ -306,6 +332,7 @@ class Backend(abc.ABC):
         settings: a frozen dataclass of its own options (`--set name.key=value`), or None.
         builds: whether the last step needs the device, so that `--build-later` and `zoo build` make sense.
         takes_graph: whether it exports an ONNX graph that the user brings (`--graph`).
+        takes_pixels: whether it can put the normalising into the graph (`--with-preprocess`).
     """
 
     name: ClassVar[str]
@@ -313,6 +340,7 @@ class Backend(abc.ABC):
     settings: ClassVar[type[Any] | None] = None
     builds: ClassVar[bool] = False
     takes_graph: ClassVar[bool] = False
+    takes_pixels: ClassVar[bool] = False
 
     @abc.abstractmethod
     def available(self) -> Available | Unavailable:
@@ -426,7 +454,9 @@ class Backend(abc.ABC):
             raise UnavailableError(
                 f"{self.name} {here.version} has no device {device} here, only {', '.join(here.devices)}", fix=others
             )
-        return self._load(artifact, device)
+        runner = self._load(artifact, device)
+        runner.pixels = artifact.manifest.pixels
+        return runner
 
     def rehearse(self, artifact: Artifact) -> Runner | None:
         """A runner for what an artifact that is not built yet holds, on this machine's CPU; None where nothing can."""
@@ -480,6 +510,8 @@ class Backend(abc.ABC):
             raise UsageError(f"{self.name} has nothing to build later", fix="leave --build-later out")
         if options.graph is not None and not self.takes_graph:
             raise UsageError(f"{self.name} does not export an ONNX graph", fix="leave --graph out")
+        if options.with_preprocess and not self.takes_pixels:
+            raise UsageError(f"{self.name} cannot preprocess in the graph", fix="leave --with-preprocess out")
         if options.precision == "int8" and options.graph is None and options.calibrated is None:
             raise UsageError(
                 "int8 needs images to calibrate with, or a graph that holds Q/DQ",
@@ -503,11 +535,12 @@ class Backend(abc.ABC):
             reached=model.reached,
             options={**written.options, **({"int8": dict(options.record)} if options.record else {})},
             batch=written.batch,
+            pixels=options.with_preprocess,
             plan=tuple(replace(layer, reason=options.choice.keep.get(layer.name, "")) for layer in written.plan),
             built=written.built,
             platform=written.platform,
             tools={"python": platform.python_version(), **written.tools},
-            notes=(*model.notes, *written.notes),
+            notes=(*model.notes, *written.notes, *(_outside(model.spec) if options.with_preprocess else ())),
         )
 
 
@@ -516,6 +549,12 @@ def _accepted(artifact: Artifact, accept: Callable[[Artifact], Receipt | None] |
     if accept is None:
         return artifact
     return seal(artifact.folder, replace(artifact.manifest, receipt=accept(artifact)))
+
+
+def _outside(spec: ModelSpec) -> tuple[str, ...]:
+    from .pixels import outside
+
+    return outside(spec)
 
 
 def _save_weights(path: Path, module: nn.Module) -> None:

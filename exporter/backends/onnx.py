@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from ...config import to_json
 from ...errors import IntegrityError, UnavailableError, one_line
@@ -21,6 +20,7 @@ from .base import (
     Available,
     Backend,
     ExportOptions,
+    Images,
     Logits,
     PrecisionClaimError,
     Progress,
@@ -39,6 +39,7 @@ from .graph import (
     save_graph,
     wrong_precision,
 )
+from .pixels import read_pixels, steps_outside
 from .sparse import sparse_layers, told_sparse, verified_sparse
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from ...models.sources import Model
 
 MODEL = "model.onnx"
-METADATA = "zoo.spec"
+METADATA, OUTSIDE = "zoo.spec", "zoo.outside"  # what of the preprocessing is not in the graph, where some is
 _FUSED = ("Relu", "Clip", "Sigmoid", "HardSigmoid", "Tanh", "LeakyRelu")  # into the convolution before them
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -60,6 +61,7 @@ class Onnx(Backend):
     name = "onnx"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8")
     takes_graph: ClassVar[bool] = True
+    takes_pixels: ClassVar[bool] = True
 
     def available(self) -> Available | Unavailable:
         """Wherever ONNX Runtime is; its devices are its providers."""
@@ -75,7 +77,10 @@ class Onnx(Backend):
         batch = options.batch or Batch(1, 8, 1024)
         proto = make_graph(module, spec, options, batch, "fp32", _render)
         sparse = sparse_layers(proto) if options.graph else verified_sparse(module, proto, spec.name)
-        describe(proto, spec)
+        plan = list_layers(proto)
+        if options.with_preprocess:
+            read_pixels(proto, spec)
+        describe(proto, spec, options.with_preprocess)
         save_graph(proto, folder / MODEL)
         return Written(
             MODEL,
@@ -83,7 +88,7 @@ class Onnx(Backend):
             tools={name: installed(name) for name in ("torch", "onnx", "onnxscript")},
             notes=tuple(filter(None, [told_sparse(proto, sparse)])),
             batch=batch,
-            plan=list_layers(proto),
+            plan=plan,
         )
 
     def timing(self, model: Model, calibrated: Calibrated) -> Timing:
@@ -154,9 +159,10 @@ class OrtRunner(Runner):
                 fix="install the CUDA version it was built for",
             )
         inputs = [(one.name, one.type) for one in session.get_inputs()]
-        if inputs != [(INPUT, "tensor(float)")] or [one.name for one in session.get_outputs()] != [OUTPUT]:
+        kind = "tensor(uint8)" if self.pixels else "tensor(float)"
+        if inputs != [(INPUT, kind)] or [one.name for one in session.get_outputs()] != [OUTPUT]:
             raise IntegrityError(
-                f"{self._path}: expected one float input `{INPUT}` and output `{OUTPUT}`, got {inputs}"
+                f"{self._path}: expected one input `{INPUT}`, {kind}, and output `{OUTPUT}`, got {inputs}"
             )
         return session
 
@@ -170,10 +176,10 @@ class OrtRunner(Runner):
     def _stop(self) -> None:
         self._session = self._binding = self._value = None
 
-    def _run(self, batch: npt.NDArray[np.float32]) -> Logits:
+    def _run(self, batch: Images) -> Logits:
         return self._session.run([OUTPUT], {INPUT: batch})[0]
 
-    def _prepare(self, batch: npt.NDArray[np.float32]) -> None:
+    def _prepare(self, batch: Images) -> None:
         import onnxruntime
 
         self._binding = self._session.io_binding()
@@ -188,7 +194,7 @@ class OrtRunner(Runner):
         if self._binding is not None:
             self._binding.synchronize_outputs()
 
-    def _upload(self, batch: npt.NDArray[np.float32]) -> None:
+    def _upload(self, batch: Images) -> None:
         self._value.update_inplace(batch)
 
     def _fetch_last(self) -> Logits:
@@ -203,7 +209,7 @@ class OrtRunner(Runner):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimised.onnx"
             session = self._make_session(path)
-            session.run([OUTPUT], {INPUT: np.zeros((1, *self.spec.input), np.float32)})
+            session.run([OUTPUT], {INPUT: np.zeros((1, *self.shape), self.dtype)})
             kernels = ran_on(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
             layers = [layer for layer in list_layers(onnx.load(path)) if layer.name in kernels]
         provider = session.get_providers()[0]
@@ -223,11 +229,13 @@ def ran_on(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def describe(proto: onnx.ModelProto, spec: ModelSpec) -> None:
+def describe(proto: onnx.ModelProto, spec: ModelSpec, pixels: bool = False) -> None:
     """Write the spec into the graph's metadata, in place: a file that is copied alone keeps its preprocessing."""
-    for entry in [entry for entry in proto.metadata_props if entry.key == METADATA]:
+    for entry in [entry for entry in proto.metadata_props if entry.key in (METADATA, OUTSIDE)]:
         proto.metadata_props.remove(entry)
     proto.metadata_props.add(key=METADATA, value=to_json(spec))
+    if pixels:
+        proto.metadata_props.add(key=OUTSIDE, value="; ".join(steps_outside(spec.preprocess)))
 
 
 def _render(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:

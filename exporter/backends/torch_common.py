@@ -6,14 +6,13 @@ import copy
 from collections import Counter
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError
-from ...models.spec import ModelSpec
+from ...models.spec import ModelSpec, Preprocess
 from ..artifact import Precision, Receipt
-from .base import Logits, Runner
+from .base import Images, Logits, Runner
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -31,6 +30,26 @@ class Typed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Float32 N x C x H x W -> float32 logits N x K."""
         return self.module(images.to(self.dtype)).to(torch.float32)
+
+
+class FromPixels(nn.Module):
+    """A module that reads uint8 N x H x W x C in a decoded image's order, and normalises as `normalise` does."""
+
+    def __init__(self, module: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.module = module
+        self.scale = float(np.float32(preprocess.scale))
+        self.swapped = preprocess.channels == "BGR"
+        self.mean = nn.Buffer(torch.tensor(preprocess.mean, dtype=torch.float32).reshape(1, -1, 1, 1))
+        self.std = nn.Buffer(torch.tensor(preprocess.std, dtype=torch.float32).reshape(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 N x H x W x C -> float32 logits N x K."""
+        made = images.permute(0, 3, 1, 2)
+        made = made.flip(1) if self.swapped else made
+        # contiguous: the layers then see what they see without this, and give the same to the last bit
+        made = made.to(torch.float32, memory_format=torch.contiguous_format)
+        return self.module((made * self.scale - self.mean) / self.std)
 
 
 def in_precision(module: nn.Module, precision: Precision) -> nn.Module:
@@ -70,11 +89,11 @@ class TorchRunner(Runner):
     def _stop(self) -> None:
         self._input = self._output = None
 
-    def _run(self, batch: npt.NDArray[np.float32]) -> Logits:
+    def _run(self, batch: Images) -> Logits:
         with torch.inference_mode():
             return self._module(torch.from_numpy(batch).to(self._device)).cpu().numpy()
 
-    def _prepare(self, batch: npt.NDArray[np.float32]) -> None:
+    def _prepare(self, batch: Images) -> None:
         self._input = torch.from_numpy(batch.copy()).to(self._device)
 
     def _step(self) -> None:
@@ -85,7 +104,7 @@ class TorchRunner(Runner):
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
-    def _upload(self, batch: npt.NDArray[np.float32]) -> None:
+    def _upload(self, batch: Images) -> None:
         assert self._input is not None
         self._input.copy_(torch.from_numpy(batch))
 

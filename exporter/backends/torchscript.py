@@ -32,6 +32,7 @@ class TorchScript(Backend):
 
     name = "torchscript"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8")
+    takes_pixels: ClassVar[bool] = True
 
     def available(self) -> Available | Unavailable:
         """Wherever torch is."""
@@ -42,7 +43,7 @@ class TorchScript(Backend):
     ) -> Written:
         import torch
 
-        from .torch_common import in_precision
+        from .torch_common import FromPixels, in_precision
 
         if options.calibrated is not None:
             from ...calibration.targets.torchscript import render
@@ -50,7 +51,9 @@ class TorchScript(Backend):
             typed = render(options.calibrated, options.choice)
         else:
             typed = in_precision(module, options.precision)
-        frozen, content = script(typed, spec, strict=options.calibrated is None)
+        if options.with_preprocess:
+            typed = FromPixels(typed, spec.preprocess).eval()
+        frozen, content = script(typed, spec, strict=options.calibrated is None, pixels=options.with_preprocess)
         (folder / MODEL).write_bytes(content)
         plan = _plan(frozen, options.calibrated) if options.calibrated is not None else ()
         notes = ("fp16 TorchScript is for GPUs: on a CPU it is many times slower than fp32",)
@@ -108,7 +111,7 @@ class TorchScript(Backend):
         return ScriptRunner(str(artifact.folder), artifact.manifest.spec, module, device)
 
 
-def script(module: nn.Module, spec: ModelSpec, strict: bool = True) -> tuple[Any, bytes]:
+def script(module: nn.Module, spec: ModelSpec, strict: bool = True, pixels: bool = False) -> tuple[Any, bytes]:
     """A module traced and frozen, and its file.
 
     Args:
@@ -116,13 +119,20 @@ def script(module: nn.Module, spec: ModelSpec, strict: bool = True) -> tuple[Any
         spec: its input.
         strict: refuse a trace that depends on its input. Of a quantised module the scales are buffers that become
             constants, as they should, and torch warns of each.
+        pixels: it reads uint8 N x H x W x C.
 
     Raises:
         UsageError: it cannot be traced.
     """
     import torch
 
-    example = torch.randn(2, *spec.input, generator=torch.Generator().manual_seed(0))
+    drawn = torch.Generator().manual_seed(0)
+    channels, height, width = spec.input
+    example = (
+        torch.randint(0, 256, (2, height, width, channels), dtype=torch.uint8, generator=drawn)
+        if pixels
+        else torch.randn(2, *spec.input, generator=drawn)
+    )
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import ZooError, one_line
+from ...models.preprocess import as_input
 from ..artifact import Artifact, Batch
 from ..backends.graph import INPUT, OUTPUT, trace_graph
 
@@ -90,7 +91,8 @@ def bisect_artifact(artifact: Artifact, module: nn.Module, images: npt.NDArray[n
     kept: Tensors = {}
     images = images[:IMAGES]
     observe(program, images, lambda name, value: kept.__setitem__(name, value.numpy()), INPUT, OUTPUT)
-    return first_divergence(onnx.load(path), fresh, kept, images, manifest.precision)
+    given = as_input(images, manifest.spec.preprocess, manifest.pixels)
+    return first_divergence(onnx.load(path), fresh, kept, images, manifest.precision, given)
 
 
 def first_divergence(
@@ -99,6 +101,7 @@ def first_divergence(
     kept: Mapping[str, npt.NDArray[Any]],
     images: npt.NDArray[np.float32],
     precision: str,
+    given: npt.NDArray[Any] | None = None,
 ) -> Finding | str:
     """Search a graph for the first tensor that is not the reference's.
 
@@ -108,16 +111,18 @@ def first_divergence(
         kept: the reference's tensors by name, for these images.
         images: what both are given.
         precision: row of `DIVERGED`.
+        given: the images as the artifact's graph reads them, where that is another form.
     """
     limit = DIVERGED[precision]
     makers = {name: node for node in graph.graph.node for name in node.output}
     order = [name for node in graph.graph.node for name in node.output if name in kept]
     errors: dict[str, float] = {INPUT: 0.0}
+    given = images if given is None else given
 
     def error_of(name: str) -> float:
         if name not in errors:
             try:
-                errors[name] = relative_error(kept[name], run_until(graph, name, images))
+                errors[name] = relative_error(kept[name], run_until(graph, name, given))
             except Exception as error:
                 raise _CutError(f"the graph cannot be cut at {name}: {one_line(error)}") from error
         return errors[name]
@@ -186,7 +191,7 @@ def relative_error(reference: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
     return float(noise / signal) if signal > 0 else (0.0 if noise == 0 else np.inf)
 
 
-def run_until(graph: onnx.ModelProto, name: str, images: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+def run_until(graph: onnx.ModelProto, name: str, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A tensor of a graph, from a session that has it as its only output, on the CPU."""
     import onnx
     import onnxruntime
@@ -199,7 +204,7 @@ def run_until(graph: onnx.ModelProto, name: str, images: npt.NDArray[np.float32]
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(cut.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
-    def run(batch: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    def run(batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.asarray(session.run([name], {INPUT: batch})[0])
 
     try:

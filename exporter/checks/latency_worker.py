@@ -70,6 +70,7 @@ def _opened(task: dict[str, Any], artifact: Artifact, make: Callable[[], Any]) -
     made = make()
     made.threads = task["threads"]
     with made as runner:
+        batch = runner.taken(batch)
         runner.prepare(batch)
         loaded = time.perf_counter()
         runner.step()

@@ -111,7 +111,7 @@ class Shared:
         found: list[Logits] = [np.empty((0, len(spec.labels)), np.float32)]
         done = 0
         for pixels in judged.batches() if judged is not None else ():
-            found.append(run(normalise(pixels, spec.preprocess)))
+            found.append(run(pixels))
             done += len(pixels)
             self.progress(what, done, judged.images if judged is not None else 0)
         return np.concatenate(found)

@@ -37,6 +37,8 @@ def export(
     spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
     batch: Annotated[str | None, typer.Option(help="Batch sizes SMALLEST:USUAL:LARGEST, or the largest.",
                                               show_default="1:8:32 for trt")] = None,
+    with_preprocess: Annotated[bool, typer.Option("--with-preprocess", help="The artifact takes uint8 pixels, "
+                                                  "cropped, and normalises them itself.")] = False,
     build_later: Annotated[bool, typer.Option("--build-later", help="Write all but what only the GPU machine can make; "
                                               "`zoo build` finishes it there.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A backend's own option, such as "
@@ -87,7 +89,7 @@ def export(
     share = None if max_drop is None else max_drop / 100
     how = Int8Options(images, never_slower, plan=plan, max_drop=share) if int8 else None
     precision = "fp16" if fp16 else "bf16" if bf16 else "int8" if int8 else "fp32"
-    options = ExportOptions(precision, sizes, build_later, graph, settings)
+    options = ExportOptions(precision, sizes, build_later, graph, settings, with_preprocess)
     refuse_options(names, options)
     where = choose_device(device)
     dataset = open_data(data, data_root) if data else None
@@ -105,7 +107,8 @@ def export(
         done = [row for row in rows if row.error is None]
         if done:
             table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, done)))
-        notes([note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]])
+        told = [note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]]
+        notes(list(dict.fromkeys(told)))
         for row in rows:
             notes(not_integer(row.artifact.manifest, str(row.folder)) if row.artifact else [])
             if row.replaced and evidence_path(row.folder).exists():

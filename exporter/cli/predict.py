@@ -27,7 +27,7 @@ def predict(
     del debug, json
     import numpy as np
 
-    from ...models.preprocess import decode, prepare
+    from ...models.preprocess import batch_to_pixels, decode
     from ..opened import is_artifact, open_any
     from ..report.console import notes, table
 
@@ -39,7 +39,8 @@ def predict(
 
         options, where = SourceOptions(weights=weights, seed=seed), choose_device(device)
     with open_any(what, options, where) as opened:
-        logits = np.concatenate([opened.runner.run(prepare([image], opened.spec.preprocess)) for image in decoded])
+        before = opened.spec.preprocess
+        logits = np.concatenate([opened.runner.run(batch_to_pixels([image], before)) for image in decoded])
         labels, name = opened.spec.labels, opened.what
         remarks = [*(opened.model.notes if opened.model else ())]
         remarks += [] if opened.meaningful else ["the weights are random: these answers mean nothing"]

@@ -15,9 +15,10 @@ from ...config import to_json
 from ...errors import GateError, IntegrityError, UsageError
 from ..artifact import ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact, read_manifest
 from .card import card_of
-from .container import FORMAT, Package, write
+from .container import FORMAT, Package
 from .sbom import sbom_of
 from .verify import verify
+from .writer import write
 
 # What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
 RUNTIME = (
@@ -150,7 +151,7 @@ def refuse_strangers(artifacts: Sequence[Artifact]) -> list[str]:
                     f"{one.folder} and {artifacts[0].folder} have other {what}: a package is of one model",
                     fix="make a package for each",
                 )
-        name = f"{manifest.backend}-{manifest.precision}"
+        name = manifest.form
         if name in names:
             raise UsageError(f"two of the artifacts are {name}", fix="give one of them")
         names.append(name)
@@ -227,6 +228,7 @@ def manifest_of(
             "name": name,
             "backend": one.manifest.backend,
             "precision": one.manifest.precision,
+            "pixels": one.manifest.pixels,
             "model": f"artifacts/{name}/{one.manifest.model if one.manifest.built else 'model.onnx'}",
             "built": one.manifest.built,
             "checked": evidence[name].content is not None,

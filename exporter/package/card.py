@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..backends.pixels import shape_of, steps_outside
+
 if TYPE_CHECKING:
     from ..artifact import Manifest
     from .bundle import Evidence
@@ -31,7 +33,14 @@ def card_of(
         "python PACKAGE profile               # how fast it is on this machine\n```\n\n"
         "Running it runs the code in it: get it from who made it, and `zoo verify` it first, which runs none of it."
     )
-    parts += [_model(first), _artifacts(manifest), _evidence(evidence), _preprocess(first), _labels(spec.labels)]
+    parts += [
+        _model(first),
+        _artifacts(manifest),
+        _evidence(evidence),
+        _preprocess(first),
+        *_pixels(artifacts),
+        _labels(spec.labels),
+    ]
     parts.append(_made_with(first, licensed))
     return "\n\n".join(parts) + "\n"
 
@@ -98,6 +107,18 @@ def _preprocess(first: Manifest) -> str:
         f"{list(before.mean)}, over {list(before.std)}; float32, N x C x H x W. preprocess.json has it as data; "
         "`verify` shows what mistakes in it would give."
     )
+
+
+def _pixels(artifacts: Sequence[Manifest]) -> list[str]:
+    """Of the artifacts that normalise by themselves."""
+    found = [one for one in artifacts if one.pixels]
+    if not found:
+        return []
+    before, names = found[0].spec.preprocess, ", ".join(one.form for one in found)
+    return [
+        f"{names} take uint8 {shape_of(before)} and do the rest by themselves; left "
+        f"outside: {', '.join(steps_outside(before))}."
+    ]
 
 
 def _labels(labels: Sequence[str]) -> str:

@@ -9,18 +9,18 @@ zip bomb impossible: a package is as large as what is in it. Format: PKWARE's AP
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import struct
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ...errors import IntegrityError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -62,43 +62,6 @@ def refuse_name(name: str) -> None:
         raise IntegrityError(f"a package cannot hold a file named {name[:80]!r}", fix="make it with zoo package")
 
 
-def write(path: Path, files: Mapping[str, bytes | Path], manifest: Mapping[str, Any]) -> None:
-    """Write a package: the files in the order of their names, then the manifest with the hash of each.
-
-    Args:
-        path: is written as it is; put it in place afterwards.
-        files: content, or where it lies.
-        manifest: without `files`, which is added.
-
-    Raises:
-        UsageError: more or larger files than a package takes.
-    """
-    hashes: dict[str, dict[str, Any]] = {}
-    with path.open("wb") as sink:
-        members: list[Member] = []
-
-        def add(name: str, content: bytes | Path) -> None:
-            refuse_name(name)
-            size, crc, digest = measured(content)
-            if sink.tell() + size > LARGEST - MANIFEST_LARGEST or len(members) >= MOST_FILES:
-                raise UsageError(
-                    f"a package takes {MOST_FILES} files and 4 GiB, and {name} is beyond", fix="give fewer"
-                )
-            sink.write(_local(name, size, crc))
-            members.append(Member(name, size, crc, sink.tell()))
-            for block in blocks(content):
-                sink.write(block)
-            hashes[name] = {"sha256": digest, "bytes": size}
-
-        for name in sorted(files):
-            add(name, files[name])
-        content = json.dumps({**manifest, "files": dict(hashes)}, indent=1, sort_keys=True).encode()
-        add(MANIFEST, content)
-        sink.write(_directory(members, sink.tell()))
-        sink.flush()
-        os.fsync(sink.fileno())
-
-
 class Package:
     """An opened package whose structure was found canonical and whose manifest lists what is in it.
 
@@ -113,6 +76,8 @@ class Package:
     """
 
     def __init__(self, path: str | Path) -> None:
+        from pathlib import Path  # not before a package is opened: what imports this counts its milliseconds
+
         self.path = Path(path)
         if self.path.exists() and not self.path.is_file() and not self.path.is_dir():
             raise UsageError(f"{path} is no regular file", fix="give the file that zoo package wrote")
@@ -149,7 +114,7 @@ class Package:
         if member is None:
             raise IntegrityError(f"{self.path} holds no {name}", fix="make the package again")
         content = b"".join(self._blocks(member))
-        self._compare(name, hashlib.sha256(content).hexdigest())
+        self._compare(name, sha256(content).hexdigest())
         return content
 
     def verify_all(self) -> int:
@@ -159,7 +124,7 @@ class Package:
             IntegrityError: naming the first whose content is another.
         """
         for name in self.names():
-            digest = hashlib.sha256()
+            digest = sha256()
             for block in self._blocks(self.members[name]):
                 digest.update(block)
             self._compare(name, digest.hexdigest())
@@ -231,34 +196,22 @@ def read_members(file: IO[bytes], name: str) -> list[Member]:
         if member.name.lower() in seen:
             raise IntegrityError(f"{name} holds {member.name} twice", fix="make it with zoo package")
         seen.add(member.name.lower())
-        header = _local(member.name, member.size, member.crc)
+        header = local_header(member.name, member.size, member.crc)
         file.seek(expected)
         if file.read(len(header)) != header or member.start != expected + len(header):
             raise IntegrityError(f"{name}: the header of {member.name} is not as zoo writes it", fix="copy it again")
         expected += len(header) + member.size
     file.seek(size - _END.size)
-    if expected != start or directory + file.read(_END.size) != _directory(members, start):
+    if expected != start or directory + file.read(_END.size) != directory_of(members, start):
         raise IntegrityError(f"{name}: its directory is not as zoo writes it", fix="make it with zoo package")
     return members
 
 
-def measured(content: bytes | Path) -> tuple[int, int, str]:
-    """Size, CRC-32 and SHA-256."""
-    size, crc, digest = 0, 0, hashlib.sha256()
-    for block in blocks(content):
-        size, crc = size + len(block), zlib.crc32(block, crc)
-        digest.update(block)
-    return size, crc, digest.hexdigest()
+def sha256(content: bytes = b"") -> Any:
+    """A hash object; OpenSSL is loaded by the first one."""
+    import hashlib
 
-
-def blocks(content: bytes | Path) -> Iterator[bytes]:
-    """A content in parts."""
-    if isinstance(content, bytes):
-        yield content
-        return
-    with content.open("rb") as file:
-        while block := file.read(BLOCK):
-            yield block
+    return hashlib.sha256(content)
 
 
 def _parse(directory: bytes, name: str) -> Iterator[Member]:
@@ -277,11 +230,12 @@ def _parse(directory: bytes, name: str) -> Iterator[Member]:
         place = end
 
 
-def _local(name: str, size: int, crc: int) -> bytes:
+def local_header(name: str, size: int, crc: int) -> bytes:
+    """What stands before a member's content."""
     return _LOCAL.pack(b"PK\3\4", 20, 0, 0, *_DATE, crc, size, size, len(name), 0) + name.encode("ascii")
 
 
-def _directory(members: Iterable[Member], start: int) -> bytes:
+def directory_of(members: Iterable[Member], start: int) -> bytes:
     """The central directory and the end record."""
     mode, entries, count = 0o100644 << 16, b"", 0
     for one in members:

@@ -6,15 +6,18 @@ import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import IntegrityError, UnavailableError, UsageError, one_line
+from ...errors import IntegrityError, UnavailableError, UsageError, ZooError, one_line
 from ...models.spec import ModelSpec, Preprocess
 from .container import Package
 from .wire import refuse_dangerous
+
+if TYPE_CHECKING:
+    from ...models.preprocess import Images
 
 Logits = npt.NDArray[np.float32]
 INPUT, OUTPUT = "images", "logits"
@@ -81,6 +84,7 @@ class Predictor:
         refuse_odd(package.manifest)
         self.spec = spec_of(package.manifest)
         self.artifact = choose(package.manifest, artifact)
+        self.pixels = self.artifact.get("pixels", False) is True
         self.threads = threads
         content = package.read(self.artifact["model"])
         refuse_dangerous(self.artifact["model"], content)
@@ -111,20 +115,24 @@ class Predictor:
         except RuntimeError as error:
             raise IntegrityError(f"{self.artifact['model']}: torch refuses it ({one_line(error)})") from error
 
-        def run(batch: npt.NDArray[np.float32]) -> Logits:
+        def run(batch: Images) -> Logits:
             with torch.inference_mode():
                 return module(torch.from_numpy(batch)).numpy()
 
         return run
 
-    def logits(self, batch: npt.NDArray[np.float32]) -> Logits:
-        """Normalised images N x C x H x W -> N x K.
+    def logits(self, batch: Images) -> Logits:
+        """Images N x C x H x W, normalised float32 or uint8 pixels -> N x K.
 
         Raises:
             IntegrityError: the model gives something else.
         """
+        from ...models.preprocess import as_input  # Pillow: not before it is needed
+
         try:
-            got = np.asarray(self.run(np.ascontiguousarray(batch)))
+            got = np.asarray(self.run(as_input(batch, self.spec.preprocess, self.pixels)))
+        except ZooError:
+            raise
         except Exception as error:  # each runtime has its own classes of errors
             raise IntegrityError(f"{self.artifact['name']} fails on images: {one_line(error)}", fix=AGAIN) from error
         if got.shape != (len(batch), len(self.spec.labels)) or got.dtype != np.float32:
@@ -133,9 +141,10 @@ class Predictor:
 
     def answers(self, images: Sequence[Any], top: int = 5) -> list[list[dict[str, Any]]]:
         """The most likely labels of decoded images, with their probability and index."""
-        from ...models.preprocess import prepare
+        from ...models.preprocess import batch_to_pixels
 
-        logits = np.concatenate([self.logits(prepare([image], self.spec.preprocess)) for image in images])
+        before = self.spec.preprocess
+        logits = np.concatenate([self.logits(batch_to_pixels([image], before)) for image in images])
         if not np.isfinite(logits).all():
             raise IntegrityError(f"{self.artifact['name']} gives NaN or infinity", fix="do not use it")
         raised = np.exp(logits - logits.max(1, keepdims=True))

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...errors import UsageError, one_line
-from ...models.preprocess import normalise
+from ...models.preprocess import Images, as_input
 from .container import Package
 from .predictor import INPUT, Predictor
 from .telemetry import Telemetry, Watching
@@ -127,7 +126,8 @@ def profile(
     energy_of = ""
     with Watching() as whole:
         for batch in batches:
-            images = random.normal(size=(batch, *predictor.spec.input)).astype(np.float32)
+            pixels = random.integers(0, 256, (batch, *predictor.spec.input), np.uint8)
+            images = as_input(pixels, predictor.spec.preprocess, predictor.pixels)
             row, energy_of = measure(predictor, images)
             rows.append(row)
     accuracy = None if samples is None else count_right(predictor, samples)
@@ -138,7 +138,7 @@ def profile(
     )  # fmt: skip
 
 
-def measure(predictor: Predictor, images: npt.NDArray[np.float32]) -> tuple[Row, str]:
+def measure(predictor: Predictor, images: Images) -> tuple[Row, str]:
     """One size of batch, and which sensor its energy is of."""
     begun = time.perf_counter()
     predictor.logits(images)
@@ -172,7 +172,8 @@ def operators(package: Package, predictor: Predictor) -> tuple[Operator, ...]:
         return ()
     import onnxruntime
 
-    images = np.zeros((1, *predictor.spec.input), np.float32)
+    pixels = np.zeros((1, *predictor.spec.input), np.uint8)
+    images = as_input(pixels, predictor.spec.preprocess, predictor.pixels)
     durations: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
@@ -211,8 +212,7 @@ def count_right(predictor: Predictor, samples: Path) -> tuple[int, int]:
     if pixels.shape[1:] != predictor.spec.input or pixels.dtype != np.uint8 or len(labels) != len(pixels):
         raise UsageError(f"{samples}: {pixels.dtype} {pixels.shape} are no images for {predictor.spec.name}")
     right = sum(
-        int(predictor.logits(normalise(np.asarray(pixels[index : index + 1]), predictor.spec.preprocess)).argmax())
-        == int(labels[index])
+        int(predictor.logits(np.asarray(pixels[index : index + 1])).argmax()) == int(labels[index])
         for index in range(len(pixels))
     )
     return right, len(labels)

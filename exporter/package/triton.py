@@ -1,7 +1,8 @@
 """`--layout triton`: a model repository for NVIDIA Triton, its config.pbtxt written by Triton's own protobuf.
 
 github.com/triton-inference-server/server, docs/user_guide/model_repository.md and model_configuration.md. Triton serves
-logits of prepared images; how an image becomes that input is in the config's parameter `zoo.spec`.
+logits of prepared images; how an image becomes that input is in the config's parameter `zoo.spec`, and in `zoo.outside`
+what of it is left where the model normalises by itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ...atomic import staged
 from ...config import to_json
 from ...errors import UnavailableError, UsageError
 from ..artifact import Artifact, Batch, load_artifact
+from ..backends.pixels import steps_outside
 
 PLATFORMS = {"onnx": ("onnxruntime_onnx", "model.onnx"), "torchscript": ("pytorch_libtorch", "model.pt"),
              "trt": ("tensorrt_plan", "model.plan")}  # fmt: skip
@@ -55,7 +57,7 @@ def write_repository(folders: Sequence[str | Path], out: Path) -> list[str]:
             raise UnavailableError(f"{one.folder} is not built yet", fix=f"zoo build {one.folder}, on its device")
         if manifest.weights_sha256 != artifacts[0].manifest.weights_sha256:
             raise UsageError(f"{one.folder} has other weights than {artifacts[0].folder}")
-        groups.setdefault(f"{manifest.backend}-{manifest.precision}", []).append(one)
+        groups.setdefault(manifest.form, []).append(one)
     name = artifacts[0].manifest.spec.name
     names = {key: name if len(groups) == 1 else f"{name}-{key}" for key in groups}
     pb2 = model_config_pb2()
@@ -83,11 +85,15 @@ def config_of(pb2: Any, name: str, group: Sequence[Artifact]) -> tuple[Any, list
     taken, given = TENSORS.get(first.backend, NAMED)
     sizes = [one.manifest.batch or DEFAULT_BATCH for one in group]
     config = pb2.ModelConfig(name=name, platform=platform, max_batch_size=min(size.max for size in sizes))
-    config.input.add(name=taken, data_type=pb2.TYPE_FP32, dims=list(first.spec.input))
+    channels, height, width = first.spec.input
+    pixels, dims = (pb2.TYPE_UINT8, [height, width, channels]) if first.pixels else (pb2.TYPE_FP32, first.spec.input)
+    config.input.add(name=taken, data_type=pixels, dims=list(dims))
     output = config.output.add(name=given, data_type=pb2.TYPE_FP32, dims=[len(first.spec.labels)])
     output.label_filename = "labels.txt"
     config.version_policy.latest.num_versions = 1
     config.parameters["zoo.spec"].string_value = to_json(first.spec)
+    if first.pixels:
+        config.parameters["zoo.outside"].string_value = "; ".join(steps_outside(first.spec.preprocess))
     config.parameters["zoo.weights_sha256"].string_value = first.weights_sha256
     if config.max_batch_size > 1:
         usual = min(sizes[0].opt, config.max_batch_size)
@@ -105,7 +111,7 @@ def config_of(pb2: Any, name: str, group: Sequence[Artifact]) -> tuple[Any, list
     for one in group:
         capability = one.manifest.platform.compute_capability if one.manifest.platform else ""
         if first.backend != "trt" or not capability:
-            raise UsageError(f"two artifacts are {first.backend}-{first.precision}", fix="give one of them")
+            raise UsageError(f"two artifacts are {first.form}", fix="give one of them")
         if capability in config.cc_model_filenames:
             raise UsageError(f"two plans are for compute capability {capability}", fix="give one of them")
         files.append(f"model_cc{capability.replace('.', '')}.plan")

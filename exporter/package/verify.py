@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import IntegrityError, UnavailableError
-from ...models.preprocess import Batch, in_mode, prepare, to_pixels
+from ...models.preprocess import Images, batch_to_pixels, in_mode, prepare, to_pixels
 from ...models.spec import Interpolation, Preprocess
 from ..checks.gate import Gate
 from ..checks.numerics import judge_numerics, measure_numerics
@@ -90,13 +90,13 @@ def verify(package: Package, artifact: str | None = None) -> Verified:
         except UnavailableError as error:
             gates.append(Gate(f"samples {one['name']}", "skipped", error.what))
             continue
-        got = np.concatenate([predictor.logits(prepare([image], spec.preprocess)) for image in images])
+        got = np.concatenate([predictor.logits(batch_to_pixels([image], spec.preprocess)) for image in images])
         gate = judge_numerics(
             measure_numerics(wanted, got), one["precision"], "golden images",
             trained=bool(package.manifest["meaningful"]), backend=one["backend"],
         )  # fmt: skip
         gates.append(dataclasses.replace(gate, name=f"samples {one['name']}"))
-        skews = skews or measure_skews(images, spec.preprocess, predictor.logits)
+        skews = skews or measure_skews(images, spec.preprocess, predictor.logits, predictor.pixels)
     if artifact is not None and len(gates) == 2:
         Predictor(package, artifact)  # says which ones there are
     return Verified(tuple(gates), skews)
@@ -111,6 +111,7 @@ def refuse_lies(package: Package) -> None:
             for key, said, found in (
                 ("backend", one["backend"], own["backend"]),
                 ("precision", one["precision"], own["precision"]),
+                ("input", one.get("pixels", False), own.get("pixels", False)),
                 ("labels", manifest["spec"]["labels"], own["spec"]["labels"]),
                 ("preprocess", manifest["spec"]["preprocess"], own["spec"]["preprocess"]),
                 ("weights", manifest["weights_sha256"], own["weights_sha256"]),
@@ -131,13 +132,23 @@ def refuse_lies(package: Package) -> None:
 
 
 def measure_skews(
-    images: list[Any], preprocess: Preprocess, run: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+    images: list[Any],
+    preprocess: Preprocess,
+    run: Callable[[Images], npt.NDArray[np.float32]],
+    pixels: bool = False,
 ) -> tuple[Skew, ...]:
-    """Each usual mistake on the golden images; those that change no pixel of them are left out."""
-    right = prepare(images, preprocess)
+    """Each usual mistake on the golden images; those that change no pixel of them are left out.
+
+    Args:
+        images: decoded.
+        preprocess: the model's.
+        run: logits of a batch.
+        pixels: the model normalises by itself, so that only the mistakes before that can be made.
+    """
+    right = _prepared(images, preprocess, pixels)
     reference = _run(run, right)
     found: list[Skew] = []
-    for mistake, made in mistakes(images, preprocess, right).items():
+    for mistake, made in mistakes(images, preprocess, pixels).items():
         if np.array_equal(made, right):
             continue
         got = _run(run, made)
@@ -151,24 +162,28 @@ def measure_skews(
     return tuple(found)
 
 
-def mistakes(images: list[Any], preprocess: Preprocess, right: Batch) -> dict[str, Batch]:
-    """The batches that integrators' mistakes make of the images."""
-    found: dict[str, Batch] = {}
+def mistakes(images: list[Any], preprocess: Preprocess, pixels: bool = False) -> dict[str, Images]:
+    """The batches that integrators' mistakes make of the images; uint8 for a model that normalises by itself."""
+    found: dict[str, Images] = {}
     if preprocess.channels != "L":
         other = "BGR" if preprocess.channels == "RGB" else "RGB"
         swapped = dataclasses.replace(preprocess, channels=other)
-        found[f"{other} in place of {preprocess.channels}"] = prepare(images, swapped)
-        found["channels swapped after normalising"] = right[:, ::-1].copy()
+        taken = "RGB" if pixels else preprocess.channels
+        found[f"{'BGR' if taken == 'RGB' else 'RGB'} in place of {taken}"] = _prepared(images, swapped, pixels)
+        if not pixels:
+            found["channels swapped after normalising"] = prepare(images, preprocess)[:, ::-1].copy()
     filters: tuple[Interpolation, ...] = ("nearest", "bilinear", "bicubic")
     for one in filters:
         if one != preprocess.interpolation and preprocess.resize is not None:
             changed = dataclasses.replace(preprocess, interpolation=one)
-            found[f"resized by {one} in place of {preprocess.interpolation}"] = prepare(images, changed)
+            found[f"resized by {one} in place of {preprocess.interpolation}"] = _prepared(images, changed, pixels)
     if preprocess.resize is not None:
-        found["resized without antialiasing"] = _not_antialiased(images, preprocess)
-    found["resized to the input's size, not cropped"] = prepare(
-        images, dataclasses.replace(preprocess, resize=preprocess.crop)
+        found["resized without antialiasing"] = _not_antialiased(images, preprocess, pixels)
+    found["resized to the input's size, not cropped"] = _prepared(
+        images, dataclasses.replace(preprocess, resize=preprocess.crop), pixels
     )
+    if pixels:
+        return found
     none = dataclasses.replace(preprocess, mean=(0.0,) * preprocess.depth, std=(1.0,) * preprocess.depth)
     found["not normalised: 0 to 1"] = prepare(images, none)
     found["not scaled: 0 to 255"] = np.stack([to_pixels(image, preprocess) for image in images]).astype(np.float32)
@@ -176,7 +191,11 @@ def mistakes(images: list[Any], preprocess: Preprocess, right: Batch) -> dict[st
     return found
 
 
-def _not_antialiased(images: list[Any], preprocess: Preprocess) -> Batch:
+def _prepared(images: list[Any], preprocess: Preprocess, pixels: bool) -> Images:
+    return batch_to_pixels(images, preprocess) if pixels else prepare(images, preprocess)
+
+
+def _not_antialiased(images: list[Any], preprocess: Preprocess, pixels: bool) -> Images:
     """As cv2.resize and torch's interpolate do it by default: two pixels each way, however much it shrinks."""
     from PIL import Image
 
@@ -187,7 +206,7 @@ def _not_antialiased(images: list[Any], preprocess: Preprocess) -> Batch:
         image = in_mode(image, "L" if preprocess.channels == "L" else "RGB")
         height, width = resized_size(image.height, image.width, preprocess.resize)
         made.append(Image.fromarray(_bilinear(np.asarray(image), height, width)))
-    return prepare(made, dataclasses.replace(preprocess, resize=None))
+    return _prepared(made, dataclasses.replace(preprocess, resize=None), pixels)
 
 
 def _bilinear(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -208,7 +227,7 @@ def _places(before: int, after: int) -> tuple[npt.NDArray[np.int64], npt.NDArray
     return low, np.minimum(low + 1, before - 1), (at - low).astype(np.float32)
 
 
-def _run(run: Callable[[Any], npt.NDArray[np.float32]], batch: Batch) -> npt.NDArray[np.float32]:
+def _run(run: Callable[[Any], npt.NDArray[np.float32]], batch: Images) -> npt.NDArray[np.float32]:
     return np.concatenate([run(batch[index : index + 1]) for index in range(len(batch))])
 
 

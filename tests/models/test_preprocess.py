@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from zoo.errors import UsageError
-from zoo.models.preprocess import batch_to_pixels, centre_crop, decode, prepare, to_pixels
+from zoo.models.preprocess import (
+    as_input,
+    batch_to_pixels,
+    centre_crop,
+    decode,
+    from_normalised,
+    normalise,
+    prepare,
+    to_pixels,
+)
 from zoo.models.spec import ModelSpec, Preprocess
 
 
@@ -108,3 +117,28 @@ def test_contradictions_are_refused(values: dict, words: str) -> None:
 def test_spec_refuses_an_input_that_preprocessing_does_not_make() -> None:
     with pytest.raises(ValueError, match="preprocess makes"):
         ModelSpec("m", (3, 32, 32), Preprocess((31, 32)), ("a",))
+
+
+@st.composite
+def preprocesses(draw: st.DrawFn) -> Preprocess:
+    order = draw(st.sampled_from(["RGB", "BGR", "L"]))
+    numbers = st.floats(0.0625, 2, width=32)
+    mean, std = (draw(st.lists(numbers, min_size=len(order), max_size=len(order))) for _ in range(2))
+    scale = draw(st.sampled_from([1 / 255, 1.0, 1 / 128]))
+    return Preprocess((5, 7), scale=scale, mean=tuple(mean), std=tuple(std), channels=order)
+
+
+@settings(deadline=None, max_examples=60)
+@given(preprocesses(), st.integers(0, 2**32 - 1))
+def test_pixels_come_back_exactly_from_what_was_normalised(preprocess: Preprocess, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (2, preprocess.depth, 5, 7), np.uint8)
+    batch = normalise(pixels, preprocess)
+    assert np.array_equal(from_normalised(batch, preprocess), pixels)
+    assert np.array_equal(as_input(pixels, preprocess, pixels=False), batch)
+    own = as_input(batch, preprocess, pixels=True)
+    assert own.shape == (2, 5, 7, preprocess.depth)
+    assert own.dtype == np.uint8
+    assert np.array_equal(as_input(pixels, preprocess, pixels=True), own)
+    assert as_input(own, preprocess, pixels=True) is own, "what is so already is not copied"
+    with pytest.raises(UsageError, match="no image's pixels"):
+        from_normalised(batch + np.float32(0.3) * preprocess.scale / max(preprocess.std), preprocess)

@@ -20,6 +20,7 @@ from ...artifact import Artifact, Batch, Platform, Precision
 from ...lint import lint_errors
 from ..base import Available, Backend, ExportOptions, Progress, Runner, Unavailable, Written
 from ..graph import INPUT, OUTPUT, installed, list_layers, make_graph, opset_of, save_graph, wrong_precision
+from ..pixels import read_pixels
 from ..retype import to_float16, widened
 from ..sparse import sparse_layers, told_sparse, verified_sparse
 from . import machine
@@ -45,6 +46,7 @@ class TensorRT(Backend):
     settings: ClassVar[type[Any] | None] = BuildOptions
     builds: ClassVar[bool] = True
     takes_graph: ClassVar[bool] = True
+    takes_pixels: ClassVar[bool] = True
 
     def available(self) -> Available | Unavailable:
         """Where TensorRT can make a runtime, which takes a driver and a GPU."""
@@ -60,10 +62,12 @@ class TensorRT(Backend):
         from ..onnx import OrtRunner
 
         path, spec = artifact.folder / GRAPH, artifact.manifest.spec
-        if artifact.manifest.precision != "bf16":
-            return OrtRunner(str(artifact.folder), spec, path, "cpu")
-        runner = OrtRunner(str(artifact.folder), spec, path, "cpu", widened(onnx.load(path)).SerializeToString())
-        runner.notes.append("bfloat16 weights in float32 arithmetic")
+        wide = artifact.manifest.precision == "bf16"
+        content = widened(onnx.load(path)).SerializeToString() if wide else None
+        runner = OrtRunner(str(artifact.folder), spec, path, "cpu", content)
+        runner.pixels = artifact.manifest.pixels
+        if wide:
+            runner.notes.append("bfloat16 weights in float32 arithmetic")
         return runner
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
@@ -78,6 +82,9 @@ class TensorRT(Backend):
     ) -> Written:
         batch, settings = options.batch or DEFAULT_BATCH, self.own_settings(options)
         proto = make_graph(module, spec, options, batch, "fp16", _render)
+        layers = list_layers(proto)
+        if options.with_preprocess:
+            read_pixels(proto, spec)
         errors, warnings = lint_errors(proto, "trt")
         if errors:
             raise GateError(
@@ -94,7 +101,7 @@ class TensorRT(Backend):
             tools={name: installed(name) for name in ("torch", "onnx", "onnxscript")},
             notes=(*(f"lint: {one}" for one in warnings), *_told(proto, sparse, settings)),
             batch=batch,
-            plan=list_layers(proto),
+            plan=layers,
             built=False,
         )
         return written if options.build_later else self._finish(written, settings, folder, progress)

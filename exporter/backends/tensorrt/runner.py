@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ....errors import IntegrityError, UnavailableError, UsageError
 from ....models.spec import ModelSpec
 from ...artifact import Batch, Layer, Receipt
-from ..base import Logits, Runner
+from ..base import Images, Logits, Runner
 from .cuda import ALIGNMENT, Captured, Cuda
 from .inspector import make_receipt, parse_engine
 from .log import Log
@@ -95,7 +94,7 @@ class TensorRTRunner(Runner):
             self._engine.create_execution_context(), "no execution context could be made", "free device memory"
         )
         largest = self._sizes.max
-        self._in = self._bind(self._input, largest * int(np.prod(self.spec.input)) * 4)
+        self._in = self._bind(self._input, largest * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize)
         self._out = self._bind(self._output, largest * len(self.spec.labels) * 4)
 
     def _stop(self) -> None:
@@ -111,13 +110,13 @@ class TensorRTRunner(Runner):
         self._images = 0
         self._captured = False
 
-    def _run(self, batch: npt.NDArray[np.float32]) -> Logits:
+    def _run(self, batch: Images) -> Logits:
         self._cuda.upload(self._in, batch)
         self._shape(len(batch))
         self._enqueue()
         return self._fetch(len(batch))
 
-    def _prepare(self, batch: npt.NDArray[np.float32]) -> None:
+    def _prepare(self, batch: Images) -> None:
         """Upload, run once so that TensorRT does what it does lazily, and capture a graph for this batch size."""
         self._cuda.upload(self._in, batch)
         self._shape(len(batch))
@@ -140,7 +139,7 @@ class TensorRTRunner(Runner):
     def _synchronize(self) -> None:
         self._cuda.synchronize()
 
-    def _upload(self, batch: npt.NDArray[np.float32]) -> None:
+    def _upload(self, batch: Images) -> None:
         self._cuda.upload(self._in, batch)
 
     def _fetch_last(self) -> Logits:
@@ -168,7 +167,7 @@ class TensorRTRunner(Runner):
             tf32=self._tf32,
         )
 
-    def time(self, batch: npt.NDArray[np.float32], runs: int = 100, warm_up: int = 20) -> Timings:
+    def time(self, batch: Images, runs: int = 100, warm_up: int = 20) -> Timings:
         """Time a batch: the device, the host's enqueue, and all of it with transfers, in three passes of their own.
 
         Raises:
@@ -176,7 +175,8 @@ class TensorRTRunner(Runner):
         """
         if runs < 1 or warm_up < 0:
             raise UsageError(f"timing needs at least 1 run and 0 to warm up, got {runs} and {warm_up}")
-        self.prepare(batch)
+        taken = self.taken(batch)
+        self.prepare(taken)
         for _ in range(warm_up):
             self._step()
         self._cuda.synchronize()
@@ -193,7 +193,7 @@ class TensorRTRunner(Runner):
         total: list[float] = []
         for _ in range(runs):
             before = time.perf_counter()
-            self._cuda.upload(self._in, batch)
+            self._cuda.upload(self._in, taken)
             self._step()
             self._cuda.download(self._out, len(batch) * len(self.spec.labels) * 4)
             total.append(1e3 * (time.perf_counter() - before))
@@ -207,17 +207,18 @@ class TensorRTRunner(Runner):
             name = engine.get_tensor_name(index)
             kind = "in" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "out"
             found[kind].append(name)
-            if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
+            wanted = trt.DataType.UINT8 if kind == "in" and self.pixels else trt.DataType.FLOAT
+            if engine.get_tensor_dtype(name) != wanted:
                 raise IntegrityError(
-                    f"{self._plan}: tensor {name} is {engine.get_tensor_dtype(name)}, not float32", fix="export again"
+                    f"{self._plan}: tensor {name} is {engine.get_tensor_dtype(name)}, not {wanted}", fix="export again"
                 )
         if len(found["in"]) != 1 or len(found["out"]) != 1:
             raise IntegrityError(f"{self._plan}: expected one input and one output, got {found}", fix="export again")
         low, _, high = engine.get_tensor_profile_shape(found["in"][0], 0)
-        wanted = [(self._sizes.min, *self.spec.input), (self._sizes.max, *self.spec.input)]
-        if [tuple(low), tuple(high)] != wanted:
+        shapes = [(self._sizes.min, *self.shape), (self._sizes.max, *self.shape)]
+        if [tuple(low), tuple(high)] != shapes:
             raise IntegrityError(
-                f"{self._plan}: its profile is {tuple(low)} to {tuple(high)}, artifact.json says {wanted}",
+                f"{self._plan}: its profile is {tuple(low)} to {tuple(high)}, artifact.json says {shapes}",
                 fix="zoo build --rebuild",
             )
         return found["in"][0], found["out"][0]
@@ -235,7 +236,7 @@ class TensorRTRunner(Runner):
         if images == self._images:
             return
         self._graph, self._captured, self._images = None, False, 0
-        shape = (images, *self.spec.input)
+        shape = (images, *self.shape)
         taken = self._context.set_input_shape(self._input, shape)
         self._log.check(taken, f"the input shape {shape} is refused", "export with another --batch", UsageError)
         missing = self._context.infer_shapes()

@@ -18,10 +18,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from zoo.errors import GateError, IntegrityError, UsageError
 from zoo.exporter.artifact import record
+from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.export import export
 from zoo.exporter.package.bundle import evidence_of, pack
-from zoo.exporter.package.container import Package, write
+from zoo.exporter.package.container import Package
+from zoo.exporter.package.predictor import Predictor
+from zoo.exporter.package.timing import profile
 from zoo.exporter.package.verify import _bilinear, mistakes, verify
-from zoo.models.preprocess import prepare
+from zoo.exporter.package.writer import write
+from zoo.models.preprocess import prepare, to_pixels
+from zoo.models.sources import resolve
 from zoo.models.spec import Preprocess
 
 
@@ -206,7 +212,7 @@ def test_each_mistake_is_one(tmp_path: Path) -> None:
     image = Image.fromarray(random.integers(0, 256, (50, 70, 3), dtype=np.uint8))
     preprocess = Preprocess(crop=(32, 32), resize=40)
     right = prepare([image], preprocess)
-    found = mistakes([image], preprocess, right)
+    found = mistakes([image], preprocess)
     pixels = right * np.array(preprocess.std, np.float32)[:, None, None] + np.array(
         preprocess.mean, np.float32)[:, None, None]  # fmt: skip
     np.testing.assert_allclose(found["not normalised: 0 to 1"], pixels, atol=1e-6)
@@ -217,7 +223,38 @@ def test_each_mistake_is_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["channels swapped after normalising"], right[:, ::-1])
     assert found["resized to the input's size, not cropped"].shape == right.shape
     grey = dataclasses.replace(preprocess, channels="L", mean=(0.5,), std=(0.5,))
-    assert not any("RGB" in name for name in mistakes([image], grey, prepare([image], grey)))
+    assert not any("RGB" in name for name in mistakes([image], grey))
+    of_pixels = mistakes([image], preprocess, pixels=True)
+    assert {str(one.dtype) for one in of_pixels.values()} == {"uint8"}
+    assert np.array_equal(of_pixels["BGR in place of RGB"], to_pixels(image, preprocess)[None, ::-1])
+    assert not any("normalis" in name or "scaled" in name for name in of_pixels), "the graph does those"
+
+
+def test_a_package_of_a_model_that_normalises_by_itself(trained_folder: Path, few_digits, tmp_path: Path) -> None:
+    rows = export(resolve(str(trained_folder)), ["onnx", "torchscript"], ExportOptions(with_preprocess=True),
+                  out=tmp_path, data=few_digits)  # fmt: skip
+    path = pack([row.folder for row in rows], tmp_path / "tiny.zoo").path
+    plain = export(resolve(str(trained_folder)), "onnx", out=tmp_path, data=few_digits)[0].folder
+    both = pack([rows[0].folder, plain], tmp_path / "both.zoo").path
+    with Package(path) as package, Package(both) as two:
+        assert {one["name"] for one in two.manifest["artifacts"]} == {"onnx-fp32-pixels", "onnx-fp32"}
+        assert "take uint8 N x 32 x 32 x 3 (RGB) and do the rest by themselves" in package.read("README.md").decode()
+        found = verify(package)
+        assert [gate.verdict for gate in found.gates] == ["pass"] * 4
+        assert found.skews, "no mistake was tried"
+        assert not any("normalised" in skew.mistake for skew in found.skews)
+        image = few_digits.val.image(0)
+        answers = [Predictor(two, name).answers([image]) for name in ("onnx-fp32-pixels", "onnx-fp32")]
+        assert answers[0] == answers[1]
+        (row,) = profile(package).rows
+        assert row.percentiles["p50"] > 0
+
+    def lie(files: dict[str, bytes], manifest: dict[str, Any]) -> None:
+        manifest["artifacts"][0]["pixels"] = False
+
+    lies = changed(path, tmp_path / "lies.zoo", lie)
+    with Package(lies) as package, pytest.raises(IntegrityError, match="its input"):
+        verify(package)
 
 
 def test_resizing_without_antialiasing_is_torchs() -> None:

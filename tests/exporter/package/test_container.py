@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zoo.errors import IntegrityError, UsageError
-from zoo.exporter.package.container import MANIFEST, Package, refuse_name, write
+from zoo.exporter.package.container import MANIFEST, Package, refuse_name
+from zoo.exporter.package.writer import write
 
 FILES: dict[str, bytes | Path] = {"a.txt": b"one", "b/c.bin": bytes(range(256)), "b/empty": b""}
 

@@ -36,6 +36,17 @@ def test_one_model_of_one_artifact(exported: dict[str, Path], tmp_path: Path) ->
     assert found.dynamic_batching.max_queue_delay_microseconds == 100
 
 
+def test_a_model_that_normalises_by_itself_takes_bytes(exported: dict[str, Path], tmp_path: Path) -> None:
+    before = read_manifest(exported["onnx"])
+    seal(exported["onnx"], replace(before, pixels=True))
+    (name,) = write_repository([exported["onnx"]], tmp_path / "models")
+    found = config(tmp_path / "models" / name)
+    channels, height, width = before.spec.input
+    assert found.input[0].data_type == model_config_pb2().TYPE_UINT8
+    assert list(found.input[0].dims) == [height, width, channels]
+    assert found.parameters["zoo.outside"].string_value.startswith("decode to RGB")
+
+
 def test_several_formats_are_several_models(exported: dict[str, Path], tmp_path: Path) -> None:
     names = write_repository([exported["onnx"], exported["torchscript"]], tmp_path / "models")
     assert len(names) == len(set(names)) == 2

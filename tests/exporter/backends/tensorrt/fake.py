@@ -405,7 +405,8 @@ class _Behaviours:
         return modes.INPUT if name == engine.f_proto.graph.input[0].name else modes.OUTPUT
 
     def do_ICudaEngine_get_tensor_dtype(self, engine: Any, name: str) -> Any:
-        types = {onnx.TensorProto.FLOAT: "FLOAT", onnx.TensorProto.FLOAT16: "HALF"}
+        types = {onnx.TensorProto.FLOAT: "FLOAT", onnx.TensorProto.FLOAT16: "HALF",
+                 onnx.TensorProto.UINT8: "UINT8"}  # fmt: skip
         value = next(one for one in (*engine.f_proto.graph.input, *engine.f_proto.graph.output) if one.name == name)
         return getattr(self.module.DataType, types[value.type.tensor_type.elem_type])
 
@@ -454,7 +455,9 @@ class _Behaviours:
         name_in, name_out = (self.do_ICudaEngine_get_tensor_name(context.f_of, index) for index in (0, 1))
         count = int(np.prod(context.f_shape))
         read = self.world.memory[context.f_addresses[name_in]]
-        batch = np.frombuffer(bytes(read[: count * 4]), np.float32).reshape(context.f_shape)
+        kind = context.f_of.f_proto.graph.input[0].type.tensor_type.elem_type
+        dtype = np.dtype(np.uint8 if kind == onnx.TensorProto.UINT8 else np.float32)
+        batch = np.frombuffer(bytes(read[: count * dtype.itemsize]), dtype).reshape(context.f_shape)
         logits = context.f_session.run([name_out], {name_in: batch})[0].astype(np.float32)
         written = self.world.memory[context.f_addresses[name_out]]
         assert len(written) >= logits.nbytes, "the output does not fit into the memory bound to it"

@@ -63,6 +63,35 @@ def test_build_later_reports_the_graph_on_the_cpu(tmp_path: Path) -> None:
     assert row.golden.reason.endswith("the graph on this machine's CPU; still to be built")
 
 
+def test_an_engine_that_normalises_by_itself(one_machine, tmp_path: Path) -> None:
+    backend = get_backend("trt")
+    taken = dataclasses.replace(HALF, with_preprocess=True)
+    (row,) = export(tiny_model(), "trt", taken, out=tmp_path, device="cuda")
+    assert row.error is None, row.error
+    assert row.folder.name == "trt-fp16-pixels"
+    plain = export(tiny_model(), "trt", HALF, out=tmp_path, device="cuda")[0].folder
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), np.uint8)
+    with backend.load(row.folder, "cuda") as runner, backend.load(plain, "cuda") as other:
+        assert np.array_equal(runner.run(pixels), other.run(pixels))
+        runner.prepare(pixels)
+        assert one_machine.cudas[-2].world.memory, "device memory is held"
+        runner.step()
+        assert np.array_equal(runner.fetch(), other.run(pixels))
+    lying = load_artifact(row.folder)
+    with (
+        pytest.raises(IntegrityError, match=r"tensor images is .*UINT8, not .*FLOAT"),
+        backend.load(dataclasses.replace(lying, manifest=dataclasses.replace(lying.manifest, pixels=False)), "cuda"),
+    ):
+        pass
+
+
+def test_a_graph_of_pixels_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
+    later = dataclasses.replace(HALF, build_later=True, with_preprocess=True)
+    (row,) = export(tiny_model(), "trt", later, out=tmp_path)
+    assert row.golden is not None
+    assert row.golden.verdict == "pass"
+
+
 def test_exports_builds_runs_and_proves(any_machine, tmp_path: Path) -> None:
     backend = get_backend("trt")
     assert backend.available() == Available(any_machine.trt.__version__, ("cuda",))
