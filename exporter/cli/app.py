@@ -17,6 +17,7 @@ from . import (
     predict,
     profile,
     prune,
+    run,
     sensitivity,
     train,
     verify,
@@ -47,6 +48,7 @@ app.command("check")(check.check)
 app.command("profile")(profile.profile)
 app.command("package")(package.package)
 app.command("verify")(verify.verify)
+app.command("run")(run.run)
 
 
 @app.callback()

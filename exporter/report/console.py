@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import IO
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +27,7 @@ from rich.text import Text
 
 from ..artifact import Receipt
 
+PROGRESS = "ZOO_PROGRESS"
 COLOURS = {
     "pass": "green",
     "fail": "bold red",
@@ -74,8 +79,16 @@ def megabytes(size: int) -> str:
 
 @contextmanager
 def progress(unit: str, *, silent: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with rate and time left, told by (what, done, all); silent when asked, and where stderr is no terminal."""
+    """A bar with rate and time left, told by (what, done, all); silent when asked, and where stderr is no terminal.
+
+    `zoo run` shows the bars of the commands that it runs: it names a file in ZOO_PROGRESS that each tells its progress.
+    """
     out = console()
+    told = os.environ.get(PROGRESS)
+    if told and not silent:
+        with open(told, "w", encoding="utf-8", buffering=1) as file:  # noqa: PTH123 - append-only, a line at a time
+            yield _lines_into(file)
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -94,6 +107,20 @@ def progress(unit: str, *, silent: bool = False) -> Iterator[Callable[[str, int,
             bar.update(tasks[what], completed=done, total=total)
 
         yield update
+
+
+def _lines_into(file: IO[str]) -> Callable[[str, int, int], None]:
+    """Writes a line at most ten times a second, and the last of each kind."""
+    last = 0.0
+
+    def update(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 0.1 or done >= total:
+            last = now
+            file.write(f"{json.dumps([what, done, total])}\n")
+
+    return update
 
 
 class _Rate(ProgressColumn):

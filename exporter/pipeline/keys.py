@@ -1,0 +1,166 @@
+"""A node's key: the hash of all that its result depends on. A key that was seen before is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .file import Settings
+from .graph import Node
+from .kinds import Kind, Source, Train, Values
+
+ROOT = Path(__file__).parents[2]
+# What of zoo's own code a command's result depends on.
+CODE: Mapping[str, tuple[str, ...]] = {
+    "source": (),
+    "train": ("models", "calibration/qat.py", "calibration/fake_quantize.py"),
+    "prune": ("models", "calibration", "exporter/pruning"),
+    "calibrate": ("models", "calibration"),
+    "export": ("models", "calibration", "exporter/backends", "exporter/lint", "exporter/*.py"),
+    "build": ("exporter/backends", "exporter/*.py"),
+    "check": ("models", "exporter/backends", "exporter/checks", "exporter/*.py"),
+    "package": ("models/preprocess.py", "models/spec.py", "errors.py", "exporter/package", "exporter/checks"),
+    "profile": ("exporter/package", "exporter/device"),
+}
+TOOLS: Mapping[str, tuple[str, ...]] = {
+    "train": ("torch", "torchvision"),
+    "prune": ("torch", "torchvision", "torch-pruning"),
+    "calibrate": ("torch", "torchvision"),
+    "export": ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "torchao"),
+    "build": ("tensorrt",),
+    "check": ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt"),
+    "profile": ("onnxruntime", "onnxruntime-gpu"),
+}
+
+
+def key_of(node: Node, settings: Settings, parents: Sequence[str], folder: Path) -> str:
+    """The key.
+
+    Args:
+        node: what is to be made.
+        settings: seed and data root; not where results go or how many cores there are.
+        parents: digests of what its needs left, in their order; "" for one that could not be had.
+        folder: that names of files are relative to.
+    """
+    options = asdict(node.options)
+    facts: dict[str, Any] = {
+        "kind": node.kind,
+        "form": node.form,
+        "options": options,
+        "outside": {name: fingerprint(folder, value) for name, value in outside(node.options, settings)},
+        "parents": list(parents),
+        "seed": settings.seed,
+        "device": node.machine.device,
+        "cores": node.machine.cores,  # sums are of another order with other threads
+        "accelerator": node.machine.accelerator_type,
+        "code": code_hash(node.kind),
+        "tools": {name: found for name in TOOLS.get(node.kind, ()) if (found := _version(name))},
+    }
+    if node.alone or node.kind in ("build", "profile"):
+        facts["machine"] = machine()  # what was measured, or built, is of one machine
+    return digest_of(facts)
+
+
+def plan_key(node: Node, parent: str, settings: Settings, folder: Path) -> str:
+    """Of the choices of an int8 export: the code may change, the choices stay."""
+    options = {name: value for name, value in asdict(node.options).items() if name != "set"}
+    data = fingerprint(folder, str(getattr(node.options, "data", "")))
+    return digest_of([node.form, options, data, parent, settings.seed, machine()])
+
+
+def outside(options: Kind, settings: Settings) -> list[tuple[str, str]]:
+    """Names of what lies outside of the pipeline, by key."""
+    found = [(one.name, getattr(options, one.name)) for one in fields(options) if one.metadata["file"]]
+    if isinstance(options, Source | Train):
+        found.append(("source", options.source))
+        chosen: Values = getattr(options, "set", {})
+        found += [(f"set.{name}", value) for name, value in chosen.items() if isinstance(value, str)]
+    if getattr(options, "data", None) and settings.data_root:
+        found.append(("data_root", f"{settings.data_root}/{getattr(options, 'data', '')}"))
+    return [(name, value) for name, value in found if isinstance(value, str) and value]
+
+
+def fingerprint(folder: Path, name: str) -> str:
+    """Of a file its hash; of a folder the names, sizes and times of what is in it; of a factory its module's file.
+
+    What is no path (resnet18, digits, imagenet) is its name.
+    """
+    path = folder / name
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if path.is_dir():
+        if (path / "run.json").is_file():  # a run is what its weights and facts are, wherever it was copied to
+            return digest_of([fingerprint(path, one) for one in ("run.json", "weights.safetensors")])
+        return digest_of(sorted(_listing(path)))
+    matched = re.fullmatch(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*", name)
+    module = folder / f"{matched[1].replace('.', '/')}.py" if matched else None
+    if module is not None and module.is_file():
+        return fingerprint(folder, str(module))
+    return name
+
+
+def _listing(folder: Path) -> Iterable[tuple[str, int, int]]:
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        with os.scandir(here) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    waiting.append(Path(entry.path))
+                else:
+                    facts = entry.stat()
+                    yield str(Path(entry.path).relative_to(folder)), facts.st_size, facts.st_mtime_ns
+
+
+@cache
+def code_hash(kind: str) -> str:
+    """Over the files of zoo that make this kind's results."""
+    return digest_of([_files_hash(one) for one in CODE[kind]])
+
+
+@cache
+def _files_hash(place: str) -> str:
+    path = ROOT / place
+    files = sorted(ROOT.glob(place)) if "*" in place else sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return digest_of([(str(one.relative_to(ROOT)), hashlib.sha256(one.read_bytes()).hexdigest()) for one in files])
+
+
+@cache
+def machine() -> str:
+    """What latencies are of: the CPU's model, the cores that this may use, and the GPUs."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    gpus = sorted(str(path.read_text(encoding="utf-8").splitlines()[0])
+                  for path in Path("/proc/driver/nvidia/gpus").glob("*/information"))  # fmt: skip
+    return f"{model or platform.machine()}, {cores_here()} cores, {', '.join(gpus) or 'no GPU'}"
+
+
+def cores_here() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@cache
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

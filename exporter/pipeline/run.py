@@ -1,0 +1,371 @@
+"""Runs a pipeline: decides for each node what is to be done, starts what can run, remembers what is done.
+
+A node is cached (its record has its key, and what it left is whole), lacking (this machine cannot), blocked (what it
+needs could not be had), failed, or done. Nothing is kept in memory that the folder does not hold: a run that is killed
+loses what it was running, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...errors import BUG, DONE, GATE, INCONCLUSIVE, INTEGRITY, UNAVAILABLE, USAGE
+from .commands import Command, Made, command_of, model_of, together
+from .file import Pipeline
+from .graph import Node, expand
+from .here import Ended, Job, Process
+from .keys import key_of, plan_key
+from .kinds import Check, Export, Prune, Source, Train
+from .lacks import Facts, lacking, look
+from .schedule import Limits, choose, gpus_of
+from .state import Record, State, digest
+
+PAUSE = 0.05  # seconds between two looks
+# What a node can be, and whether that is its end.
+CACHED, FINISHED, FAILED, LACKING, BLOCKED = "cached", "done", "failed", "lacking", "blocked"
+WAITING, RUNNING = "waiting", "running"
+THERE = (CACHED, FINISHED)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a node stands.
+
+    Attributes:
+        state: waiting, running, cached, done, failed, lacking or blocked.
+        exit_code: of its command; 3 where this machine lacks something, 0 where it is blocked by another.
+        reason: in words, where it is not done.
+        fix: what to do.
+        record: of a node that is done or cached.
+        passed: whether others may build on it.
+        log: of its command.
+        command: as a person types it.
+    """
+
+    state: str = WAITING
+    exit_code: int = DONE
+    reason: str = ""
+    fix: str = ""
+    record: Record | None = None
+    passed: bool = False
+    log: str = ""
+    command: str = ""
+
+
+@dataclass
+class Run:
+    """A pipeline as it runs.
+
+    Attributes:
+        pipeline: read.
+        nodes: expanded, in order.
+        state: its folder.
+        facts: this machine, or the cluster.
+        start: what starts a command.
+        told: is called after every change.
+    """
+
+    pipeline: Pipeline
+    nodes: tuple[Node, ...]
+    state: State
+    facts: Facts
+    start: Callable[[Sequence[Node], Command, Path, tuple[int, ...] | None], Job]
+    told: Callable[[Run], None] = lambda _run: None
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    running: dict[str, tuple[tuple[Node, ...], Job, tuple[int, ...], Command]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> Limits:
+        """What may be used at once."""
+        asked = self.pipeline.settings
+        gpus = self.facts.gpus if asked.gpus is None else min(asked.gpus, self.facts.gpus)
+        return Limits(asked.cores or self.facts.cores, asked.memory or self.facts.memory, gpus)
+
+    def outcome(self, node: str) -> Outcome:
+        """Where a node stands."""
+        return self.outcomes.get(node, Outcome())
+
+    def settle(self) -> list[Node]:
+        """Decide all that can be decided without running anything; the nodes that are ready to run.
+
+        A node is decided when its needs are: cached, lacking, blocked, or ready.
+        """
+        ready: list[Node] = []
+        for node in self.nodes:
+            if self.outcome(node.id).state != WAITING:
+                continue
+            needs = [self.outcome(one) for one in node.needs]
+            if any(one.state in (WAITING, RUNNING) for one in needs):
+                continue
+            found = self._decide(node, needs)
+            if found is None:
+                ready.append(node)
+            else:
+                self.outcomes[node.id] = found
+        return ready
+
+    def settle_all(self) -> None:
+        """Decide what can be decided, and mark as waiting what hangs on a node that has to run; nothing runs."""
+        while True:
+            before = len(self.outcomes)
+            self.settle()
+            if len(self.outcomes) == before:
+                return
+
+    def _decide(self, node: Node, needs: Sequence[Outcome]) -> Outcome | None:
+        if not node.partial and not all(one.passed for one in needs):
+            bad = next(name for name, one in zip(node.needs, needs, strict=True) if not one.passed)
+            return Outcome(BLOCKED, reason=f"waits for {bad}: {self.outcome(bad).state}")
+        if node.partial and not any(one.passed for one in needs):
+            return Outcome(BLOCKED, reason="none of what it takes could be had")
+        key = self.key(node)
+        if isinstance(node.options, Source):
+            path = self._made(node, "")
+            return Outcome(CACHED, record=Record(key, key, "", facts={"source": path.source}), passed=True)
+        record = self.state.read(node.id)
+        if record is not None and record.key == key and self.state.whole(record):
+            return Outcome(CACHED, record.exit_code, _reason(node, record.facts), record=record,
+                           passed=record.exit_code == DONE, log=record.log, command=record.command)  # fmt: skip
+        missing = lacking(node, self.facts)
+        if missing is not None:
+            return Outcome(LACKING, UNAVAILABLE, missing.what, missing.fix)
+        return None
+
+    def key(self, node: Node) -> str:
+        """Of a node whose needs are decided."""
+        if node.id not in self.keys:
+            parents = [one.record.digest if one.passed and one.record else "" for one in map(self.outcome, node.needs)]
+            self.keys[node.id] = key_of(node, self.pipeline.settings, parents, self.state.folder)
+        return self.keys[node.id]
+
+    def made(self) -> dict[str, Made]:
+        """What can be built on."""
+        return {
+            node.id: self._made(node, outcome.record.path)
+            for node in self.nodes
+            if (outcome := self.outcome(node.id)).passed and outcome.record is not None
+        }
+
+    def _made(self, node: Node, path: str) -> Made:
+        if isinstance(node.options, Check):  # hands on the artifact
+            artifact = path.removesuffix(".check.json")
+            return Made(artifact)
+        parent = self.outcome(node.needs[0]) if node.needs else None
+        given = self._made(self._node(node.needs[0]), parent.record.path) if parent and parent.record else None
+        if node.options.gives == "model":
+            return model_of(node, path, given)
+        return Made(path)
+
+    def _node(self, name: str) -> Node:
+        return next(node for node in self.nodes if node.id == name)
+
+    def groups(self, ready: Sequence[Node]) -> list[list[Node]]:
+        """Nodes that are ready, as commands: exports with choices that were made before go by themselves."""
+        planned = [node for node in ready if self._plan(node)]
+        return [*together([node for node in ready if node not in planned]), *([node] for node in planned)]
+
+    def _plan(self, node: Node) -> str:
+        """The file of an int8 export's earlier choices, from the pipeline file's folder; "" for none."""
+        if not (isinstance(node.options, Export) and node.options.precision == "int8"):
+            return ""
+        place = self.state.plan(self._plan_key(node))
+        return str(place.relative_to(self.state.folder)) if place.is_file() else ""
+
+    def _plan_key(self, node: Node) -> str:
+        parent = self.outcome(node.needs[0]).record
+        return plan_key(node, parent.digest if parent else "", self.pipeline.settings, self.state.folder)
+
+    def begin(self, group: Sequence[Node]) -> None:
+        """Start the command of a group."""
+        first, again, adopted = group[0], "", False
+        if isinstance(first.options, Train | Prune):
+            again, adopted = self._again(first)
+        if adopted:  # finished, and killed before that was remembered
+            self._finish(group, Ended(DONE))
+            return
+        made, plan = self.made(), self._plan(first)
+        command = command_of(group, made, self.pipeline.settings, again, plan)
+        log = str(self.state.log(first.id).relative_to(self.state.folder))
+        for node in group:
+            self.state.begin(node.id, self.key(node))
+            if node.kind in ("package", "profile"):  # the others make the folders above theirs
+                (self.state.out / node.id).parent.mkdir(parents=True, exist_ok=True)
+            own = command_of([node], made, self.pipeline.settings, again, plan)
+            self.outcomes[node.id] = Outcome(RUNNING, log=log, command=own.line())
+        gpus = self._free_gpus(gpus_of(group, self.limits)) if self.facts.gpus else None
+        job = self.start(group, command, self.state.log(first.id), gpus)
+        self.running[first.id] = tuple(group), job, gpus or (), command
+
+    def _again(self, node: Node) -> tuple[str, bool]:
+        """How a run that is there already is taken up: --resume, --overwrite, or as it is."""
+        place = self.state.out / node.id
+        if not place.is_dir():
+            return "", False
+        same = self.state.begun(node.id) == self.key(node)
+        if same and (place / "run.json").is_file() and not any(place.glob("checkpoint*")):
+            return "", True
+        if self.state.begun(node.id) == "" and self.state.read(node.id) is None:
+            return "", False  # not ours: the command refuses it
+        return ("--resume" if same and any(place.glob("checkpoint*")) else "--overwrite"), False
+
+    def _free_gpus(self, count: int) -> tuple[int, ...]:
+        taken = {one for _, _, gpus, _ in self.running.values() for one in gpus}
+        return tuple([one for one in range(self.facts.gpus) if one not in taken][:count])
+
+    def collect(self) -> bool:
+        """Take in what has ended; whether anything has."""
+        ended = [(name, found) for name, (_, job, _, _) in self.running.items() if (found := job.poll()) is not None]
+        for name, found in ended:
+            group, _, _, _ = self.running.pop(name)
+            self._finish(group, found)
+        return bool(ended)
+
+    def _finish(self, group: Sequence[Node], ended: Ended) -> None:
+        if ended.exit_code < 0 or ended.exit_code == BUG:
+            why = f"signal {-ended.exit_code} ended it" if ended.exit_code < 0 else "a bug in zoo"
+            for node in group:
+                self._fail(node, BUG, str(_error(ended.payload).get("message") or why), "see its log")
+            return
+        for node in group:
+            facts = _own_part(node, ended.payload)
+            error = _error(facts) or _error(ended.payload)
+            path = self._path(node, facts)
+            code = _code(node, facts, ended.exit_code)
+            if error or path is None:
+                message = error.get("message") or f"its command ended with {ended.exit_code} and left nothing"
+                state = LACKING if code == UNAVAILABLE else FAILED
+                self._fail(node, code or USAGE, str(message), str(error.get("fix", "")), state)
+                if code == GATE:  # the same again would fail again
+                    failed = self.outcome(node.id)
+                    record = Record(self.key(node), "", "", GATE, ended.seconds, failed.command, log=failed.log,
+                                    facts={"error": error})  # fmt: skip
+                    self.state.write(node.id, record)
+                continue
+            try:
+                found = digest(self.state.folder / path)
+            except (OSError, ValueError, KeyError) as problem:
+                self._fail(node, INTEGRITY, f"what it left is not whole: {problem}", "run again")
+                continue
+            record = Record(
+                self.key(node), found, path, code, round(ended.seconds / len(group), 3), self.outcome(node.id).command,
+                datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), ended.host,
+                str(self.state.log(group[0].id).relative_to(self.state.folder)), facts,
+            )  # fmt: skip
+            if code in (DONE, GATE):
+                self.state.write(node.id, record)
+            if isinstance(node.options, Export) and node.options.precision == "int8" and code == DONE:
+                self.state.keep_plan(self._plan_key(node), self.state.folder / path)
+            state = FINISHED if code in (DONE, GATE) else FAILED
+            self.outcomes[node.id] = Outcome(state, code, _reason(node, facts), record=record, passed=code == DONE,
+                                             log=record.log, command=record.command)  # fmt: skip
+
+    def _fail(self, node: Node, code: int, reason: str, fix: str, state: str = FAILED) -> None:
+        before = self.outcome(node.id)
+        self.outcomes[node.id] = Outcome(state, code, reason, fix, log=before.log, command=before.command)
+
+    def _path(self, node: Node, facts: Mapping[str, Any]) -> str | None:
+        """Where a node's result lies, from the pipeline file's folder; None where there is none."""
+        options, out = node.options, self.pipeline.settings.out
+        if isinstance(options, Export):
+            found = facts.get("artifact")
+            return str(found) if found else None
+        if isinstance(options, Check):
+            found = facts.get("artifact")
+            place = Path(f"{found}.check.json") if found else None
+            return str(_from(self.state.folder, place)) if place is not None and place.is_file() else None
+        place = f"{out}/{node.id}"
+        if options.command == "package" and getattr(options, "layout", "zoo") == "zoo":
+            place = f"{place}.zoo"
+        return place if (self.state.folder / place).exists() else None
+
+    def stop(self) -> None:
+        """End what runs."""
+        for _, job, _, _ in self.running.values():
+            job.stop()
+        self.running.clear()
+
+
+def run(engine: Run) -> dict[str, Outcome]:
+    """Run all that is to be run; where each node stands in the end."""
+    try:
+        while True:
+            engine.collect()
+            groups = engine.groups(engine.settle())
+            started = choose(groups, [group for group, _, _, _ in engine.running.values()], engine.limits)
+            for index in started:
+                engine.begin(groups[index])
+            engine.told(engine)
+            if not engine.running and not started and not groups:
+                return engine.outcomes
+            time.sleep(PAUSE)
+    except BaseException:
+        engine.stop()
+        raise
+
+
+def prepare(pipeline: Pipeline, start: Callable[..., Job] | None = None, facts: Facts | None = None) -> Run:
+    """A pipeline, expanded, with its folder and this machine.
+
+    Raises:
+        UsageError: two steps would write to one place.
+    """
+    nodes = expand(pipeline)
+    folder = pipeline.path.absolute().parent
+    state = State(folder, pipeline.settings.out)
+
+    def here(_group: Sequence[Node], command: Command, log: Path, gpus: tuple[int, ...] | None) -> Job:
+        return Process(command, folder, log, gpus)
+
+    return Run(pipeline, nodes, state, facts or look(), start or here)
+
+
+def _own_part(node: Node, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a command's JSON is of one node: of an export or a check the artifact's row."""
+    if isinstance(node.options, Export | Check):
+        backend = node.backend
+        precision = node.form.split("-")[1] if "-" in node.form else ""
+        for row in payload.get("artifacts", ()):
+            if row.get("backend") == backend and row.get("precision") == precision:
+                return dict(row)
+        return {}
+    return {name: value for name, value in payload.items() if name not in ("ok", "exit_code")}
+
+
+def _error(facts: Mapping[str, Any]) -> dict[str, str]:
+    found = facts.get("error")
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _code(node: Node, facts: Mapping[str, Any], exit_code: int) -> int:
+    """Of one node of a command that did several."""
+    kinds = {"usage": USAGE, "unavailable": UNAVAILABLE, "gate": GATE, "integrity": INTEGRITY,
+             "inconclusive": INCONCLUSIVE, "bug": BUG}  # fmt: skip
+    error = _error(facts)
+    if error:
+        return kinds.get(error.get("kind", ""), exit_code or USAGE)
+    if isinstance(node.options, Check):
+        verdicts = {gate.get("verdict") for gate in facts.get("gates", ())}
+        return GATE if "fail" in verdicts else INCONCLUSIVE if "inconclusive" in verdicts else DONE
+    if isinstance(node.options, Export):
+        return DONE
+    return exit_code
+
+
+def _reason(node: Node, facts: Mapping[str, Any]) -> str:
+    """Why it failed: of a check, the gates that did not pass."""
+    if "error" in facts:
+        return str(_error(facts).get("message", ""))
+    if not isinstance(node.options, Check):
+        return ""
+    bad = [gate for gate in facts.get("gates", ()) if gate.get("verdict") in ("fail", "inconclusive")]
+    return "; ".join(f"{gate['name']} {gate['verdict']}: {gate['reason']}" for gate in bad)
+
+
+def _from(folder: Path, path: Path) -> Path:
+    return path.relative_to(folder) if path.is_absolute() and path.is_relative_to(folder) else path

@@ -1,0 +1,194 @@
+"""What a pipeline's folder remembers: a record for each node that is done, written last and in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ... import atomic
+from ...config import from_mapping, to_json
+from ...errors import DONE, UsageError
+from ..artifact import ARTIFACT
+from .keys import digest_of
+
+STATE, MARK = ".zoo", "pipeline.json"
+FORMAT = 1
+REPORTS = ("report.html", "report.json")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A node that is done.
+
+    Attributes:
+        key: of what it was made of.
+        digest: of what it left, which is part of the keys of what is made of it.
+        path: of that, from the pipeline file's folder; "" where nothing is written.
+        exit_code: 0, or 4 where gates failed and that is the result.
+        seconds: that it took.
+        command: as a person types it.
+        ended: UTC.
+        host: where it ran.
+        log: of the command.
+        facts: what --json printed of it.
+    """
+
+    key: str
+    digest: str
+    path: str
+    exit_code: int = DONE
+    seconds: float = 0.0
+    command: str = ""
+    ended: str = ""
+    host: str = ""
+    log: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class State:
+    """The records of one pipeline.
+
+    Args:
+        folder: of the pipeline file, where commands run.
+        out: below it, where everything is written.
+    """
+
+    def __init__(self, folder: Path, out: str) -> None:
+        self.folder, self.out = folder, folder / out
+        self.place = self.out / STATE
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The block in which no other run is in this folder.
+
+        Raises:
+            UsageError: another run is in it, or it holds something else.
+        """
+        self.claim()
+        with atomic.locked(self.place, "zoo run"):
+            yield
+
+    def claim(self) -> None:
+        """Make the folder, or raise UsageError where it holds what no pipeline wrote."""
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"{self.out} is a file", fix="give another out in [pipeline]")
+        if self.out.is_dir() and any(self.out.iterdir()) and not (self.place / MARK).is_file():
+            raise UsageError(f"{self.out} is not empty and holds no pipeline", fix="give another out in [pipeline]")
+        self.place.mkdir(parents=True, exist_ok=True)
+        if not (self.place / MARK).is_file():
+            atomic.write_file(self.place / MARK, to_json({"format": FORMAT}).encode())
+
+    def read(self, node: str) -> Record | None:
+        """The record of a node; None where there is none, or none that can be read."""
+        try:
+            return from_mapping(Record, json.loads(self._record(node).read_text(encoding="utf-8")), node)
+        except (OSError, ValueError, UsageError, RecursionError):
+            return None
+
+    def write(self, node: str, record: Record) -> None:
+        """Remember a node, after what it left is on the disk."""
+        place = self._record(node)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_file(place, to_json(record).encode())
+
+    def whole(self, record: Record) -> bool:
+        """Whether what a record speaks of is still there as it was."""
+        if not record.path:
+            return True
+        try:
+            return digest(self.folder / record.path) == record.digest
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def begin(self, node: str, key: str) -> None:
+        """Remember that a node with this key has begun."""
+        place = self._begun(node)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_file(place, to_json({"key": key}).encode())
+
+    def begun(self, node: str) -> str:
+        """The key with which a node was begun last; "" for never."""
+        try:
+            return str(json.loads(self._begun(node).read_text(encoding="utf-8"))["key"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def plan(self, key: str) -> Path:
+        """Where the choices of an int8 export are kept."""
+        return self.place / "plans" / f"{key[:32]}.json"
+
+    def keep_plan(self, key: str, artifact: Path) -> None:
+        """Keep the choices of an artifact."""
+        place = self.plan(key)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_file(place, (artifact / ARTIFACT).read_bytes())
+
+    def log(self, node: str) -> Path:
+        """Where a node's log goes."""
+        return self.out / "logs" / f"{node}.log"
+
+    def clean(self) -> list[Path]:
+        """Remove what the pipeline wrote, and no other file; the others, which stay, are returned."""
+        steps, begun = self.place / "steps", self.place / "begun"
+        records = [self.read(str(one.relative_to(steps).with_suffix(""))) for one in steps.rglob("*.json")]
+        made = [self.folder / record.path for record in records if record is not None and record.path]
+        made += [self.out / one.relative_to(begun).with_suffix("") for one in begun.rglob("*.json")]
+        for path in [*made, self.out / "logs", *(self.out / name for name in REPORTS), self.place]:
+            atomic.remove_stale(path)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        for folder in sorted((one for one in self.out.rglob("*") if one.is_dir()), reverse=True):
+            with contextlib.suppress(OSError):  # somebody's file is in it
+                folder.rmdir()
+        left = sorted(one for one in self.out.rglob("*") if one.is_file())
+        if not left:
+            shutil.rmtree(self.out, ignore_errors=True)
+        return left
+
+    def _record(self, node: str) -> Path:
+        return self.place / "steps" / f"{node}.json"
+
+    def _begun(self, node: str) -> Path:
+        return self.place / "begun" / f"{node}.json"
+
+
+def digest(path: Path) -> str:
+    """Of what a node left: of a run, an artifact or a package what identifies it, and the sizes of all its files.
+
+    Raises:
+        OSError: it is not there.
+        ValueError, KeyError: it is not whole.
+    """
+    if path.is_file():
+        return _hash(path)
+    sealed = next((path / name for name in (ARTIFACT, "run.json") if (path / name).is_file()), None)
+    sizes = _sizes(path)
+    if sealed is None:
+        return digest_of(sizes)
+    if sealed.name == ARTIFACT:
+        listed: Mapping[str, Any] = json.loads(sealed.read_text(encoding="utf-8"))["files"]
+        if {name: one["bytes"] for name, one in listed.items()} != {k: v for k, v in sizes.items() if k != ARTIFACT}:
+            raise ValueError("other files than artifact.json lists")
+        return _hash(sealed)
+    return digest_of([_hash(path / "weights.safetensors"), _hash(sealed)])
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    found = {str(one.relative_to(folder)): one.stat().st_size for one in folder.rglob("*") if one.is_file()}
+    if not found:
+        raise FileNotFoundError(str(folder))
+    return dict(sorted(found.items()))
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

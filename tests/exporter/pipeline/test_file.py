@@ -1,0 +1,78 @@
+"""pipeline.toml is validated whole: each mistake is an error that names the key's path."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+from zoo.errors import UsageError
+from zoo.exporter.cli.app import app
+from zoo.exporter.pipeline.file import read_pipeline
+from zoo.exporter.pipeline.kinds import KINDS, Build, flag_of, flags
+
+OUT = '[steps.out]\ndo = "export"\nfrom = "base"\n'
+BASE = '[steps.base]\ndo = "train"\nsource = "resnet18"\ndata = "digits"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", r"no \[steps.NAME\]"),
+        ("[steps.base]\n", r"steps.base.do is missing"),
+        ('[steps.base]\ndo = "trian"\n', r"steps.base.do is 'trian'"),
+        ('[steps.base]\ndo = "train"\ndata = "digits"\n', r"steps.base.source is missing"),
+        ('[steps.base]\ndo = "train"\nsource = "resnet18"\n', r"steps.base.data is missing"),
+        (f"{BASE}epoch = 3\n", r"steps.base: unknown key `epoch`, did you mean \"epochs\""),
+        (f'{BASE}epochs = "many"\n', r"steps.base: .*\$\.epochs"),
+        (f"{BASE}cores = 0\n", r"cores must be at least 1"),
+        (f'{BASE}device = "tpu"\n', r"device is auto, cpu or cuda"),
+        (f'{BASE}from = "base"\n', r"source and from contradict"),
+        (f'{BASE}[steps.out]\ndo = "export"\nto = "onnx"\n', r"steps.out.from is missing"),
+        (f'{BASE}[steps.out]\ndo = "export"\nfrom = "bsae"\nto = "onnx"\n', r'out.from: no step "bsae", did you mean'),
+        (f'{BASE}[steps.out]\ndo = "check"\nfrom = "base"\n', r"out.from: base gives models, and this takes"),
+        (f'{BASE}{OUT}', r"steps.out.to is missing"),
+        (f'{BASE}{OUT}to = "onnx"\nprecision = "int8"\n', r"int8 needs data"),
+        (f'{BASE}{OUT}to = "onnx"\nprecision = "int4"\n', r"steps.out: .*precision"),
+        (f'{BASE}{OUT}to = "onnx"\naccelerator = "T4"\n', r"accelerator is of trt"),
+        (f'{BASE}[steps.B]\ndo = "check"\nfrom = "base"\n', r"small letters"),
+        ('[pipeline]\nouts = "x"\n' + BASE, r"\[pipeline\]: unknown key `outs`, did you mean"),
+        ("[pipeline]\ncores = -1\n" + BASE, r"cores must be positive"),
+        ("[stps]\n" + BASE, r"unknown key `stps`, did you mean"),
+        ("steps = 3\n", r"no \[steps.NAME\]"),
+        ("steps.base = 3\n", r"steps.base is no table"),
+        (f"{BASE}from = 3\n", r"steps.base.from is the name of a step"),
+        ('[steps.a]\ndo = "prune"\nfrom = "b"\ndata = "digits"\n[steps.b]\ndo = "prune"\nfrom = "a"\ndata = "digits"\n',
+         r"a, b wait for each other"),
+        ("[steps", r"cannot be read as TOML"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=words):
+        read_pipeline(path)
+
+
+@pytest.mark.parametrize("name", [*KINDS, "build"])
+def test_every_key_is_an_option_of_its_command(name: str) -> None:
+    """A key that the command does not have would fail only after hours of training."""
+    kind = KINDS.get(name, Build)
+    if not kind.command:
+        return
+    command = typer.main.get_command(app).commands[kind.command]  # pyright: ignore[reportAttributeAccessIssue]
+    known = {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
+    for one in fields(kind):
+        assert one.metadata["help"].endswith("."), one.name
+        flag = flag_of(one)
+        if flag is not None and flag not in ("--source", "--to"):
+            assert flag in known, f"zoo {kind.command} has no {flag}"
+        if isinstance(one.default, bool) and one.default:
+            assert f"--no-{flag.removeprefix('--')}" in known
+
+
+def test_flags_leave_out_what_nobody_said() -> None:
+    train = KINDS["train"](source="resnet18", data="digits", set={"lr": 0.05, "augment": "none"})  # pyright: ignore[reportCallIssue]
+    assert flags(train)[2:] == ["--data", "digits", "--set", "lr=0.05", "--set", "augment=none"]
+    assert flags(KINDS["prune"](timed=False, latency=0.5)) == ["--latency", "0.5", "--no-timed"]  # pyright: ignore[reportCallIssue]
