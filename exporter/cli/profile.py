@@ -129,9 +129,11 @@ def show(rows: list[Measured], out: Path | None, others: list[str]) -> None:
             continue
         seen = row.found["telemetry"]
         heat = [f"{name} {low:.0f} to {high:.0f} degrees" for name, (low, high) in seen["temperatures"].items()]
-        clocks = [f"clocks {seen['mhz'][0]:.0f} to {seen['mhz'][1]:.0f} MHz"] if seen["mhz"] else []
+        clocks = [f"{what} {seen[key][0]:.0f} to {seen[key][1]:.0f} MHz"
+                  for what, key in (("clocks", "mhz"), ("GPU", "gpu_mhz")) if seen[key]]  # fmt: skip
+        power = [f"{name} {value:.2f} W" for name, value in seen["watts"].items()]
         silent = [f"not told: {', '.join(seen['silent'])}"] if seen["silent"] else []
-        told = "; ".join([*heat, *clocks, *seen["throttled"], *silent])
+        told = "; ".join([*heat, *clocks, *power, *seen["throttled"], *silent])
         loaded = f"{row.found['artifact']}, {row.found['runtime']}, loaded in {row.found['load']:.0f} ms"
         say(f"{row.place.label}: {row.found['machine']}; {loaded}")
         say(f"  {told}" if told else "  it tells nothing of heat, clocks and power")
