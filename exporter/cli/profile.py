@@ -137,6 +137,8 @@ def show(rows: list[Measured], out: Path | None, others: list[str]) -> None:
         loaded = f"{row.found['artifact']}, {row.found['runtime']}, loaded in {row.found['load']:.0f} ms"
         say(f"{row.place.label}: {row.found['machine']}; {loaded}")
         say(f"  {told}" if told else "  it tells nothing of heat, clocks and power")
+        for line in engine_lines(row.found):
+            say(f"  {line}")
         if row.found["operators"]:
             total = sum(one["microseconds"] for one in row.found["operators"])
             say(f"  the slowest of {len(row.found['operators'])} operators, batch 1, {total / 1e3:.2f} ms together:")
@@ -146,6 +148,15 @@ def show(rows: list[Measured], out: Path | None, others: list[str]) -> None:
         say(f"the package has {', '.join(others)}; --artifact chooses")
     if out is not None:
         say(f"written: {out}")
+
+
+def engine_lines(found: dict[str, Any]) -> list[str]:
+    """What is known of an engine beside its row: how it was built there, and the GPU alone."""
+    made = found.get("built")
+    lines = [f"built there in {made['seconds']:.0f} s, golden images: {made['golden']}"] if made else []
+    alone = [f"batch {row['batch']}: {row['gpu_ms']:.3f} ms" for row in found["rows"] if "gpu_ms" in row]
+    lines += [f"the GPU alone, without transfers: {', '.join(alone)}"] if alone else []
+    return [*lines, *found.get("notes", ())]
 
 
 def lines_of(row: Measured) -> list[list[str]]:
