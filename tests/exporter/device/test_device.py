@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import as_json, zoo
+from page_help import embedded
 from sshd_help import Sshd, free_port
 from zoo.errors import IntegrityError, UnavailableError, UsageError
 from zoo.exporter.device import ssh
@@ -188,8 +189,14 @@ def test_the_command_with_a_file_of_devices(sshd: Sshd, packed: Path, tmp_path: 
         f'identity = "{one.identity}"\nknown_hosts = "{one.known_hosts}"\n'
     )
     shutil.copy(packed, tmp_path / "p.zoo")
-    done = zoo("profile", "p.zoo", "--on", "devices.toml", "--per-layer", "--out", "o", "--json", cwd=tmp_path)
+    done = zoo(
+        "profile", "p.zoo", "--on", "devices.toml", "--per-layer", "--out", "o", "--html", "h.html", "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    held = embedded((tmp_path / "h.html").read_text(encoding="utf-8"))
+    assert held["devices"] == as_json(done)["devices"], "the page holds what was printed"
+    assert held["command"] == "zoo profile p.zoo --on devices.toml --per-layer --out o --html h.html --json"
     assert [row["device"] for row in as_json(done)["devices"]] == ["local", "board"]
     assert (tmp_path / "o" / "profile.png").stat().st_size > 5_000
     done = zoo("profile", "p.zoo", "--on", "ssh://127.0.0.1:1", "--json", cwd=tmp_path)
