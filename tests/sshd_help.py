@@ -38,7 +38,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(folder: Path, python: Path) -> Iterator[Sshd]:
-    """A real sshd on the loopback address with a throw-away key; home is the folder's."""
+    """A real sshd on the loopback address with a throw-away key; its home is in the folder."""
     binary = shutil.which("sshd") or "/usr/sbin/sshd"
     need(Path(binary).exists() and shutil.which("sftp") is not None, "apt install openssh-server openssh-client")
     home = folder / "home"
@@ -52,7 +52,8 @@ def running(folder: Path, python: Path) -> Iterator[Sshd]:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized_keys\n"
         f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\n"
         f"PidFile {folder}/pid\nSubsystem sftp internal-sftp -d {home}\n"
-        f'ForceCommand cd {home} && case "$SSH_ORIGINAL_COMMAND" in internal-sftp*) exec {sftp_server()} -d {home};; '
+        f"ForceCommand export HOME={home} && cd {home} && "
+        f'case "$SSH_ORIGINAL_COMMAND" in internal-sftp*) exec {sftp_server()} -d {home};; '
         f'*) eval "$SSH_ORIGINAL_COMMAND";; esac\n'
     )
     with (folder / "log").open("wb") as log:

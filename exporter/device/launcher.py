@@ -38,7 +38,9 @@ print(json.dumps({
 """
 
 # Begins what is run in a folder: that is removed in the end, when this is stopped, and when the link breaks, which is
-# seen by the standard input ending. What was started goes with it, and with what it started itself.
+# seen by the standard input ending. What was started goes with it, and with what it started itself. Caches that a
+# library would leave in the home go into the folder, and ONNX Runtime, whose packages since 1.31 send events to their
+# maker and leave a number of the device in its home, is told not to.
 _GUARD = """
 import hashlib, json, os, shutil, signal, subprocess, sys, threading
 folder, hashes = sys.argv[1], json.loads(sys.argv[2])
@@ -46,7 +48,10 @@ done = threading.Event()
 child = None
 def leave(*_):
     if child is not None and child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except OSError:
+            pass  # it ended just now
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(9)
 def watch():
@@ -66,10 +71,13 @@ def changed():
         if got.hexdigest() != wanted:
             return name + " did not arrive as it was sent"
     return ""
-def run(command, **more):
+def run(*command):
     global child
+    cache = os.path.join(os.path.abspath(folder), "cache")
+    here = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "XDG_CACHE_HOME": cache, "ZOO_CACHE": cache,
+            "CUDA_CACHE_PATH": cache, "PYTHONDONTWRITEBYTECODE": "1"}
     child = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             stdin=subprocess.DEVNULL, start_new_session=True, **more)
+                             stdin=subprocess.DEVNULL, start_new_session=True, env=here)
     out, err = child.communicate()
     return {"code": child.returncode, "out": out.decode("utf-8", "replace"),
             "err": err.decode("utf-8", "replace")[-2000:]}
@@ -91,11 +99,11 @@ RUN = f"""{_GUARD}
 try:
     answer = {{"error": changed()}}
     if not answer["error"]:
-        answer = run(["package.zoo", *json.loads(sys.argv[3])])
+        answer = run("package.zoo", *json.loads(sys.argv[3]))
 {_END}"""
 
 # Hashes the files of its folder, gives those of an artifact their names, has the device's own zoo build it where that
-# is asked for, and measures it. Caches that a build would leave in the home go into the folder.
+# is asked for, and measures it.
 ENGINE = f"""{_GUARD}
 try:
     answer = {{"error": changed()}}
@@ -106,12 +114,10 @@ try:
             place = os.path.join(folder, "artifact", *name.split("/"))
             os.makedirs(os.path.dirname(place), exist_ok=True)
             os.replace(os.path.join(folder, sent), place)
-        cache = os.path.join(os.path.abspath(folder), "cache")
-        here = {{**os.environ, "ZOO_CACHE": cache, "CUDA_CACHE_PATH": cache, "PYTHONDONTWRITEBYTECODE": "1"}}
         built = None
         if task["build"]:
-            built = answer = run(["-P", "-m", "zoo", "build", "artifact", "--json"], env=here)
+            built = answer = run("-P", "-m", "zoo", "build", "artifact", "--json")
         if not task["build"] or built["code"] == 0:
-            answer = run(["-P", "-m", "zoo.exporter.device.engine", json.dumps(task["measure"])], env=here)
+            answer = run("-P", "-m", "zoo.exporter.device.engine", json.dumps(task["measure"]))
             answer["built"] = built and built["out"]
 {_END}"""

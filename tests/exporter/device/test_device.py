@@ -45,7 +45,7 @@ def test_a_package_runs_there_and_nothing_is_left(sshd: Sshd, packed: Path, few_
     assert row.found["operators"]
     assert row.found["accuracy"][1] == 40
     assert row.found["accuracy"][0] > 20, "the device's own answers are right"
-    assert sshd.left() == []
+    assert list(sshd.home.rglob("*")) == [], "nothing of a library either"
 
 
 @pytest.mark.slow
