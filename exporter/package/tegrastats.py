@@ -30,8 +30,9 @@ _RAIL = re.compile(r"(?<!\S)([A-Z]\w*) (-?\d+)(?:mW(?:/-?\d+mW)*|(?:/-?\d+)+)(?!
 # A rail that all others are behind. VDD_IN: "the total power of module" (forums.developer.nvidia.com/t/200883);
 # POM_5V_IN of the Nano: "the overall 5V input to the board" (/t/73608); VIN: the board's input on Thor (/t/366461).
 WHOLE = ("VDD_IN", "POM_5V_IN", "VIN")
-# Boards without one: their rails are beside each other. AGX Xavier: /t/75574 and /t/81016. AGX Orin: /t/217088;
-# VDDQ_VDD2_1V8AO, which some releases print too, is fed by VIN_SYS_5V0 and is not added again.
+# Boards without one: their rails are beside each other. AGX Xavier: /t/75574 and /t/81016; AGX Orin: /t/217088.
+# VDDQ_VDD2_1V8AO, which some releases print too, is left out: reports differ on whether VIN_SYS_5V0 feeds it, and to
+# count it twice would be worse. A sum is called by what is in it.
 SUMS = (("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"), ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"))
 
 

@@ -14,7 +14,7 @@ from conftest import as_json, zoo
 from zoo.exporter.package.tegrastats import Stats, Tegrastats, parse, total_of
 from zoo.exporter.package.telemetry import Watching
 
-# From the issues and tests of node exporters, agents and monitors for Jetson boards on GitHub.
+# From the issues and tests of monitors of Jetson boards on GitHub.
 TX1 = (
     "RAM 3468/3983MB (lfb 48x4MB) SWAP 873/8192MB (cached 295MB) cpu [17%,13%,29%,5%]@408 EMC 1%@408 APE 25 GR3D 3%@76"
 )
