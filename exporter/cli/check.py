@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..checks.check import Checked
     from ..checks.rounds import LatencyOptions
 
-HTML_MARK, JUNIT_MARK = b'<meta name="generator" content="zoo check">', b'<testsuites name="zoo check"'  # of our files
+JUNIT_MARK = b'<testsuites name="zoo check"'  # of our files
 
 
 def check(
@@ -126,24 +126,13 @@ def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> Laten
 
 def _refuse_places(html: Path | None, junit: Path | None, artifacts: Sequence[Path]) -> None:
     """Raise now, not after the check, where a report cannot be written, or would replace or break something else."""
+    from ..report.place import page_mark, refuse_place
+
     if html is not None and junit is not None and html.resolve() == junit.resolve():
         raise UsageError(f"--html and --junit are both {html}", fix="give two files")
-    for path, mark in ((html, HTML_MARK), (junit, JUNIT_MARK)):
-        if path is None:
-            continue
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder", fix="give a file")
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"{path}: no such folder, {path.absolute().parent}", fix="make it first")
-        sealed = [one for one in artifacts if one.is_dir() and one.resolve() in path.resolve().parents]
-        if sealed:
-            raise UsageError(f"{path} is inside of the artifact {sealed[0]}, which is sealed", fix="give another place")
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is no ordinary file", fix="give a file")
-        if path.exists():
-            with path.open("rb") as file:
-                if mark not in file.read(4096):
-                    raise UsageError(f"{path} is there and no report of zoo", fix="give another name")
+    for path, mark in ((html, page_mark("zoo check")), (junit, JUNIT_MARK)):
+        if path is not None:
+            refuse_place(path, mark, artifacts)
 
 
 def _write(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import UsageError, worst
+from ...errors import DONE, USAGE, UsageError, worst
 from .shell import DataRoot, Debug, Json, Outcome
 
 if TYPE_CHECKING:
-    from ..device.profile import Measured
+    from ..device.profile import Measured, ProfileOptions
 
 FILES = ("profile.json", "profile.png")
 
@@ -26,6 +28,7 @@ def profile(
     data: Annotated[str | None, typer.Option(help="Validation images that each device answers too.")] = None,
     images: Annotated[int, typer.Option(min=1, help="How many of them at most.")] = 500,
     out: Annotated[Path | None, typer.Option(help="Folder for profile.json, and profile.png with --per-layer.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write all of it as one HTML file.")] = None,
     data_root: DataRoot = None,
     debug: Debug = False,
     json: Json = False,
@@ -35,12 +38,14 @@ def profile(
     from ..device.place import places
     from ..device.profile import ProfileOptions, worst_of
     from ..device.profile import profile as measure
-    from ..report.console import progress
+    from ..report.console import progress, say
 
     where = places(on)
     options = ProfileOptions(parse_sizes(batch_sizes), threads, artifact, per_layer)
     if out is not None:
         claim_place(out)
+    if html is not None:
+        refuse_html(html, what, out)
     dataset = None
     if data is not None:
         from ...models.data.catalog import open_data
@@ -51,11 +56,21 @@ def profile(
     payload: dict[str, Any] = {"what": str(what), "devices": [as_mapping(row) for row in rows]}
     if out is not None:
         save(payload, rows, out)
-    others = [] if artifact is not None or what.is_dir() else artifacts_in(what)
+    code, unwritten = worst(worst_of(rows)), ""
+    if html is not None:
+        about = asked(options, dataset.name if dataset is not None else None, images)
+        unwritten = write_html({**payload, "options": about}, code, html)
+        code = worst([code, USAGE]) if unwritten else code
+        payload |= {"notes": [unwritten]} if unwritten else {}
+    several = [] if artifact is not None or what.is_dir() else artifacts_in(what)
+    others = f"the package has {', '.join(several)}; --artifact chooses" if several else ""
     if len(rows) == 1 and rows[0].error is not None:
+        if unwritten:
+            say(unwritten)
         raise rows[0].error
     after = f"zoo check {what} --data DATA --latency" if what.is_dir() else f"zoo verify {what}"
-    return Outcome(payload, worst(worst_of(rows)), show=lambda: show(rows, out, others), next=after)
+    written = [out, None if unwritten else html]
+    return Outcome(payload, code, show=lambda: show(rows, written, [others, unwritten]), next=after)
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
@@ -96,6 +111,52 @@ def save(payload: dict[str, Any], rows: list[Measured], folder: Path) -> None:
                 break
 
 
+def refuse_html(html: Path, what: Path, out: Path | None) -> None:
+    """Raise before anything is measured where the page cannot be made or written, or would break something else."""
+    from ..report.place import page_mark, refuse_place
+    from ..report.profile_page import MADE_BY
+    from ..report.skeleton import require_libraries
+
+    if out is not None and out.resolve() in html.resolve().parents:
+        raise UsageError(f"--html {html} is inside of --out {out}, which is replaced as a whole", fix="give another")
+    refuse_place(html, page_mark(MADE_BY), [what])
+    require_libraries()
+
+
+def asked(options: ProfileOptions, data: str | None, images: int) -> dict[str, Any]:
+    """What was asked for, in words."""
+    return {
+        "batch sizes": list(options.batches),
+        "threads": options.threads or "as the runtime chooses",
+        "artifact": options.artifact or "the first that runs there",
+        "single operators": "measured where the runtime tells" if options.per_layer else "not asked for",
+        "validation images": f"up to {images:,} of {data}" if data is not None else "not asked for",
+    }
+
+
+def write_html(result: dict[str, Any], code: int, html: Path) -> str:
+    """Write the page; why it could not be written, for what was measured is not to be lost by it."""
+    import datetime
+
+    from ... import atomic
+    from ..report.profile_page import render_profile
+    from ..report.result import versions
+
+    made = {
+        "ok": code == DONE,
+        "exit_code": code,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["zoo", *sys.argv[1:]]),
+        "versions": versions(),
+        **result,
+    }
+    try:
+        atomic.write_file(html, render_profile(made).encode())
+    except OSError as error:
+        return f"{html} could not be written: {error.strerror or error}"
+    return ""
+
+
 def artifacts_in(package: Path) -> list[str]:
     """The names of a package's artifacts, where it has several."""
     from ..package.container import Package
@@ -105,45 +166,46 @@ def artifacts_in(package: Path) -> list[str]:
     return names if len(names) > 1 else []
 
 
-def show(rows: list[Measured], out: Path | None, others: list[str]) -> None:
+def show(rows: list[Measured], written: list[Path | None], notes: list[str]) -> None:
     """A table, then what each device told."""
     from ..report.console import say, table
+    from ..report.devices import COLUMNS
 
     lines = [line for row in rows for line in lines_of(row)]
-    columns = [
-        "device",
-        "batch",
-        "p50 ms",
-        "95 % of it",
-        "p99",
-        "first",
-        "images/s, mean",
-        "CPU ms",
-        "mJ",
-        "MB",
-        "accuracy",
-    ]
-    table("latency on the device's own runtime", columns, lines)
+    table("latency on the device's own runtime", COLUMNS, lines)
     for row in rows:
         if row.found is None:
             continue
         seen = row.found["telemetry"]
         heat = [f"{name} {low:.0f} to {high:.0f} degrees" for name, (low, high) in seen["temperatures"].items()]
-        clocks = [f"clocks {seen['mhz'][0]:.0f} to {seen['mhz'][1]:.0f} MHz"] if seen["mhz"] else []
+        clocks = [f"{what} {seen[key][0]:.0f} to {seen[key][1]:.0f} MHz"
+                  for what, key in (("clocks", "mhz"), ("GPU", "gpu_mhz")) if seen[key]]  # fmt: skip
+        power = [f"{name} {value:.2f} W" for name, value in seen["watts"].items()]
         silent = [f"not told: {', '.join(seen['silent'])}"] if seen["silent"] else []
-        told = "; ".join([*heat, *clocks, *seen["throttled"], *silent])
+        told = "; ".join([*heat, *clocks, *power, *seen["throttled"], *silent])
         loaded = f"{row.found['artifact']}, {row.found['runtime']}, loaded in {row.found['load']:.0f} ms"
         say(f"{row.place.label}: {row.found['machine']}; {loaded}")
         say(f"  {told}" if told else "  it tells nothing of heat, clocks and power")
+        for line in engine_lines(row.found):
+            say(f"  {line}")
         if row.found["operators"]:
             total = sum(one["microseconds"] for one in row.found["operators"])
             say(f"  the slowest of {len(row.found['operators'])} operators, batch 1, {total / 1e3:.2f} ms together:")
         for one in row.found["operators"][:10]:
             say(f"  {one['microseconds']:>9.0f} us  {one['kind']:<22} {one['layer'] or one['name']}")
-    if others:
-        say(f"the package has {', '.join(others)}; --artifact chooses")
-    if out is not None:
-        say(f"written: {out}")
+    for note in filter(None, notes):
+        say(note)
+    for path in filter(None, written):
+        say(f"written: {path}")
+
+
+def engine_lines(found: dict[str, Any]) -> list[str]:
+    """What is known of an engine beside its row: how it was built there, and the GPU alone."""
+    made = found.get("built")
+    lines = [f"built there in {made['seconds']:.0f} s, golden images: {made['golden']}"] if made else []
+    alone = [f"batch {row['batch']}: {row['gpu_ms']:.3f} ms" for row in found["rows"] if "gpu_ms" in row]
+    lines += [f"the GPU alone, without transfers: {', '.join(alone)}"] if alone else []
+    return [*lines, *found.get("notes", ())]
 
 
 def lines_of(row: Measured) -> list[list[str]]:

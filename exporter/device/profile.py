@@ -17,16 +17,19 @@ import numpy as np
 from ...errors import UsageError, ZooError
 from ..artifact import ARTIFACT
 from ..package.container import Package
+from . import built
 from .place import LOCAL, Place
 from .ssh import run_there, understood
 
 if TYPE_CHECKING:
     from ...models.data.dataset import Dataset
+    from ...models.spec import ModelSpec
 
 PACKAGE, PIXELS, LABELS = "package.zoo", "pixels.npy", "labels.npy"
 AT_ONCE = 8  # devices
 
 Told = Callable[[str, int, int], None]
+Run = Callable[[Place], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,13 @@ def profile(
     Raises:
         UsageError, IntegrityError: what is to be measured is neither, or is not whole.
     """
-    with tempfile.TemporaryDirectory() as here:
-        files = {PACKAGE: _packed(what, Path(here))}
-        if data is not None:
-            files |= write_samples(files[PACKAGE], data, images, Path(here))
-        arguments = options.arguments(data is not None)
+    with tempfile.TemporaryDirectory() as folder:
+        run = _engine(what, options, data, images, Path(folder)) or _package(what, options, data, images, Path(folder))
         done: list[Measured] = []
 
         def one(place: Place) -> Measured:
             try:
-                run = run_here if place.on == LOCAL else run_there
-                return Measured(place, with_layers(run(place, files, arguments), files[PACKAGE]))
+                return Measured(place, run(place))
             except ZooError as error:
                 return Measured(place, error=error)
 
@@ -120,6 +119,40 @@ def profile(
     return sorted(done, key=lambda row: order[id(row.place)])
 
 
+def _package(what: Path, options: ProfileOptions, data: Dataset | None, images: int, folder: Path) -> Run:
+    """Measures a package, or one that is made of an artifact, with the modules that it brings."""
+    from ..package.predictor import spec_of
+
+    files = {PACKAGE: _packed(what, folder)}
+    if data is not None:
+        with Package(files[PACKAGE]) as opened:
+            spec = spec_of(opened.manifest)
+        files |= write_samples(spec, data, images, folder)
+    arguments = options.arguments(data is not None)
+
+    def run(place: Place) -> dict[str, Any]:
+        found = (run_here if place.on == LOCAL else run_there)(place, files, arguments)
+        return with_layers(found, files[PACKAGE])
+
+    return run
+
+
+def _engine(what: Path, options: ProfileOptions, data: Dataset | None, images: int, folder: Path) -> Run | None:
+    """Measures an artifact that devices build themselves, with the zoo that is there; None for anything else."""
+    artifact = built.opened(what)
+    if artifact is None:
+        return None
+    built.refuse(artifact, options.batches, options.threads, options.artifact)
+    samples = {} if data is None else write_samples(artifact.manifest.spec, data, images, folder)
+
+    def run(place: Place) -> dict[str, Any]:
+        if place.on == LOCAL:
+            return built.measure_here(place, artifact, options.batches, folder if samples else None)
+        return built.measure_there(place, artifact, options.batches, samples)
+
+    return run
+
+
 def run_here(place: Place, files: dict[str, Path], arguments: Sequence[str]) -> dict[str, Any]:
     """On this machine, in a process of its own, as on a device.
 
@@ -135,7 +168,7 @@ def run_here(place: Place, files: dict[str, Path], arguments: Sequence[str]) -> 
     return understood(place, {"code": done.returncode, "out": done.stdout, "err": done.stderr})
 
 
-def write_samples(package: Path, data: Dataset, images: int, folder: Path) -> dict[str, Path]:
+def write_samples(spec: ModelSpec, data: Dataset, images: int, folder: Path) -> dict[str, Path]:
     """pixels.npy and labels.npy of validation images that a device is to answer.
 
     Raises:
@@ -143,10 +176,7 @@ def write_samples(package: Path, data: Dataset, images: int, folder: Path) -> di
     """
     from ...models.data.dataset import batches
     from ...models.data.labels import Unmatched, match_labels
-    from ..package.predictor import spec_of
 
-    with Package(package) as opened:
-        spec = spec_of(opened.manifest)
     matched = match_labels(spec.labels, data.classes)
     if isinstance(matched, Unmatched):
         raise UsageError(f"{data.name} does not have the classes of {spec.name}: {matched.reason}", fix="give its own")

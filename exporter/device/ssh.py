@@ -21,7 +21,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import IO, Any
 
-from ...errors import IntegrityError, UnavailableError, UsageError
+from ...errors import GateError, IntegrityError, UnavailableError, UsageError
 from .launcher import PROBE, RUN
 from .place import Place
 
@@ -47,6 +47,8 @@ class Device:
     pillow: str | None = None
     torch: str | None = None
     tensorrt: str | None = None
+    zoo: str | None = None
+    trtexec: str | None = None
 
 
 def options_of(place: Place) -> list[str]:
@@ -102,8 +104,34 @@ def run_there(
         IntegrityError: a file did not arrive as it was sent.
         UsageError: what the package itself refuses.
     """
-    here = probe(place)
-    need = sum(path.stat().st_size for path in files.values())
+    answer = run_program(place, probe(place), files, RUN, json.dumps(list(arguments)), told=told)
+    return understood(place, answer)
+
+
+def run_program(
+    place: Place,
+    here: Device,
+    files: dict[str, Path],
+    program: str,
+    *more: str,
+    room: int = 1,
+    told: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+) -> dict[str, Any]:
+    """Copy files to a folder on the device, run one of launcher.py's programs on it, and return its answer.
+
+    Args:
+        place: the device.
+        here: what it said of itself.
+        files: by their name there.
+        program: is given the folder, the hashes, and what follows.
+        more: follows.
+        room: times the size of the files that is needed there.
+        told: (what, done, in all).
+
+    Raises:
+        LinkError, UnavailableError, IntegrityError: as `run_there`.
+    """
+    need = room * sum(path.stat().st_size for path in files.values())
     if here.free < need + SPARE:
         raise UnavailableError(
             f"{place.label} has {here.free / 1e6:.0f} MB free, {(need + SPARE) / 1e6:.0f} are needed"
@@ -117,8 +145,7 @@ def run_there(
         for name, path in files.items():
             with path.open("rb") as file:
                 hashes[name] = file_digest(file, "sha256").hexdigest()
-        run = [place.python, "-c", RUN, folder, json.dumps(hashes), json.dumps(list(arguments))]
-        text = _ssh(place, run, RUNS * place.timeout)
+        text = _ssh(place, [place.python, "-c", program, folder, json.dumps(hashes), *more], RUNS * place.timeout)
     except BaseException:
         clean(place, folder)
         raise
@@ -129,18 +156,18 @@ def run_there(
         raise LinkError(f"{place.label} ended without an answer", fix="try again") from error
     if answer.get("error"):
         raise IntegrityError(f"{place.label}: {answer['error']}", fix="try again; see its disk")
-    return understood(place, answer)
+    return answer
 
 
 def understood(place: Place, answer: dict[str, Any]) -> dict[str, Any]:
-    """What the package printed; its own errors become ours."""
+    """What the package, or zoo there, printed; its own errors become ours."""
     try:
         found = json.loads(answer["out"])
     except ValueError as error:
         last = (answer["err"].strip().splitlines() or ["nothing"])[-1]
-        raise UnavailableError(f"{place.label}: the package ended with {answer['code']}: {last[:200]}") from error
+        raise UnavailableError(f"{place.label}: it ended with {answer['code']}: {last[:200]}") from error
     if not found["ok"]:
-        kinds = {2: UsageError, 3: UnavailableError, 5: IntegrityError}
+        kinds = {2: UsageError, 3: UnavailableError, 4: GateError, 5: IntegrityError}
         kind = kinds.get(found["exit_code"], UnavailableError)
         raise kind(f"{place.label}: {found['error']['message']}", fix=found["error"].get("fix", ""))
     return found

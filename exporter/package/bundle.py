@@ -26,7 +26,8 @@ RUNTIME = (
     "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
     "exporter/checks/numerics.py", "exporter/package/__init__.py", "exporter/package/container.py",
     "exporter/package/wire.py", "exporter/package/predictor.py", "exporter/package/verify.py",
-    "exporter/package/telemetry.py", "exporter/package/timing.py", "exporter/package/entry.py",
+    "exporter/package/tegrastats.py", "exporter/package/telemetry.py", "exporter/package/timing.py",
+    "exporter/package/entry.py",
 )  # fmt: skip
 MAIN = '''"""Runs the package: python MODEL.zoo predict IMAGE..., verify, profile."""
 

@@ -152,6 +152,9 @@ def told_profile(found: Profile) -> list[str]:
     lines += [f"{name}: {low:.0f} to {high:.0f} degrees" for name, (low, high) in seen.temperatures.items()]
     if seen.mhz is not None:
         lines.append(f"clocks: {seen.mhz[0]:.0f} to {seen.mhz[1]:.0f} MHz")
+    if seen.gpu_mhz is not None:
+        lines.append(f"GPU: {seen.gpu_mhz[0]:.0f} to {seen.gpu_mhz[1]:.0f} MHz")
+    lines += [f"{name}: {value:.2f} W on average" for name, value in seen.watts.items()]
     lines += list(seen.throttled)
     if seen.silent:
         lines.append(f"not told by this device: {', '.join(seen.silent)}")

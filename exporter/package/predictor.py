@@ -175,7 +175,9 @@ def choose(manifest: Mapping[str, Any], name: str | None) -> dict[str, Any]:
         if one["backend"] in RUNS and _installed(one["backend"]):
             return one
     needs = ", ".join(f"{one['backend']} ({_missing(one['backend'])})" for one in wanted)
-    raise UnavailableError(f"nothing here runs {needs}", fix="pip install onnxruntime")
+    own = any(one["backend"] in RUNS for one in wanted)
+    fix = "pip install onnxruntime" if own else "zoo profile and zoo check take the artifact's own folder"
+    raise UnavailableError(f"nothing here runs {needs}", fix=fix)
 
 
 def _rank(one: Mapping[str, Any]) -> int:

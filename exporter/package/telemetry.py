@@ -1,7 +1,7 @@
 """What a device tells of itself while a model runs: temperatures, clocks, throttling, power and energy.
 
 Linux's own files (thermal zones, hwmon, cpufreq, powercap's RAPL), NVML where its Python package is, vcgencmd on a
-Raspberry Pi. What a device does not tell is listed, and nothing is made up for it.
+Raspberry Pi, tegrastats on a Jetson. What a device does not tell is listed, and nothing is made up for it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from .tegrastats import Stats, Tegrastats, total_of
 
 EVERY = 0.25  # seconds
 # Of `vcgencmd get_throttled`: bits 0 to 3 are now, 16 to 19 since it was switched on.
@@ -32,6 +34,8 @@ class Telemetry:
         watts: mean of each sensor.
         joules: of each energy counter.
         silent: what the device does not tell.
+        gpu_mhz: lowest and highest clock of the GPU; None where none tells.
+        total: which of the watts is of the whole device; "" where none is known to be.
     """
 
     seconds: float
@@ -41,6 +45,8 @@ class Telemetry:
     watts: dict[str, float] = field(default_factory=dict)
     joules: dict[str, float] = field(default_factory=dict)
     silent: tuple[str, ...] = ()
+    gpu_mhz: tuple[float, float] | None = None
+    total: str = ""
 
     @property
     def energy(self) -> tuple[float, str] | None:
@@ -49,7 +55,7 @@ class Telemetry:
             name = max(self.joules, key=lambda one: self.joules[one])
             return self.joules[name], name
         if self.watts:
-            name = max(self.watts, key=lambda one: self.watts[one])
+            name = self.total or max(self.watts, key=lambda one: self.watts[one])
             return self.watts[name] * self.seconds, name
         return None
 
@@ -68,22 +74,31 @@ class Watching:
     ) -> None:
         self._root, self._every, self._run = root, every, run or output_of
         self._temperatures: dict[str, list[float]] = {}
+        self._heat: dict[str, list[float]] = {}  # of the thermal zones
         self._clocks: list[float] = []
+        self._gpu_clocks: list[float] = []
         self._watts: dict[str, list[float]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._gpu = _Nvml()
+        self._tegra = Tegrastats(every)
+        self._total = ""
 
     def __enter__(self) -> Watching:
         self._begun = time.monotonic()
         self._energy, self._counts, self._flags = self._counters(), self._throttles(), self._pi_flags()
+        self._tegra.start()
         self._thread.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._stop.set()
-        self._thread.join()
+        try:
+            self._thread.join()
+        finally:
+            told = self._tegra.stop()
         self._look()
+        self._add(told)
         seconds = time.monotonic() - self._begun
         joules = {
             name: (after - self._energy[name] + (wrap if after < self._energy[name] else 0)) / 1e6
@@ -94,6 +109,8 @@ class Watching:
             "temperatures": self._temperatures, "clocks": self._clocks, "power or energy": self._watts or joules,
             "throttling": self._counts is not None or self._flags is not None or self._gpu.there,
         }  # fmt: skip
+        if told or self._gpu.there:  # where no GPU is known of, none is silent
+            found["the GPU's clock"] = self._gpu_clocks
         self.found = Telemetry(
             seconds,
             {name: (min(values), max(values)) for name, values in self._temperatures.items()},
@@ -101,8 +118,27 @@ class Watching:
             self._throttled(),
             {name: sum(values) / len(values) for name, values in self._watts.items()},
             joules,
-            tuple(name for name, told in found.items() if not told),
+            tuple(name for name, values in found.items() if not values),
+            (min(self._gpu_clocks), max(self._gpu_clocks)) if self._gpu_clocks else None,
+            self._total,
         )
+
+    def _add(self, told: list[Stats]) -> None:
+        """What tegrastats told. Its temperatures are those of the thermal zones, without those that are off."""
+        heat: dict[str, list[float]] = {}
+        for one in told:
+            self._clocks += one.cores
+            self._gpu_clocks += one.gpu
+            for name, value in one.temperatures.items():
+                heat.setdefault(name, []).append(value)
+            for name, value in one.watts.items():
+                self._watts.setdefault(name, []).append(value)
+            total = total_of(one.watts)
+            if total is not None:
+                self._total = total[0]
+                if total[0] not in one.watts:
+                    self._watts.setdefault(total[0], []).append(total[1])
+        self._temperatures = {**(heat or self._heat), **self._temperatures}
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -110,7 +146,9 @@ class Watching:
             self._stop.wait(self._every)
 
     def _look(self) -> None:
-        for name, value in (*self._zones(), *self._hwmon("temp", 1e3), *self._gpu.temperature()):
+        for name, value in self._zones():
+            self._heat.setdefault(name, []).append(value)
+        for name, value in (*self._hwmon("temp", 1e3), *self._gpu.temperature()):
             self._temperatures.setdefault(name, []).append(value)
         for path in self._glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"):
             value = _number(path)
@@ -118,6 +156,7 @@ class Watching:
                 self._clocks.append(value / 1e3)
         for name, value in (*self._hwmon("power", 1e6), *self._gpu.power()):
             self._watts.setdefault(name, []).append(value)
+        self._gpu_clocks += [value for _, value in self._gpu.clock()]
 
     def _glob(self, pattern: str) -> list[Path]:
         return sorted(self._root.glob(pattern))
@@ -199,6 +238,9 @@ class _Nvml:
 
     def power(self) -> list[tuple[str, float]]:
         return self._ask(lambda nvml: nvml.nvmlDeviceGetPowerUsage(self._handle) / 1e3)
+
+    def clock(self) -> list[tuple[str, float]]:
+        return self._ask(lambda nvml: float(nvml.nvmlDeviceGetClockInfo(self._handle, 1)))  # of its multiprocessors
 
     def throttled(self) -> tuple[str, ...]:
         slow = 0x8 | 0x20 | 0x40 | 0x4  # hardware slowdown, software and hardware thermal slowdown, power cap

@@ -12,12 +12,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ...errors import UsageError, one_line
 from ...models.preprocess import Images, as_input
+from ...models.spec import ModelSpec
 from .container import Package
 from .predictor import INPUT, Predictor
 from .telemetry import Telemetry, Watching
@@ -25,6 +26,24 @@ from .telemetry import Telemetry, Watching
 WARM_SECONDS, LEAST, SECONDS = 0.5, 100, 3.0
 SAMPLES_FOR = {50: 20, 90: 100, 95: 200, 99: 1000}  # runs below which a percentile is not said
 OPERATOR_RUNS = 50
+
+
+class Runs(Protocol):
+    """What is measured: a predictor, or an engine that zoo itself opened.
+
+    Attributes:
+        spec: its input.
+        pixels: whether it reads uint8 N x H x W x C.
+        run: images in the host's memory to logits there; what is timed.
+    """
+
+    spec: ModelSpec
+    pixels: bool
+    run: Any
+
+    def logits(self, batch: Images) -> Any:
+        """The same, checked."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -121,6 +140,17 @@ def profile(
     begun = time.perf_counter()
     predictor = Predictor(package, artifact, threads)
     load = 1e3 * (time.perf_counter() - begun)
+    rows, energy_of, telemetry = measure_all(predictor, batches)
+    accuracy = None if samples is None else count_right(predictor, samples)
+    found = operators(package, predictor) if per_layer else ()
+    return Profile(
+        predictor.artifact["name"], load, rows, found, peak_mb(), machine_name(threads),
+        runtime(predictor.artifact), telemetry, energy_of, accuracy,
+    )  # fmt: skip
+
+
+def measure_all(predictor: Runs, batches: Sequence[int]) -> tuple[tuple[Row, ...], str, Telemetry]:
+    """Each size of batch in turn, which sensor the energy is of, and what the device told meanwhile."""
     random = np.random.default_rng(0)
     rows: list[Row] = []
     energy_of = ""
@@ -130,15 +160,10 @@ def profile(
             images = as_input(pixels, predictor.spec.preprocess, predictor.pixels)
             row, energy_of = measure(predictor, images)
             rows.append(row)
-    accuracy = None if samples is None else count_right(predictor, samples)
-    found = operators(package, predictor) if per_layer else ()
-    return Profile(
-        predictor.artifact["name"], load, tuple(rows), found, peak_mb(), machine_name(threads),
-        runtime(predictor.artifact), whole.found, energy_of, accuracy,
-    )  # fmt: skip
+    return tuple(rows), energy_of, whole.found
 
 
-def measure(predictor: Predictor, images: Images) -> tuple[Row, str]:
+def measure(predictor: Runs, images: Images) -> tuple[Row, str]:
     """One size of batch, and which sensor its energy is of."""
     begun = time.perf_counter()
     predictor.logits(images)
@@ -197,7 +222,7 @@ def operators(package: Package, predictor: Predictor) -> tuple[Operator, ...]:
     return tuple(sorted(found, key=lambda one: -one.microseconds))
 
 
-def count_right(predictor: Predictor, samples: Path) -> tuple[int, int]:
+def count_right(predictor: Runs, samples: Path) -> tuple[int, int]:
     """Right answers, and images, on this machine's runtime.
 
     Raises:

@@ -108,6 +108,7 @@ def refuse_lies(package: Package) -> None:
     try:
         for one in manifest["artifacts"]:
             own = json.loads(package.read(f"artifacts/{one['name']}/artifact.json"))
+            model = own["model"] if own["built"] else "model.onnx"  # what the device is to build it of
             for key, said, found in (
                 ("backend", one["backend"], own["backend"]),
                 ("precision", one["precision"], own["precision"]),
@@ -115,9 +116,9 @@ def refuse_lies(package: Package) -> None:
                 ("labels", manifest["spec"]["labels"], own["spec"]["labels"]),
                 ("preprocess", manifest["spec"]["preprocess"], own["spec"]["preprocess"]),
                 ("weights", manifest["weights_sha256"], own["weights_sha256"]),
-                ("model", one["model"], f"artifacts/{one['name']}/{own['model']}"),
-                ("model's hash", package.manifest["files"][one["model"]]["sha256"],
-                 own["files"][own["model"]]["sha256"]),
+                ("built", one["built"], own["built"]),
+                ("model", one["model"], f"artifacts/{one['name']}/{model}"),
+                ("model's hash", package.manifest["files"][one["model"]]["sha256"], own["files"][model]["sha256"]),
             ):  # fmt: skip
                 if said != found:
                     raise IntegrityError(f"the manifest lies about {one['name']}: its {key} is another")

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from ..report.console import PROGRESS
 from .commands import Command
 
+CHILD = "zoo.exporter.cli.child"
 PATIENCE = 15.0  # seconds in which a command that is told to stop may end by itself
 
 
@@ -79,7 +80,7 @@ class Process:
             words.write(f"$ {command.line()}\n")
             words.flush()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.child", json.dumps(task)], cwd=folder, env=environment,
+                [sys.executable, "-m", CHILD, json.dumps(task)], cwd=folder, env=environment,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=words, start_new_session=True,
             )  # fmt: skip
 

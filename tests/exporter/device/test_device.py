@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import as_json, need, zoo
+from conftest import as_json, zoo
+from page_help import embedded
+from sshd_help import Sshd, free_port
 from zoo.errors import IntegrityError, UnavailableError, UsageError
 from zoo.exporter.device import ssh
 from zoo.exporter.device.place import Place
@@ -23,68 +22,6 @@ from zoo.exporter.device.ssh import LinkError, clean, probe, run_there
 from zoo.exporter.package.bundle import pack
 
 pytestmark = pytest.mark.enable_socket  # of the loopback address
-
-
-@dataclass
-class Sshd:
-    """A running sshd, and how it is reached."""
-
-    process: subprocess.Popen[bytes]
-    place: Place
-    home: Path
-    folder: Path
-
-    def left(self) -> list[str]:
-        """What is left on the device."""
-        return [path.name for path in self.home.iterdir() if path.name.startswith(".zoo-")]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def sshd(clean_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    binary = shutil.which("sshd") or "/usr/sbin/sshd"
-    need(Path(binary).exists() and shutil.which("sftp") is not None, "apt install openssh-server openssh-client")
-    folder = tmp_path_factory.mktemp("sshd")
-    home = folder / "home"
-    home.mkdir()
-    for name in ("host", "user", "other"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-    (folder / "authorized_keys").write_text((folder / "user.pub").read_text())
-    port = free_port()
-    Path("/run/sshd").mkdir(exist_ok=True)
-    (folder / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized_keys\n"
-        f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\n"
-        f"PidFile {folder}/pid\nSubsystem sftp internal-sftp -d {home}\n"
-        f'ForceCommand cd {home} && case "$SSH_ORIGINAL_COMMAND" in internal-sftp*) exec {sftp_server()} -d {home};; '
-        f'*) eval "$SSH_ORIGINAL_COMMAND";; esac\n'
-    )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([binary, "-D", "-e", "-f", str(folder / "config")], stderr=log, stdout=log)
-    host_key = (folder / "host.pub").read_text().split()
-    (folder / "known").write_text(f"[127.0.0.1]:{port} {host_key[0]} {host_key[1]}\n")
-    place = Place(
-        f"ssh://{getpass.getuser()}@127.0.0.1:{port}", "board", str(clean_python), str(folder / "user"),
-        str(folder / "known"), 30,
-    )  # fmt: skip
-    for _ in range(100):
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield Sshd(process, place, home, folder)
-    process.terminate()
-    process.wait(10)
-
-
-def sftp_server() -> str:
-    return next((path for path in ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server")
-                 if Path(path).exists()), "/usr/lib/openssh/sftp-server")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +45,7 @@ def test_a_package_runs_there_and_nothing_is_left(sshd: Sshd, packed: Path, few_
     assert row.found["operators"]
     assert row.found["accuracy"][1] == 40
     assert row.found["accuracy"][0] > 20, "the device's own answers are right"
-    assert sshd.left() == []
+    assert list(sshd.home.rglob("*")) == [], "nothing of a library either"
 
 
 @pytest.mark.slow
@@ -252,8 +189,14 @@ def test_the_command_with_a_file_of_devices(sshd: Sshd, packed: Path, tmp_path: 
         f'identity = "{one.identity}"\nknown_hosts = "{one.known_hosts}"\n'
     )
     shutil.copy(packed, tmp_path / "p.zoo")
-    done = zoo("profile", "p.zoo", "--on", "devices.toml", "--per-layer", "--out", "o", "--json", cwd=tmp_path)
+    done = zoo(
+        "profile", "p.zoo", "--on", "devices.toml", "--per-layer", "--out", "o", "--html", "h.html", "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    held = embedded((tmp_path / "h.html").read_text(encoding="utf-8"))
+    assert held["devices"] == as_json(done)["devices"], "the page holds what was printed"
+    assert held["command"] == "zoo profile p.zoo --on devices.toml --per-layer --out o --html h.html --json"
     assert [row["device"] for row in as_json(done)["devices"]] == ["local", "board"]
     assert (tmp_path / "o" / "profile.png").stat().st_size > 5_000
     done = zoo("profile", "p.zoo", "--on", "ssh://127.0.0.1:1", "--json", cwd=tmp_path)

@@ -45,6 +45,7 @@ from = "exports"
 do = "package"
 from = "proof"
 """
+PASSED = {"name": "numerics", "verdict": "pass", "reason": ""}
 HERE = Facts(frozenset(MODULES) - {"tensorrt"}, 0, 2, 8.0)
 THERE = Facts(frozenset(MODULES), 1, 2, 8.0)
 
@@ -116,7 +117,7 @@ class Stage:
             folder = next(one for one in command.arguments if one.endswith(node.form))
             (self.folder / f"{folder}.check.json").write_text(json.dumps({"of": node.id, "salt": self.salt}))
             return {"backend": node.backend, "precision": node.form.split("-")[1],
-                    "artifact": str(self.folder / folder), "gates": [{"name": "numerics", "verdict": "pass", "reason": ""}]}  # fmt: skip
+                    "artifact": str(self.folder / folder), "gates": [dict(PASSED)]}  # fmt: skip
         elif node.kind == "package":
             (out / f"{node.id}.zoo").write_text(" ".join(command.arguments) + self.salt)
         return {}
@@ -134,8 +135,10 @@ def stage(tmp_path: Path) -> Stage:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, stage: Stage) -> Callable[..., Run]:
+def engine(tmp_path: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Makes a run of a file's text, on a machine."""
+
+    monkeypatch.setattr("zoo.exporter.pipeline.run.PAUSE", 0.0)
 
     def make(text: str = WHOLE, facts: Facts = HERE) -> Run:
         path = tmp_path / "pipeline.toml"

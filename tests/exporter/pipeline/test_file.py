@@ -61,7 +61,7 @@ def test_every_key_is_an_option_of_its_command(name: str) -> None:
     kind = KINDS.get(name, Build)
     if not kind.command:
         return
-    command = typer.main.get_command(app).commands[kind.command]  # pyright: ignore[reportAttributeAccessIssue]
+    command = typer.main.get_command(app).commands[kind.command]
     known = {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
     for one in fields(kind):
         assert one.metadata["help"].endswith("."), one.name
@@ -73,6 +73,6 @@ def test_every_key_is_an_option_of_its_command(name: str) -> None:
 
 
 def test_flags_leave_out_what_nobody_said() -> None:
-    train = KINDS["train"](source="resnet18", data="digits", set={"lr": 0.05, "augment": "none"})  # pyright: ignore[reportCallIssue]
+    train = KINDS["train"](source="resnet18", data="digits", set={"lr": 0.05, "augment": "none"})
     assert flags(train)[2:] == ["--data", "digits", "--set", "lr=0.05", "--set", "augment=none"]
-    assert flags(KINDS["prune"](timed=False, latency=0.5)) == ["--latency", "0.5", "--no-timed"]  # pyright: ignore[reportCallIssue]
+    assert flags(KINDS["prune"](timed=False, latency=0.5)) == ["--latency", "0.5", "--no-timed"]

@@ -4,59 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import need
+from browser_help import CONTRAST, opened, scheme, size, wait
 from zoo.exporter.report.page import render_page
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--window-size=1200,900")
 
 pytestmark = pytest.mark.enable_socket  # to the driver, on this machine
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory, result, pictures) -> Iterator[Chrome]:
-    need(CHROMIUM is not None and DRIVER is not None, "Debian's chromium and chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(render_page(result, pictures), encoding="utf-8")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        chrome.get(Path(path).as_uri())
+    with opened(path) as chrome:
         yield chrome
-    finally:
-        chrome.quit()
-
-
-def size(browser: Chrome, width: int) -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-
-
-def scheme(browser: Chrome, name: str) -> None:
-    features = [{"name": "prefers-color-scheme", "value": name}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    wait(browser)
-
-
-def wait(browser: Chrome) -> None:
-    """Until figures are drawn anew."""
-    browser.execute_async_script("setTimeout(arguments[0], 400)")
 
 
 def test_it_asks_the_network_for_nothing_and_complains_of_nothing(browser) -> None:
@@ -160,27 +127,6 @@ def test_dark_and_light(browser) -> None:
         found.setdefault(name, []).append(browser.execute_script(INK, TEXTS))
     assert found["light"] == [["rgb(246, 247, 248)", ["rgb(28, 33, 39)"] * 2]] * 2
     assert found["dark"] == [["rgb(21, 24, 28)", ["rgb(230, 232, 235)"] * 2]]
-
-
-CONTRAST = """
-const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
-const light = (rgb) => 0.2126 * channel(rgb[0]) + 0.7152 * channel(rgb[1]) + 0.0722 * channel(rgb[2]);
-const behind = (one) => {
-  for (; one; one = one.parentElement) {
-    const colour = numbers(getComputedStyle(one).backgroundColor);
-    if (colour.length === 3 || colour[3] > 0) return colour;
-  }
-};
-const low = new Set();
-for (const one of document.querySelectorAll("body *:not(script):not(.plot *)")) {
-  if (![...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())) continue;
-  const [front, back] = [light(numbers(getComputedStyle(one).color)), light(behind(one))];
-  const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
-  if (ratio < 4.5) low.add(`${one.tagName} ${one.className} ${ratio.toFixed(2)}`);
-}
-return [...low];
-"""
 
 
 @pytest.mark.parametrize("name", ["light", "dark"])

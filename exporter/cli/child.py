@@ -1,4 +1,4 @@
-"""The process of one command: `python -m zoo.exporter.pipeline.child JSON`, which dies with the run that started it.
+"""The process of one command: `python -m zoo.exporter.cli.child JSON`, which dies with the run that started it.
 
 A run that is killed must not leave a command behind that writes into the folder which the next run takes up.
 """
@@ -25,8 +25,8 @@ def main(text: str) -> int:
         copy_whole(*map(Path, task["copy"]))
     arguments = [*task["arguments"], "--json"]
     sys.argv = ["zoo", *task["arguments"]]  # what evidence names as the command
-    from ..cli.app import app
-    from ..cli.shell import run
+    from .app import app
+    from .shell import run
 
     return run(app, arguments)
 
