@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,7 +126,9 @@ def _run(engine: Run, file: Path) -> Outcome:
 
 def _next(engine: Run, payload: dict[str, Any]) -> str:
     packages = [one["path"] for one in payload["nodes"] if one["kind"] == "package" and one["path"]]
-    return f"zoo verify {engine.state.folder / packages[0]}" if packages else f"zoo run {engine.pipeline.path} --status"
+    if packages:
+        return f"zoo verify {os.path.relpath(engine.state.folder / packages[0])}"
+    return f"zoo run {engine.pipeline.path} --status"
 
 
 @contextmanager
