@@ -1,6 +1,7 @@
-"""The reference in docs/pipeline.md, made of the classes that read the file: `python -m zoo.exporter.pipeline.reference`.
+"""The reference in docs/pipeline.md, made of the classes that read the file.
 
-A test holds the page against it; the command writes the part between its two marks anew.
+`python -m zoo.exporter.pipeline.reference docs/pipeline.md` writes the part between the two marks anew; a test holds
+the page against it.
 """
 
 from __future__ import annotations
