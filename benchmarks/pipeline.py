@@ -4,10 +4,10 @@
     .venv/bin/python benchmarks/pipeline.py matrix
     .venv/bin/python benchmarks/pipeline.py kills [KILLS] [SECONDS]
 
-`overhead` runs the example (on one core, so that nothing runs at once) and then, in another folder, the same commands one
-after the other. `matrix` runs 36 exports as a pipeline and as 36 commands. `kills` kills the example at random moments,
-at most SECONDS after its start, goes on, and when it is through begins anew; in the end everything is compared with a run
-that nobody disturbed, whose choices by time it was given.
+`overhead` runs the example (on one core, so that nothing runs at once) and then the same commands one after the other.
+`matrix` runs 36 exports as a pipeline and as 36 commands. `kills` kills the example at random moments, at most SECONDS
+after its start, goes on, and when it is through begins anew; each time everything is compared with a run that nobody
+disturbed, whose choices by time it was given.
 """
 
 from __future__ import annotations
