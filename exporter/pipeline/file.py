@@ -117,13 +117,13 @@ def read_pipeline(path: Path) -> Pipeline:
     tables = data.get("steps")
     if not isinstance(tables, dict) or not tables:
         raise UsageError(f"{where}: no [steps.NAME]", fix='[steps.base] with do = "train"')
-    steps = {name: _step(name, table, where, settings) for name, table in tables.items()}
+    steps = {name: _step(name, table, where, settings, path.parent) for name, table in tables.items()}
     for step in steps.values():
         refuse_wrong_inputs(step, steps, where)
     return Pipeline(path, settings, ordered(steps, where))
 
 
-def _step(name: str, table: object, where: str, settings: Settings) -> Step:
+def _step(name: str, table: object, where: str, settings: Settings, folder: Path) -> Step:
     here = f"{where}: steps.{name}"
     if not NAME.fullmatch(name):
         raise UsageError(f"{here}: a name is of small letters, digits, - and _", fix=f"such as {_plain(name)}")
@@ -148,6 +148,7 @@ def _step(name: str, table: object, where: str, settings: Settings) -> Step:
     if "data" in own and getattr(options, "data", None) is None and settings.data is not None:
         options = replace(options, data=settings.data)
     refuse_contradictions(here, options, sources)
+    refuse_chance(here, options, folder)
     return Step(name, options, sources, needs)
 
 
@@ -173,6 +174,18 @@ def refuse_contradictions(here: str, options: Kind, sources: tuple[str, ...]) ->
             raise UsageError(f"{here}: int8 needs data to calibrate with", fix='data = "digits", here or in [pipeline]')
         if options.accelerator and "trt" not in several(options.to):
             raise UsageError(f"{here}.accelerator is of trt, which is not in `to`", fix="leave it out")
+
+
+def refuse_chance(here: str, options: Kind, folder: Path) -> None:
+    """Raise UsageError for a source whose weights would be whatever run is the newest when it is exported."""
+    if not isinstance(options, Source) or options.weights is not None:
+        return
+    for source in several(options.source):
+        if ":" not in source and not (folder / source).exists():
+            raise UsageError(
+                f"{here}.weights is missing: of {source} alone they would be the newest run's",
+                fix='weights = "imagenet", "random", or a run',
+            )
 
 
 def refuse_wrong_inputs(step: Step, steps: Mapping[str, Step], where: str) -> None:

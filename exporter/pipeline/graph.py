@@ -150,7 +150,8 @@ def _exports(step: Step, options: Export, given: Sequence[Product]) -> tuple[lis
     products: list[Product] = []
     pixels = "-pixels" if options.with_preprocess else ""
     for one, precision, backend in itertools.product(given, several(options.precision), several(options.to)):
-        single = _set(options, to=backend, precision=precision, accelerator=())
+        chosen = {name: value for name, value in options.set.items() if name.partition(".")[0] == backend}
+        single = _set(options, to=backend, precision=precision, accelerator=(), set=chosen)
         form = f"{backend}-{precision}{pixels}"
         folder = "graphs" if backend == TRT else "exports"
         node = Node(f"{folder}/{one.variant}/{form}", step.name, single, one.variant, (one.node,), form,

@@ -80,6 +80,7 @@ class Run:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     running: dict[str, tuple[tuple[Node, ...], Job, tuple[int, ...], Command]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, str] = field(default_factory=dict)  # fingerprints: a data folder is listed once a run
 
     @property
     def limits(self) -> Limits:
@@ -142,7 +143,7 @@ class Run:
         """Of a node whose needs are decided."""
         if node.id not in self.keys:
             parents = [one.record.digest if one.passed and one.record else "" for one in map(self.outcome, node.needs)]
-            self.keys[node.id] = key_of(node, self.pipeline.settings, parents, self.state.folder)
+            self.keys[node.id] = key_of(node, self.pipeline.settings, parents, self.state.folder, self.seen)
         return self.keys[node.id]
 
     def made(self) -> dict[str, Made]:
@@ -230,6 +231,7 @@ class Run:
     def _finish(self, group: Sequence[Node], ended: Ended) -> None:
         if ended.exit_code < 0 or ended.exit_code == BUG:
             why = f"signal {-ended.exit_code} ended it" if ended.exit_code < 0 else "a bug in zoo"
+            why += ", perhaps for want of memory" if ended.exit_code == -9 else ""
             for node in group:
                 self._fail(node, BUG, str(_error(ended.payload).get("message") or why), "see its log")
             return

@@ -45,6 +45,7 @@ BASE = '[steps.base]\ndo = "train"\nsource = "resnet18"\ndata = "digits"\n'
         (f"{BASE}from = 3\n", r"steps.base.from is the name of a step"),
         ('[steps.a]\ndo = "prune"\nfrom = "b"\ndata = "digits"\n[steps.b]\ndo = "prune"\nfrom = "a"\ndata = "digits"\n',
          r"a, b wait for each other"),
+        ('[steps.a]\ndo = "source"\nsource = "resnet18"\n', r"steps.a.weights is missing"),
         ("[steps", r"cannot be read as TOML"),
     ],
 )  # fmt: skip
