@@ -209,10 +209,11 @@ class Run:
         place = self.state.out / node.id
         if not place.is_dir():
             return "", False
-        same = self.state.begun(node.id) == self.key(node)
-        if same and (place / "run.json").is_file() and not any(place.glob("checkpoint*")):
+        same, record = self.state.begun(node.id) == self.key(node), self.state.read(node.id)
+        known = record is not None and record.key == self.key(node)  # then it was changed since
+        if same and not known and (place / "run.json").is_file() and not any(place.glob("checkpoint*")):
             return "", True
-        if self.state.begun(node.id) == "" and self.state.read(node.id) is None:
+        if self.state.begun(node.id) == "" and record is None:
             return "", False  # not ours: the command refuses it
         return ("--resume" if same and any(place.glob("checkpoint*")) else "--overwrite"), False
 
