@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from ...config import from_mapping, near, read_toml
 from ...errors import UsageError
-from .kinds import KINDS, Export, Kind, Source, Train
+from .kinds import KINDS, Export, Kind, Source, Train, several
+from .names import refuse_unknown
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 COMMON = ("do", "from", "cores", "memory", "gpus", "accelerator_type", "resources", "device")
@@ -148,6 +148,7 @@ def _step(name: str, table: object, where: str, settings: Settings, folder: Path
     if "data" in own and getattr(options, "data", None) is None and settings.data is not None:
         options = replace(options, data=settings.data)
     refuse_contradictions(here, options, sources)
+    refuse_unknown(here, options, folder)
     refuse_chance(here, options, folder)
     return Step(name, options, sources, needs)
 
@@ -211,11 +212,6 @@ def ordered(steps: Mapping[str, Step], where: str) -> tuple[Step, ...]:
         for name in ready:
             done[name] = left.pop(name)
     return tuple(done.values())
-
-
-def several(value: Any) -> tuple[str, ...]:
-    """A key that may be one value or a list, as a list."""
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _plain(name: str) -> str:

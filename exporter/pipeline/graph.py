@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import UsageError
-from .file import Needs, Pipeline, Step, several
-from .kinds import Build, Calibrate, Check, Export, Kind, Package, Profile, Prune, Source, Train
+from .file import Needs, Pipeline, Step
+from .kinds import Build, Calibrate, Check, Export, Kind, Package, Profile, Prune, Source, Train, several
 
 ALL = None  # cores: all that the pipeline may use
 GIGABYTES = {"train": 4.0, "prune": 4.0, "calibrate": 3.0, "export": 2.0, "build": 4.0, "check": 2.0}
