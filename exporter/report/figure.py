@@ -69,6 +69,14 @@ def layout_of(height: int, x: str, y: str, *, legend: bool = False) -> dict[str,
     }
 
 
+def bars(value: float, low: float | None, high: float | None, colour: str) -> dict[str, Any]:
+    """The interval around a point; none where it is not known."""
+    if low is None or high is None:
+        return {}
+    drawn = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 5}
+    return {**drawn, "array": [max(high - value, 0.0)], "arrayminus": [max(value - low, 0.0)]}
+
+
 def figure_of(name: str, title: str, words: str, traces: Sequence[Any], layout: Mapping[str, Any]) -> Figure:
     """Traces and layout, checked by plotly, as the page embeds them."""
     import plotly.graph_objects as go
