@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .device_figures import BOXES
 from .figure import FAIL, PASS, PLAIN, REFERENCE, Figure, bars, figure_of, layout_of, plain
 from .figures import LOG_FROM
 from .rows import count
@@ -12,6 +13,9 @@ from .rows import count
 NAMED = 8  # points: of more, those on the front have their names beside them, the others the number of their line
 # Colour, shape and name of a point: on the front, beaten, or one that cannot be taken.
 SORTS = ((PASS, "circle", "on the front"), (PLAIN, "circle-open", "beaten by another"), (FAIL, "x", "did not pass"))
+# Where there are many: colours and shapes that hold a white number (4.5:1).
+NUMBERED = (SORTS[0], (BOXES[0], "circle", SORTS[1][2]), (BOXES[6], "square", SORTS[2][2]))
+INSIDE = {"size": 9, "color": "#ffffff"}
 
 
 def read_front(front: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -41,10 +45,12 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
     told: set[str] = set()
     middle = sorted(costs)[len(costs) // 2]
     for place, (one, cost) in enumerate(zip(points, costs, strict=True)):
-        colour, symbol, word = SORTS[0 if one.get("front") else 2 if one.get("out") else 1]
-        name = plain(one.get("artifact") or "")
         named = place in best or len(points) <= NAMED
+        sorts = SORTS if len(points) <= NAMED else NUMBERED
+        colour, symbol, word = sorts[0 if place in best else 2 if one.get("out") else 1]
+        name = plain(one.get("artifact") or "")
         up = best.index(place) % 2 == 0 if place in best else place % 2
+        beside = f"{'top' if up else 'bottom'} {'right' if cost <= middle else 'left'}"
         low, high = (one.get(key) / scale if _known(one.get(key)) else None for key in ("low", "high"))
         lowest, highest = (one.get(key) if _known(one.get(key)) else None for key in ("top1_low", "top1_high"))
         traces.append(
@@ -52,8 +58,8 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
                 x=[cost], y=[one["top1"]], error_x=bars(cost, low, high, colour),
                 error_y=bars(one["top1"], lowest, highest, colour),
                 mode="markers+text", text=[name if named else str(place + 1)], customdata=[[place + 1, name]],
-                textposition=f"{'top' if up else 'bottom'} {'right' if cost <= middle else 'left'}",
-                textfont={} if named else {"size": 10}, marker={"color": colour, "symbol": symbol, "size": 11},
+                textposition=beside if named else "middle center", textfont={} if named else INSIDE,
+                marker={"color": colour, "symbol": symbol, "size": 11 if named else 15},
                 name=word, legendgroup=word, showlegend=word not in told,
                 hovertemplate=f"%{{customdata[0]}}. %{{customdata[1]}}<br>top-1 %{{y:.2%}}<br>%{{x:.3f}} {unit}<extra></extra>",
             )

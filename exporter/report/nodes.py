@@ -15,10 +15,11 @@ from .rows import problems as problems_of_rows
 CACHED, DONE, LACKING, BLOCKED = "cached", "done", "lacking", "blocked"
 THERE = (CACHED, DONE)
 UNAVAILABLE, INCONCLUSIVE = 3, 6  # exit codes
-SHOWN = 6  # names in a sentence
+SHOWN = 6  # names in a sentence, nodes of a step
+OPEN = 24  # nodes of a step of which some failed; more are opened by the links to those
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """One thing that was to be made.
 
@@ -82,7 +83,7 @@ class Step:
     @property
     def open(self) -> bool:
         """Whether its nodes are worth to be seen at once."""
-        return self.failed > 0 or len(self.nodes) <= SHOWN
+        return len(self.nodes) <= (OPEN if self.failed else SHOWN)
 
 
 def read_nodes(result: Mapping[str, Any]) -> list[Node]:
@@ -140,10 +141,10 @@ def standing(result: Mapping[str, Any], nodes: Sequence[Node], rows: Sequence[Ro
     failed = sum(node.verdict in ("fail", "error", "inconclusive") for node in nodes if node.kind != "check")
     lacking = sum(node.verdict == "unavailable" for node in nodes)
     parts = [
-        f"{failed} of {count(len(nodes), 'thing')} could not be made" if failed else "",
+        f"{failed} of {len(nodes)} could not be made" if failed else "",
         f"{bad} of {count(len(gates), 'gate')} failed" if bad else "",
         f"{unsure} of {count(len(gates), 'gate')} cannot be judged" if unsure else "",
-        f"{lacking} of {count(len(nodes), 'thing')} cannot be made here" if lacking else "",
+        f"{lacking} of {len(nodes)} cannot be made here" if lacking else "",
     ]
     verdict = "pass" if code == 0 and nodes else "inconclusive" if code in (0, UNAVAILABLE, INCONCLUSIVE) else "fail"
     there = sum(node.there for node in nodes)
@@ -155,8 +156,8 @@ def standing(result: Mapping[str, Any], nodes: Sequence[Node], rows: Sequence[Ro
         told = f"{every}, {count(passed, 'gate')} passed{ended}" if nodes else "there is nothing to make"
     cached, made = (sum(node.data.get("state") == state for node in nodes) for state in THERE)
     waiting = sum(node.data.get("state") == BLOCKED for node in nodes)
-    rest = [f"{made} made now", f"{cached} were done before"]
-    rest += [f"{waiting} wait for others"] if waiting else []
+    rest = [f"{number} {words}" for number, words in
+            ((made, "made now"), (cached, "done before"), (waiting, "wait for others")) if number]  # fmt: skip
     rest += [f"{count(passed, 'gate')} passed"] if any(parts) and gates else []
     return verdict, f"{WORDS[verdict]}: {told}", ", ".join(rest)
 

@@ -60,6 +60,7 @@ def check_values(result: Mapping[str, Any], rows: Sequence[Row], pictures: Mappi
         "result": result,
         "rows": rows,
         "columns": columns(rows),
+        "few": len(rows) <= SINGLE,
         "having": lambda name: [(row, gate) for row in rows if (gate := row.gate(name))],
         "others": [(row, gate) for row in rows for gate in row.gates if gate.name not in TABLED],
         "pictures": {index: read_picture(data) for index, data in pictures.items()},
