@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -50,3 +51,55 @@ def profile(node: Any) -> dict[str, Any]:
              "accuracy": None, "telemetry": {}}  # fmt: skip
     error = {"kind": "unavailable", "message": "cellar: No route to host", "fix": "see that it is on"}
     return {"what": "x", "devices": [board, {"device": "cellar", "on": "ssh://me@cellar", "error": error}]}
+
+
+FORMS = ("torchscript-fp32", "onnx-fp32", "onnx-int8", "trt-fp16")
+
+
+def result(variants: tuple[str, ...] = ("resnet18", "resnet18-small")) -> dict[str, Any]:
+    """What the page is made of, without a pipeline that ran: a model and smaller ones made of it; trt is lacking."""
+    from zoo.exporter.pipeline.candidates import fronts_of, name_of, picks_of
+
+    nodes: list[dict[str, Any]] = []
+
+    def add(kind: str, place: str, variant: str, needs: list[str], form: str = "", **more: Any) -> str:
+        trt = form.startswith("trt") and kind in ("build", "check")
+        state = "done" if not trt else "lacking" if kind == "build" else "blocked"
+        reason = {"lacking": "tensorrt is not installed here", "blocked": "waits for the artifact: lacking"}.get(state, "")
+        name = "/".join(filter(None, (place, variant, form)))
+        nodes.append(
+            {
+                "id": name, "step": kind, "kind": kind, "variant": variant, "form": form, "needs": needs,
+                "state": state, "exit_code": 3 if state == "lacking" else 0, "reason": reason,
+                "fix": "pip install tensorrt" if state == "lacking" else "", "path": f"out/{name}", "seconds": 1.5,
+                "ended": "2026-11-25T01:02:03+00:00", "host": "here", "log": f"out/logs/{name}.log",
+                "command": f"zoo {kind} {name}", "digest": hashlib.sha256(name.encode()).hexdigest(),
+                "options": {"data": "digits", **more},
+            }
+        )  # fmt: skip
+        return name
+
+    for variant in variants:
+        base = variant.removesuffix("-small")
+        parent = [f"runs/{base}"] if base != variant else []
+        model = add("prune" if parent else "train", "runs", variant, parent)
+        checks = []
+        for form in FORMS:
+            place = "graphs" if form.startswith("trt") else "exports"
+            made = add("export", place, variant, [model], form)
+            made = add("build", "exports", variant, [made], form) if place == "graphs" else made
+            checks.append(add("check", "checks", variant, [made], form))
+        package = add("package", "packages", variant, checks)
+        add("profile", "profiles", variant, [package], on="ssh://pi@board")
+    rows = {
+        name_of(node): {**evidence(SimpleNamespace(**node)), "label": name_of(node)}
+        for node in nodes if node["kind"] == "check" and node["state"] == "done"
+    }  # fmt: skip
+    profiles = [(node, profile(SimpleNamespace(**node))) for node in nodes if node["kind"] == "profile"]
+    return {
+        "ok": False, "exit_code": 4, "created": "2026-11-25T01:02:03+00:00", "command": "zoo run pipeline.toml",
+        "pipeline": "pipeline.toml", "out": "out", "versions": {"zoo": "0.1.0"}, "machine": None,
+        "data": {"name": "digits", "images": 359}, "notes": [], "nodes": nodes, "artifacts": list(rows.values()),
+        "profiles": [{"node": node["id"], "variant": node["variant"], "form": "", **found} for node, found in profiles],
+        "picks": picks_of(nodes, rows, profiles), "fronts": fronts_of(nodes, rows),
+    }  # fmt: skip

@@ -200,9 +200,10 @@ def _front(by: str, device: str, candidates: Sequence[Candidate], rows: Mapping[
     for one in sorted(shown, key=lambda one: (one.cost or 0.0, one.name)):
         low, high = interval_of_top1(gate_of(rows.get(one.name), "accuracy"))
         beater = beaten_by(one, shown) if not one.out else None
+        span = (None, None) if one.low is None or one.high is None else one.span
         points.append(
             {
-                "artifact": one.name, "cost": one.cost, "low": one.low, "high": one.high, "top1": one.top1,
+                "artifact": one.name, "cost": one.cost, "low": span[0], "high": span[1], "top1": one.top1,
                 "top1_low": low, "top1_high": high, "out": one.out, "front": one.name in best,
                 "beaten_by": beater.name if beater is not None else "",
             }
