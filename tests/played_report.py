@@ -65,7 +65,8 @@ def result(variants: tuple[str, ...] = ("resnet18", "resnet18-small")) -> dict[s
     def add(kind: str, place: str, variant: str, needs: list[str], form: str = "", **more: Any) -> str:
         trt = form.startswith("trt") and kind in ("build", "check")
         state = "done" if not trt else "lacking" if kind == "build" else "blocked"
-        reason = {"lacking": "tensorrt is not installed here", "blocked": "waits for the artifact: lacking"}.get(state, "")
+        reasons = {"lacking": "tensorrt is not installed here", "blocked": "waits for the artifact: lacking"}
+        reason = reasons.get(state, "")
         name = "/".join(filter(None, (place, variant, form)))
         nodes.append(
             {

@@ -111,9 +111,7 @@ def checked_on(rows: Mapping[str, Plain]) -> dict[str, dict[str, Candidate]]:
     return found
 
 
-def profiled_on(
-    profiles: Sequence[tuple[Plain, Plain]], rows: Mapping[str, Plain]
-) -> dict[str, dict[str, Candidate]]:
+def profiled_on(profiles: Sequence[tuple[Plain, Plain]], rows: Mapping[str, Plain]) -> dict[str, dict[str, Candidate]]:
     """What profiles measured: by device, by artifact; each device at the smallest batch that it ran.
 
     Args:

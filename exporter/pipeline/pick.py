@@ -104,7 +104,8 @@ def pick(device: str, candidates: Sequence[Candidate]) -> Pick:
         rest = sorted(candidates, key=lambda one: one.name)
         measured = sum(one.cost is not None for one in rest)
         missing = next((f": {one.missing}" for one in rest if one.missing), "")
-        why = f"none of {measured} that were measured passed its gates" if measured else f"nothing was measured{missing}"
+        failed = f"none of {measured} that were measured passed its gates"
+        why = failed if measured else f"nothing was measured{missing}"
         return Pick(device, "", f"{device}: no artifact to take, {why}", tuple((one.name, lost(one)) for one in rest))
     alike = [one for one in front_of(able) if one.span[0] <= surest(able).span[1]]
     best = min(alike, key=lambda one: (-one.worth, one.cost, one.name))

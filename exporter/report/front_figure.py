@@ -51,8 +51,8 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
         name = plain(one.get("artifact") or "")
         up = best.index(place) % 2 == 0 if place in best else place % 2
         beside = f"{'top' if up else 'bottom'} {'right' if cost <= middle else 'left'}"
-        low, high = (one.get(key) / scale if _known(one.get(key)) else None for key in ("low", "high"))
-        lowest, highest = (one.get(key) if _known(one.get(key)) else None for key in ("top1_low", "top1_high"))
+        low, high = (_scaled(one.get(key), scale) for key in ("low", "high"))
+        lowest, highest = (_scaled(one.get(key), 1.0) for key in ("top1_low", "top1_high"))
         traces.append(
             go.Scatter(
                 x=[cost], y=[one["top1"]], error_x=bars(cost, low, high, colour),
@@ -61,7 +61,8 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
                 textposition=beside if named else "middle center", textfont={} if named else INSIDE,
                 marker={"color": colour, "symbol": symbol, "size": 11 if named else 15},
                 name=word, legendgroup=word, showlegend=word not in told,
-                hovertemplate=f"%{{customdata[0]}}. %{{customdata[1]}}<br>top-1 %{{y:.2%}}<br>%{{x:.3f}} {unit}<extra></extra>",
+                hovertemplate=f"%{{customdata[0]}}. %{{customdata[1]}}<br>top-1 %{{y:.2%}}<br>%{{x:.3f}} {unit}"
+                "<extra></extra>",
             )
         )  # fmt: skip
         told.add(word)
@@ -74,7 +75,8 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
 
 
 def _title(front: Mapping[str, Any]) -> str:
-    return "Accuracy against size" if front.get("by") == "bytes" else f"Accuracy against latency on {front.get('device')}"
+    what = "size" if front.get("by") == "bytes" else f"latency on {front.get('device')}"
+    return f"Accuracy against {what}"
 
 
 def _words(points: Sequence[Mapping[str, Any]], best: Sequence[int], bytes_: bool) -> str:
@@ -85,8 +87,13 @@ def _words(points: Sequence[Mapping[str, Any]], best: Sequence[int], bytes_: boo
         return f"No artifact passed, so there is no front.{failed}"
     told = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
     able = count(len(points) - out, "artifact")
-    return f"Of {able} that passed, none is both {'smaller' if bytes_ else 'faster'} and more accurate than {told}.{failed}"
+    better = "smaller" if bytes_ else "faster"
+    return f"Of {able} that passed, none is both {better} and more accurate than {told}.{failed}"
 
 
 def _known(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _scaled(value: Any, scale: float) -> float | None:
+    return value / scale if _known(value) else None

@@ -8,7 +8,8 @@ from typing import Any
 from .devices import COLUMNS, Device, interval_of, median_of, p99_of, read_devices, share_right
 from .figure import Figure
 from .front_figure import front_figure, read_front
-from .lineage import PREFIX, Drawing, draw, traces_of
+from .lineage import PREFIX, traces_of
+from .lineage_drawing import Drawing, draw
 from .nodes import Node, named, problems, read_nodes, seconds_of, standing, steps_of
 from .page import FUNCTIONS, check_values, figures_of_rows, sections_of
 from .rows import Row, read_rows

@@ -136,8 +136,11 @@ class Stage:
         place.mkdir(parents=True, exist_ok=True)
         (place / "model").write_text(node.form)
         files = {"model": {"sha256": "", "bytes": len(node.form)}}
-        (place / "artifact.json").write_text(json.dumps({"files": files, "of": node.id, "salt": self.salt,
-                                                         "weights_sha256": 16 * f"{len(node.variant):04x}"}))
+        (place / "artifact.json").write_text(
+            json.dumps(
+                {"files": files, "of": node.id, "salt": self.salt, "weights_sha256": 16 * f"{len(node.variant):04x}"}
+            )
+        )
 
 
 @pytest.fixture

@@ -142,8 +142,9 @@ def test_a_front_has_every_point_and_marks_what_nothing_beats(whole) -> None:
     assert {point["artifact"] for point in points} == set(rows)
     passed = [point for point in points if not point["out"]]
     for point in points:
-        beaten = any(other["cost"] <= point["cost"] and other["top1"] >= point["top1"] and other != point
-                     and (other["cost"], other["top1"]) != (point["cost"], point["top1"]) for other in passed)  # fmt: skip
+        mine = point["cost"], point["top1"]
+        costs = [(one["cost"], one["top1"]) for one in passed]
+        beaten = any(cost <= mine[0] and top1 >= mine[1] and (cost, top1) != mine for cost, top1 in costs)
         assert point["front"] == (not point["out"] and not beaten)
         assert bool(point["beaten_by"]) == (beaten and not point["out"])
     assert [one["artifact"] for one in short_front([front])] == [one["artifact"] for one in points if one["front"]]

@@ -119,9 +119,12 @@ def test_a_tie_goes_to_the_more_accurate_and_is_said() -> None:
         "cannot be told apart from net/onnx-int8 at 95 %; net/torchscript-int8 is the more accurate"
     )
     assert found.others == (
-        (FAST.name, "cannot be told apart from net/torchscript-int8 at 95 %; net/torchscript-int8 is the more accurate: "
-                    "92.90% against 92.60%"),
-    )  # fmt: skip
+        (
+            FAST.name,
+            "cannot be told apart from net/torchscript-int8 at 95 %; "
+            "net/torchscript-int8 is the more accurate: 92.90% against 92.60%",
+        ),
+    )
 
 
 def test_alike_in_both() -> None:
@@ -148,7 +151,8 @@ def test_measurably_slower_than_a_third_is_not_taken_though_it_is_alike() -> Non
         (Candidate("x", "failed accuracy: drop 2 points", 0.2), "failed accuracy: drop 2 points"),
         (Candidate("x", missing="the gate latency was not asked for"),
          "not measured here: the gate latency was not asked for"),
-        (Candidate("x", cost=2.0, top1=0.9), "dominated by net/onnx-int8: 2 ms against 1.3, top-1 90.00% against 92.60%"),
+        (Candidate("x", cost=2.0, top1=0.9),
+         "dominated by net/onnx-int8: 2 ms against 1.3, top-1 90.00% against 92.60%"),
         (Candidate("x", cost=2.0), "dominated by net/onnx-int8: 2 ms against 1.3, top-1 not known against 92.60%"),
     ],
 )  # fmt: skip

@@ -51,7 +51,7 @@ def test_every_figure_and_the_lineage_are_drawn(browser, whole) -> None:
     texts = browser.execute_script(
         "return [...document.querySelectorAll('.lineage g.box')].map((box) => { const room = box.querySelector('rect')"
         ".getBoundingClientRect(); return [...box.querySelectorAll('text')].map((one) => one.getBoundingClientRect())"
-        ".map((one) => [one.left - room.left, room.right - one.right, one.top - room.top, room.bottom - one.bottom]); })"
+        ".map((one) => [one.left - room.left, room.right - one.right, one.top - room.top, room.bottom - one.bottom]);})"
     )
     assert len(texts) > len(VARIANTS)
     assert min(side for box in texts for text in box for side in text) > -1, "words stay in their boxes"
@@ -99,7 +99,8 @@ def test_a_phone_scrolls_one_way(browser) -> None:
     size(browser, 360)
     try:
         wait(browser)
-        whole, seen = browser.execute_script("const page = document.documentElement; return [page.scrollWidth, page.clientWidth]")
+        widths = "const page = document.documentElement; return [page.scrollWidth, page.clientWidth]"
+        whole, seen = browser.execute_script(widths)
         assert whole == seen <= 360
         wide = "const one = document.querySelector('.wide-drawing'); return one.scrollWidth > one.clientWidth"
         assert browser.execute_script(wide), "the drawing scrolls by itself"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from played_report import FORMS, result
-from zoo.exporter.report.lineage import MANY, MARGIN, Box, Drawing, draw, edges_of, items_of, short, traces_of
+from zoo.exporter.report.lineage import edges_of, items_of, traces_of
+from zoo.exporter.report.lineage_drawing import MANY, MARGIN, Box, Drawing, draw, short
 from zoo.exporter.report.nodes import Node, read_nodes
 
 TWO = ("resnet18", "resnet18-small")
@@ -80,7 +81,8 @@ def test_what_is_only_compared_with_is_no_origin() -> None:
 
 
 def test_a_source_comes_from_its_weights() -> None:
-    (node,) = read_nodes({"nodes": [{"id": "sources/x", "kind": "source", "variant": "x", "options": {"weights": "imagenet"}}]})
+    source = {"id": "sources/x", "kind": "source", "variant": "x", "options": {"weights": "imagenet"}}
+    (node,) = read_nodes({"nodes": [source]})
     titles = [(item.title, item.line) for item in items_of([node], grouped=False)]
     assert titles[0] == ("imagenet", "weights")
     assert drawn([node]).paths

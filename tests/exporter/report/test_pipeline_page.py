@@ -15,7 +15,8 @@ from zoo.exporter.report.nodes import problems, read_nodes, standing, steps_of
 from zoo.exporter.report.pipeline_page import devices_of, render_pipeline
 from zoo.exporter.report.rows import read_rows
 
-MANY = tuple(f"{name}{small}" for name in ("resnet18", "vgg11", "alexnet", "googlenet", "squeezenet", "efficientnet_b0") for small in ("", "-small"))
+NAMES = "resnet18", "vgg11", "alexnet", "googlenet", "squeezenet", "efficientnet_b0"
+MANY = tuple(f"{name}{small}" for name in NAMES for small in ("", "-small"))
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,8 @@ def test_a_page_of_everything(pipelined) -> None:
     check_outline(page)
     assert embedded(page) == pipelined
     assert page.count("plotly.js v") == 1
-    places = [page.index(f'<h2 id="{place}"') for place in
-              ("problems", "picks", "fronts", "devices", "lineage", "steps", "summary", "latency", "repeat")]  # fmt: skip
+    order = "problems", "picks", "fronts", "devices", "lineage", "steps", "summary", "latency", "repeat"
+    places = [page.index(f'<h2 id="{place}"') for place in order]
     assert places == sorted(places)
     for node in pipelined["nodes"]:
         assert node["id"] in page
@@ -54,7 +55,7 @@ def test_a_hundred_and_fifty_nodes(pipelined) -> None:
     check_outline(page)
     assert len(large["nodes"]) > 140
     drawing = page.partition("<svg")[2].partition("</svg>")[0]
-    assert drawing.count("<rect") == 1 + 5 * len(MANY), "the data, and a model, artifacts, checks, package, profile each"
+    assert drawing.count("<rect") == 1 + 5 * len(MANY), "data; model, artifacts, checks, package, profile each"
     assert "share a box" in page
     assert page.count('class="plot"') < 8, "no figures of single artifacts"
 
@@ -146,7 +147,8 @@ def test_what_failed_and_what_is_lacking_is_told_once(pipelined) -> None:
     ("state", "code", "verdict", "word"),
     [
         ("done", 0, "pass", "made"), ("cached", 0, "pass", "done before"), ("cached", 4, "fail", "a gate failed"),
-        ("done", 4, "fail", "a gate failed"), ("failed", 2, "error", "failed"), ("failed", 6, "inconclusive", "cannot tell"),
+        ("done", 4, "fail", "a gate failed"), ("failed", 2, "error", "failed"),
+        ("failed", 6, "inconclusive", "cannot tell"),
         ("lacking", 3, "unavailable", "lacking here"), ("blocked", 0, "skipped", "waits"),
         ("waiting", 0, "skipped", "waiting"), (None, None, "skipped", "not known"),
     ],
@@ -156,7 +158,10 @@ def test_the_state_of_a_node(state: Any, code: Any, verdict: str, word: str) -> 
     assert (node.verdict, node.word) == (verdict, word)
 
 
-@pytest.mark.parametrize(("code", "verdict"), [(0, "pass"), (3, "inconclusive"), (6, "inconclusive"), (4, "fail"), (2, "fail")])
+CODES = [(0, "pass"), (3, "inconclusive"), (6, "inconclusive"), (4, "fail"), (2, "fail")]
+
+
+@pytest.mark.parametrize(("code", "verdict"), CODES)
 def test_the_page_passes_only_where_the_command_did(pipelined, code: int, verdict: str) -> None:
     nodes = read_nodes(pipelined)
     assert standing({"exit_code": code}, nodes, [])[0] == verdict
@@ -167,7 +172,8 @@ def test_the_sentence_counts(pipelined) -> None:
     nodes, rows = read_nodes(pipelined), read_rows(pipelined)
     verdict, sentence, rest = standing(pipelined, nodes, rows)
     assert verdict == "fail"
-    assert sentence == f"Failed: 1 of {sum(len(row.gates) for row in rows)} gates failed, 2 of {len(nodes)} cannot be made here"
+    gates = sum(len(row.gates) for row in rows)
+    assert sentence == f"Failed: 1 of {gates} gates failed, 2 of {len(nodes)} cannot be made here"
     assert rest.startswith(f"{len(nodes) - 4} made now, 2 wait for others, ")
 
 
@@ -194,7 +200,8 @@ def test_the_front_is_drawn_with_all_points(pipelined) -> None:
     best = [point for point in front["points"] if point["front"]]
     assert list(line["x"]) == [point["cost"] for point in best]
     assert list(line["y"]) == [point["top1"] for point in best]
-    assert [(point["x"][0], point["y"][0]) for point in points] == [(one["cost"], one["top1"]) for one in front["points"]]
+    expected = [(one["cost"], one["top1"]) for one in front["points"]]
+    assert [(point["x"][0], point["y"][0]) for point in points] == expected
     for drawn, point in zip(points, front["points"]):
         assert drawn["error_x"]["array"][0] == pytest.approx(point["high"] - point["cost"])
         assert drawn["text"] == [point["artifact"]], "few have their names"
