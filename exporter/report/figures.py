@@ -33,6 +33,7 @@ POINTS = {
     "skipped": (REFERENCE, "square", "skipped"),
 }
 NAMED = 6  # points: of more, only those on the front have their names beside them
+TOLD = 12  # artifacts that a sentence names
 CLASSES = 20  # shown, the most changed first
 LOG_FROM = 8.0  # times the fastest's median: from there on the fastest would be a line
 
@@ -186,7 +187,12 @@ def precisions(rows: Sequence[Row]) -> Figure | None:
     layout["xaxis"] |= {"range": [0, 1.001], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
     layout["legend"] |= {"traceorder": "normal"}
     layout["yaxis"] |= names_axis([row.label for row, _ in shown])
-    words = "; ".join(f"{row.label}: {', '.join(f'{v:.1%} {n}' for n, v in shares.items())}" for row, shares in shown)
+    told: dict[str, list[str]] = {}
+    for row, shares in shown:
+        told.setdefault(", ".join(f"{value:.1%} {name}" for name, value in shares.items()), []).append(row.label)
+    few = len(shown) <= TOLD
+    words = "; ".join(f"{', '.join(names) if few else count(len(names), 'artifact')}: {shares}"
+                      for shares, names in told.items())  # fmt: skip
     return figure_of("precisions", "Multiply-accumulates by precision", f"{words}.", traces, layout)
 
 

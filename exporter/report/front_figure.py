@@ -43,12 +43,14 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
         )
     ]  # fmt: skip
     told: set[str] = set()
-    middle = sorted(costs)[len(costs) // 2]
+    wide = min(costs) > 0 and max(costs) / min(costs) > LOG_FROM
+    middle = (min(costs) * max(costs)) ** 0.5 if wide else max(costs) / 2  # of the axis
     for place, (one, cost) in enumerate(zip(points, costs, strict=True)):
+        name = plain(one.get("artifact") or "")
         named = place in best or len(points) <= NAMED
+        text = name.replace("/", "<br>", 1) if named else str(place + 1)  # a line for the variant, one for its form
         sorts = SORTS if len(points) <= NAMED else NUMBERED
         colour, symbol, word = sorts[0 if place in best else 2 if one.get("out") else 1]
-        name = plain(one.get("artifact") or "")
         up = best.index(place) % 2 == 0 if place in best else place % 2
         beside = f"{'top' if up else 'bottom'} {'right' if cost <= middle else 'left'}"
         low, high = (_scaled(one.get(key), scale) for key in ("low", "high"))
@@ -57,7 +59,7 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
             go.Scatter(
                 x=[cost], y=[one["top1"]], error_x=bars(cost, low, high, colour),
                 error_y=bars(one["top1"], lowest, highest, colour),
-                mode="markers+text", text=[name if named else str(place + 1)], customdata=[[place + 1, name]],
+                mode="markers+text", text=[text], customdata=[[place + 1, name]],
                 textposition=beside if named else "middle center", textfont={} if named else INSIDE,
                 marker={"color": colour, "symbol": symbol, "size": 11 if named else 15},
                 name=word, legendgroup=word, showlegend=word not in told,
@@ -66,7 +68,6 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
             )
         )  # fmt: skip
         told.add(word)
-    wide = min(costs) > 0 and max(costs) / min(costs) > LOG_FROM
     about = f"size of the model's file ({unit}" if bytes_ else f"p50 of one run ({unit}"
     layout = layout_of(460, f"{about}{', logarithmic' if wide else ''})", "top-1", legend=True)
     layout["xaxis"] |= {"type": "log", "dtick": "D2"} if wide else {"rangemode": "tozero"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .figure import short
 from .lineage import MODELS, ORDER, Item, column_of, edges_of, items_of, sort_of
 from .nodes import Node
 from .rows import count
@@ -128,13 +129,6 @@ def _box(item: Item, x: float, y: float, width: float) -> Box:
     letters = int((width - 2 * PADDING) / LETTER)
     title, line = short(item.title, letters), short(item.line, letters - 2)
     return Box(x, y, width, HEIGHT, title, line, about, href, verdict, marks)
-
-
-def short(text: str, letters: int) -> str:
-    """What fits into a box: both ends of a name say more than its beginning alone."""
-    if len(text) <= letters:
-        return text
-    return f"{text[: letters // 2]}…{text[len(text) - (letters - letters // 2 - 1) :]}"
 
 
 def _path(one: tuple[float, float], other: tuple[float, float], width: float, across: float) -> str:

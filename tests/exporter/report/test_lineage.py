@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from played_report import FORMS, result
+from zoo.exporter.report.figure import short
 from zoo.exporter.report.lineage import edges_of, items_of, traces_of
-from zoo.exporter.report.lineage_drawing import MANY, MARGIN, Box, Drawing, draw, short
+from zoo.exporter.report.lineage_drawing import MANY, MARGIN, Box, Drawing, draw
 from zoo.exporter.report.nodes import Node, read_nodes
 
 TWO = ("resnet18", "resnet18-small")

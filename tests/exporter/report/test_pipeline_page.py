@@ -204,7 +204,7 @@ def test_the_front_is_drawn_with_all_points(pipelined) -> None:
     assert [(point["x"][0], point["y"][0]) for point in points] == expected
     for drawn, point in zip(points, front["points"]):
         assert drawn["error_x"]["array"][0] == pytest.approx(point["high"] - point["cost"])
-        assert drawn["text"] == [point["artifact"]], "few have their names"
+        assert drawn["text"] == [point["artifact"].replace("/", "<br>")], "few have their names"
     assert all(point["artifact"] in figure.words for point in best)
 
 
@@ -214,7 +214,7 @@ def test_of_many_points_those_off_the_front_have_the_number_of_their_line() -> N
     figure = front_figure(0, front)
     assert figure is not None
     for index, (drawn, point) in enumerate(zip(figure.plot["data"][1:], front["points"])):
-        assert drawn["text"] == [point["artifact"] if point["front"] else str(index + 1)]
+        assert drawn["text"] == [point["artifact"].replace("/", "<br>") if point["front"] else str(index + 1)]
     page = render_pipeline(played(MANY))
     table = page.partition('<h2 id="fronts"')[2].partition("<tbody>")[2].partition("</tbody>")[0]
     numbers = re.findall(r'<th scope="row">([^<]+)</th><td>(\d+)</td>', table)
