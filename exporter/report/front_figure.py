@@ -71,7 +71,9 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
     about = f"size of the model's file ({unit}" if bytes_ else f"p50 of one run ({unit}"
     layout = layout_of(460, f"{about}{', logarithmic' if wide else ''})", "top-1", legend=True)
     layout["xaxis"] |= {"type": "log", "dtick": "D2"} if wide else {"rangemode": "tozero"}
-    layout["yaxis"] |= {"tickformat": ".1%"}
+    shares = [one["top1"] for one in points]
+    room = max(shares) - min(shares) or 0.01  # above and below, for names and bars
+    layout["yaxis"] |= {"tickformat": ".1%", "range": [min(shares) - 0.2 * room, max(shares) + 0.25 * room]}
     return figure_of(f"front{index}", _title(front), _words(points, best, bytes_), traces, layout)
 
 

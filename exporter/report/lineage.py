@@ -75,17 +75,25 @@ def items_of(nodes: Sequence[Node], *, grouped: bool) -> list[Item]:
 def edges_of(items: Sequence[Item]) -> list[tuple[str, str]]:
     """Between keys of items, each once."""
     of = {node.name: item.key for item in items for node in item.nodes}
+    named = {node.name: node for item in items for node in item.nodes}
     found: dict[tuple[str, str], None] = {}
     for item in items:
         for node in item.nodes:
-            for need in node.data.get("needs") or []:
-                sibling = node.kind == "check" and need != node.data["needs"][0]  # is only compared with
-                if need in of and of[need] != item.key and not sibling:
-                    found[of[need], item.key] = None
+            for need in made_of(node, named):
+                if of[need.name] != item.key:
+                    found[of[need.name], item.key] = None
     for node, origins in new_origins([node for item in items for node in item.nodes]).items():
         for kind, name, _ in origins:
             found[f"origin {kind} {name}", of[node.name]] = None
     return list(found)
+
+
+def made_of(node: Node, named: Mapping[str, Node]) -> list[Node]:
+    """What a node is really made of: a check only compares with a sibling, a package leaves out what did not pass."""
+    needs = [named[str(need)] for need in node.data.get("needs") or [] if need in named]
+    if node.kind == "check":
+        return needs[:1]
+    return [need for need in needs if need.verdict == "pass"] if node.kind == "package" and node.there else needs
 
 
 def new_origins(nodes: Sequence[Node]) -> dict[Node, list[tuple[str, str, str]]]:
@@ -163,11 +171,10 @@ def _before(node: Node, named: Mapping[str, Node]) -> list[Node]:
     found: dict[str, Node] = {}
 
     def visit(one: Node) -> None:
-        needs = [str(need) for need in one.data.get("needs") or []]
-        for need in needs[:1] if one.kind == "check" else needs:
-            if need in named and need not in found:
-                visit(named[need])
-                found[need] = named[need]
+        for need in made_of(one, named):
+            if need.name not in found:
+                visit(need)
+                found[need.name] = need
 
     visit(node)
     return list(found.values())
