@@ -41,8 +41,8 @@ def against(artifact: Plain, check: Plain | None, row: Plain | None) -> str:
     if row.get("error"):
         return f"could not be checked: {row['error'].get('message')}"
     gates = row.get("gates") or []
-    words = {"fail": "failed", "inconclusive": "cannot tell"}
-    bad = [f"{words[one['verdict']]} {one.get('name')}: {one.get('reason')}" for one in gates
+    words = {"fail": "failed {}", "inconclusive": "{} inconclusive"}
+    bad = [f"{words[one['verdict']].format(one.get('name'))}: {one.get('reason')}" for one in gates
            if one.get("verdict") in words]  # fmt: skip
     if not bad and not any(one.get("verdict") == "pass" for one in gates):
         return "not checked: no gate was judged"
@@ -99,15 +99,24 @@ def interval_of_rounds(medians: Sequence[float | None]) -> tuple[float, float] |
     return found
 
 
+def judged_on(rows: Mapping[str, Plain]) -> dict[str, str]:
+    """The images that each accuracy is of, in words, where they are not all the same: then they are no one contest."""
+    data = {name: row.get("data") or {} for name, row in rows.items()}
+    words = {name: f", judged on {one.get('images')} images of {one.get('name')}" for name, one in data.items()}
+    timed = {words[name] for name, row in rows.items() if gate_of(row, "accuracy").get("top1") is not None}
+    return words if len(timed) > 1 else dict.fromkeys(rows, "")
+
+
 def checked_on(rows: Mapping[str, Plain]) -> dict[str, dict[str, Candidate]]:
     """What the gate latency measured: by device, by artifact; nothing is said against any yet."""
     found: dict[str, dict[str, Candidate]] = {}
+    images = judged_on(rows)
     for name, row in rows.items():
         latency = gate_of(row, "latency")
         if latency.get("p50_ms") is not None:
             low, high = span_of(latency)
             one = Candidate(name, "", latency["p50_ms"], low, high, gate_of(row, "accuracy").get("top1"))
-            found.setdefault(device_of(latency), {})[name] = one
+            found.setdefault(f"{device_of(latency)}{images[name]}", {})[name] = one
     return found
 
 
@@ -130,9 +139,10 @@ def profiled_on(profiles: Sequence[tuple[Plain, Plain]], rows: Mapping[str, Plai
     for label, measured in seen.items():
         batches = [line["batch"] for _, device in measured for line in device.get("rows") or [] if line.get("batch")]
         smallest = min(batches, default=1)
+        shares = {} if any(judged_on(rows).values()) else rows  # accuracies of other images are not compared
         mine = found.setdefault(f"{label}, profiled{f' at batch {smallest}' if smallest != 1 else ''}", {})
         for name, device in measured:
-            mine.setdefault(name, _profiled(name, device, smallest, rows))
+            mine.setdefault(name, _profiled(name, device, smallest, shares))
     return found
 
 
@@ -182,12 +192,14 @@ def fronts_of(nodes: Sequence[Plain], rows: Mapping[str, Plain]) -> list[dict[st
     measured = checked_on(rows)
     fronts = [_front("p50_ms", device, candidates_on(found, reasons), rows) for device, found in measured.items()]
     timed = {name for found in measured.values() for name in found}
-    sizes = {
-        name: Candidate(name, "", row["bytes"], top1=gate_of(row, "accuracy").get("top1"))
-        for name, row in rows.items() if row.get("bytes") is not None
-    }  # fmt: skip
-    if any(name not in timed and one.top1 is not None for name, one in sizes.items()):
-        fronts.append(_front("bytes", "", candidates_on(sizes, reasons), rows))
+    sizes: dict[str, dict[str, Candidate]] = {}
+    for name, row in rows.items():
+        if row.get("bytes") is not None:
+            one = Candidate(name, "", row["bytes"], top1=gate_of(row, "accuracy").get("top1"))
+            sizes.setdefault(judged_on(rows)[name], {})[name] = one
+    for images, found in sizes.items():
+        if any(name not in timed and one.top1 is not None for name, one in found.items()):
+            fronts.append(_front("bytes", images.removeprefix(", "), candidates_on(found, reasons), rows))
     return [front for front in fronts if front["points"]]
 
 
@@ -202,7 +214,8 @@ def _front(by: str, device: str, candidates: Sequence[Candidate], rows: Mapping[
         points.append(
             {
                 "artifact": one.name, "cost": one.cost, "low": span[0], "high": span[1], "top1": one.top1,
-                "top1_low": low, "top1_high": high, "out": one.out, "front": one.name in best,
+                "top1_low": None if low is None else max(low, 0.0),  # a share, whatever its interval
+                "top1_high": None if high is None else min(high, 1.0), "out": one.out, "front": one.name in best,
                 "beaten_by": beater.name if beater is not None else "",
             }
         )  # fmt: skip

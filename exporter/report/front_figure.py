@@ -15,6 +15,7 @@ NAMED = 8  # points: of more, those on the front have their names beside them, t
 SORTS = ((PASS, "circle", "on the front"), (PLAIN, "circle-open", "beaten by another"), (FAIL, "x", "did not pass"))
 # Where there are many: colours and shapes that hold a white number (4.5:1).
 NUMBERED = (SORTS[0], (BOXES[0], "circle", SORTS[1][2]), (BOXES[6], "square", SORTS[2][2]))
+WHOLE_TENTHS = 0.01  # of shares, from which on a tenth of a percent tells ticks apart
 INSIDE = {"size": 9, "color": "#ffffff"}
 
 
@@ -51,7 +52,7 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
         text = name.replace("/", "<br>", 1) if named else str(place + 1)  # a line for the variant, one for its form
         sorts = SORTS if len(points) <= NAMED else NUMBERED
         colour, symbol, word = sorts[0 if place in best else 2 if one.get("out") else 1]
-        up = best.index(place) % 2 == 0 if place in best else place % 2
+        up = (place if len(points) <= NAMED or place not in best else best.index(place)) % 2 == 0
         beside = f"{'top' if up else 'bottom'} {'right' if cost <= middle else 'left'}"
         low, high = (_scaled(one.get(key), scale) for key in ("low", "high"))
         lowest, highest = (_scaled(one.get(key), 1.0) for key in ("top1_low", "top1_high"))
@@ -71,14 +72,17 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
     about = f"size of the model's file ({unit}" if bytes_ else f"p50 of one run ({unit}"
     layout = layout_of(460, f"{about}{', logarithmic' if wide else ''})", "top-1", legend=True)
     layout["xaxis"] |= {"type": "log", "dtick": "D2"} if wide else {"rangemode": "tozero"}
-    shares = [one["top1"] for one in points]
-    room = max(shares) - min(shares) or 0.01  # above and below, for names and bars
-    layout["yaxis"] |= {"tickformat": ".1%", "range": [min(shares) - 0.2 * room, max(shares) + 0.25 * room]}
+    held = [_scaled(one.get(key), 1.0) for one in points for key in ("top1", "top1_low", "top1_high")]
+    shares = [share for share in held if share is not None]
+    room = max(shares) - min(shares) or 0.01  # a part of it above and below, for names
+    layout["yaxis"] |= {"range": [min(shares) - 0.15 * room, max(shares) + 0.2 * room]}
+    layout["yaxis"] |= {"tickformat": ".1%" if room >= WHOLE_TENTHS else ".2%", "nticks": 8}
     return figure_of(f"front{index}", _title(front), _words(points, best, bytes_), traces, layout)
 
 
 def _title(front: Mapping[str, Any]) -> str:
-    what = "size" if front.get("by") == "bytes" else f"latency on {front.get('device')}"
+    device = front.get("device")
+    what = f"size{f', {device}' if device else ''}" if front.get("by") == "bytes" else f"latency on {device}"
     return f"Accuracy against {what}"
 
 

@@ -5,7 +5,7 @@ Columns are what a thing is, bands are variants of the model. Of many nodes thos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .figure import short
@@ -69,10 +69,11 @@ def draw(nodes: Sequence[Node], many: int = MANY) -> Drawing | None:
     places: dict[str, tuple[float, float]] = {}
     for column, x in columns.items():
         for band in bands:
-            mine = [one for one in items if column_of(one) == column and one.band == band]
+            mine = sorted((one for one in items if column_of(one) == column and one.band == band), key=_is_built)
             room = heights[band] * (HEIGHT + BETWEEN)
             for index, one in enumerate(mine):
                 places[one.key] = (x, tops[band] + room * (index + 0.5) / len(mine) - HEIGHT / 2 - BETWEEN / 2)
+    places |= _beside_what_is_built(items, places)
     boxes = tuple(_box(one, *places[one.key], width) for one in items)
     paths = tuple(_path(places[one], places[other], width, across) for one, other in edges_of(items))
     heads = tuple((x + width / 2, HEADS[column[0]]) for column, x in columns.items())
@@ -84,6 +85,27 @@ def words_of(nodes: Sequence[Node]) -> str:
     number = {sort: sum(sort_of(node) == sort for node in nodes) for sort in ("model", *ORDER)}
     told = [count(number[sort], sort) for sort in ("model", "artifact", "check", "package", "profile") if number[sort]]
     return f"From left to right: {', '.join(told)}. Lines lead from what a thing is made of."
+
+
+def _is_built(item: Item) -> bool:
+    """Whether it hangs on a graph: those stand last, so that lines to the others pass beside the graphs."""
+    return bool(item.nodes) and str(item.nodes[0].data.get("form") or "").startswith("trt")
+
+
+def _beside_what_is_built(
+    items: Sequence[Item], places: Mapping[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """Where graphs stand: at the height of what is built of them."""
+    found: dict[str, tuple[float, float]] = {}
+    for one in items:
+        built = [other for other in items if other.sort == "artifact" and _needs(other, one)]
+        if one.sort == "graph" and built:
+            found[one.key] = places[one.key][0], sum(places[other.key][1] for other in built) / len(built)
+    return found
+
+
+def _needs(item: Item, other: Item) -> bool:
+    return any(need == node.name for one in item.nodes for need in one.data.get("needs") or [] for node in other.nodes)
 
 
 def _bands(nodes: Sequence[Node]) -> list[str]:

@@ -44,7 +44,7 @@ def parts(whole: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any], 
         (MADE, MADE, {"gates": [PASS, {"name": "accuracy", "verdict": "fail", "reason": "drop 2"}]},
          "failed accuracy: drop 2"),
         (MADE, MADE, {"gates": [PASS, {"name": "latency", "verdict": "inconclusive", "reason": "noisy"}]},
-         "cannot tell latency: noisy"),
+         "latency inconclusive: noisy"),
         (MADE, MADE, {"gates": [{"name": "accuracy", "verdict": "skipped", "reason": "r"}]},
          "not checked: no gate was judged"),
         (MADE, MADE, {"error": {"message": "corrupt"}}, "could not be checked: corrupt"),
@@ -121,6 +121,17 @@ def test_two_machines_are_two_devices(whole) -> None:
     assert found["Pi, 2 threads"]["artifact"] == "resnet18/onnx-fp32"
 
 
+def test_accuracies_of_other_images_are_no_one_contest(whole) -> None:
+    nodes, rows, profiles = parts(whole)
+    rows["resnet18/onnx-fp32"]["data"] = {"name": "digits", "images": 50}
+    found = {one["device"]: one for one in picks_of(nodes, rows, profiles)}
+    few, most = (f"AMD EPYC, 2 threads, judged on {number} images of digits" for number in (50, 359))
+    assert found[few]["artifact"] == "resnet18/onnx-fp32"
+    assert {"artifact": "resnet18/onnx-fp32", "reason": "not measured here"} in found[most]["others"]
+    assert "top-1" not in found["pi, profiled"]["sentence"]
+    assert {front["device"] for front in fronts_of(nodes, rows)} == {few, most}
+
+
 def test_no_latency_is_said_and_the_front_is_by_size(whole) -> None:
     nodes, rows, _ = parts(whole)
     for row in rows.values():
@@ -141,6 +152,7 @@ def test_a_front_has_every_point_and_marks_what_nothing_beats(whole) -> None:
     points = front["points"]
     assert {point["artifact"] for point in points} == set(rows)
     passed = [point for point in points if not point["out"]]
+    assert all(0 <= point["top1_low"] <= point["top1"] <= point["top1_high"] <= 1 for point in points)
     for point in points:
         mine = point["cost"], point["top1"]
         costs = [(one["cost"], one["top1"]) for one in passed]

@@ -122,6 +122,16 @@ def test_a_trace_goes_from_the_package_back_to_the_data() -> None:
     assert len(traces_of(read_nodes(data))) == 2 * (len(FORMS) - 1), "the trt artifacts are not there"
 
 
+def test_a_graph_stands_beside_what_is_built_of_it() -> None:
+    nodes = nodes_of(TWO)
+    boxes = {box.about.partition(":")[0]: box for box in drawn(nodes).boxes}
+    for variant in TWO:
+        graph, built = boxes[f"graphs/{variant}/trt-fp16"], boxes[f"exports/{variant}/trt-fp16"]
+        assert graph.y == built.y
+        middle = boxes[f"runs/{variant}"].y + boxes[f"runs/{variant}"].height / 2
+        assert not graph.y <= middle <= graph.y + graph.height, "lines to the other artifacts pass beside it"
+
+
 def test_long_names_keep_both_ends() -> None:
     assert short("torchscript-int8", 16) == "torchscript-int8"
     assert short("torchscript-int8-pixels", 16) == "torchscr…-pixels"
