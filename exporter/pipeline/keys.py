@@ -30,6 +30,7 @@ CODE: Mapping[str, tuple[str, ...]] = {
     "check": ("models", "exporter/backends", "exporter/checks", "exporter/*.py"),
     "package": ("models/preprocess.py", "models/spec.py", "errors.py", "exporter/package", "exporter/checks"),
     "profile": ("exporter/package", "exporter/device"),
+    "report": ("exporter/report", "exporter/pipeline"),
 }
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch", "torchvision"),
