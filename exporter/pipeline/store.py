@@ -105,8 +105,8 @@ class Store:
             return None
 
     def forget(self, owner: str) -> None:
-        """Remove the note and the temporary files of an attempt; it may still be writing, and what it left is unused."""
-        for place in (f"notes/{owner}.json", f"tmp/{owner}"):
+        """Remove the note and the temporary files of an attempt, which may still be writing more that nobody reads."""
+        for place in (f"notes/{owner}.json", f"unnamed/{owner}"):
             with contextlib.suppress(FileNotFoundError, OSError):
                 self._files.rm(f"{self._root}/{place}", recursive=True)
 
@@ -123,8 +123,7 @@ class Store:
             with path.open("rb") as file:
                 held = Held(hashlib.file_digest(file, "sha256").hexdigest(), facts.st_size)
         if self._size(held) != held.bytes:
-            temporary = f"{self._root}/tmp/{self.owner}/{secrets.token_hex(8)}"
-            self._make_parent(temporary)
+            temporary = self._temporary()
             with path.open("rb") as source, self._files.open(temporary, "wb") as target:
                 sent = _copied(source, target)  # pyright: ignore[reportArgumentType] - fsspec's files are binary ones
             if sent != held.sha256:
@@ -148,15 +147,19 @@ class Store:
             temporary.unlink(missing_ok=True)
 
     def _write_whole(self, place: str, content: bytes) -> None:
-        temporary = f"{self._root}/tmp/{self.owner}/{secrets.token_hex(8)}"
-        self._make_parent(temporary)
+        temporary = self._temporary()
         self._files.pipe_file(temporary, content)
         self._name(temporary, place)
 
     def _name(self, temporary: str, final: str) -> None:
-        """Give a whole file its name: a rename where there are folders, a copy that appears whole where there are not."""
+        """Give a whole file its name: a rename where there are folders, else a copy that appears whole."""
         self._make_parent(final)
         self._files.mv(temporary, final)
+
+    def _temporary(self) -> str:
+        place = f"{self._root}/unnamed/{self.owner}/{secrets.token_hex(8)}"
+        self._make_parent(place)
+        return place
 
     def _make_parent(self, place: str) -> None:
         self._files.makedirs(place.rpartition("/")[0], exist_ok=True)

@@ -40,7 +40,7 @@ def unpacked(root: Path = ROOT) -> list[Path]:
         with atomic.staged(place) as made:
             if is_checkout(root):
                 with zipfile.ZipFile(build(sources, made)) as wheel:
-                    wheel.extractall(made)  # noqa: S202 - our own
+                    wheel.extractall(made)
                 shutil.rmtree(made / "dist")
             else:
                 _copy(sources, made)
@@ -75,7 +75,7 @@ def from_installed(root: Path) -> dict[str, Path]:
         files = []
     found = {str(one): Path(str(one.locate())) for one in files if _in_wheel(PurePosixPath(str(one)))}
     if found.get("zoo/__init__.py", Path()).parent.resolve() != root.resolve():
-        raise UnavailableError(f"zoo in {root} is neither a checkout nor installed by pip, so no wheel can be made of it",
+        raise UnavailableError(f"no wheel can be made of zoo in {root}: it is no checkout, and pip did not install it",
                                fix="pip install zoo-export")  # fmt: skip
     return found
 
@@ -95,7 +95,7 @@ def build(sources: Mapping[str, Path], place: Path) -> Path:
     wheels = list(out.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         why = (done.stderr.strip().splitlines() or ["no wheel came out"])[-1]
-        raise UnavailableError(f"the wheel for Ray's workers cannot be built: {why}", fix='pip install "setuptools>=77"')
+        raise UnavailableError(f"the workers' wheel cannot be built: {why}", fix='pip install "setuptools>=77"')
     return wheels[0]
 
 
