@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,7 +153,9 @@ def _run(engine: Run, file: Path) -> Outcome:
 
 def _next(engine: Run, payload: dict[str, Any]) -> str:
     packages = [one["path"] for one in payload["nodes"] if one["kind"] == "package" and one["path"]]
-    return f"zoo verify {engine.state.folder / packages[0]}" if packages else f"zoo run {engine.pipeline.path} --status"
+    if packages:
+        return f"zoo verify {os.path.relpath(engine.state.folder / packages[0])}"
+    return f"zoo run {engine.pipeline.path} --status"
 
 
 @contextmanager

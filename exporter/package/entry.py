@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 def main(path: str, arguments: Sequence[str] | None = None) -> int:
     """Run a command on the package at `path`; the exit code."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime's, on by itself since 1.31; nothing here uploads
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = parser_of(Path(path).name)
     given = argparse.Namespace(json="--json" in words)

@@ -26,9 +26,9 @@ class Settings:
         data: of the steps that say none.
         data_root: where named data sets lie.
         seed: of everything that is drawn at random.
-        cores: that steps may use together; None for all of this machine.
-        memory: gigabytes that steps may use together; None for this machine's.
-        gpus: that steps may use together; None for this machine's.
+        cores: that steps may use together; else all of this machine.
+        memory: gigabytes that steps may use together; else this machine's.
+        gpus: that steps may use together; else this machine's.
         store: where Ray's workers find and leave results: a folder that all see, or an fsspec URL.
     """
 
@@ -55,12 +55,12 @@ class Needs:
     """What a step takes of a machine.
 
     Attributes:
-        cores: of the CPU; None for what suits its kind.
-        memory: gigabytes; None for what suits its kind.
-        gpus: None for one where the machine has some and the step can use it.
+        cores: of the CPU; else what suits its kind.
+        memory: gigabytes; else what suits its kind.
+        gpus: that it has to itself; else one where the machine has some and the step can use it.
         accelerator_type: of the GPU, as Ray names it: A100, T4.
         resources: custom ones of a Ray cluster, such as {board = 1}.
-        device: auto, cpu or cuda, as the commands take it.
+        device: as the commands take it: auto, cpu or cuda.
     """
 
     cores: int | None = None

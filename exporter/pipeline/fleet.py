@@ -172,8 +172,8 @@ def lacking_in(node: Node, places: Sequence[Place]) -> UnavailableError | None:
     """Why no place can make a node, and what to do; None where one can."""
     asked = node.machine
     if asked.accelerator_type and not any(asked.accelerator_type in one.accelerators for one in places):
-        there = ", ".join(sorted({kind for one in places for kind in one.accelerators})) or "none"
-        return UnavailableError(f"no node of the cluster has a GPU of type {asked.accelerator_type}; types there: {there}",
+        there = ", ".join(sorted({kind for one in places for kind in one.accelerators})) or "none with a type"
+        return UnavailableError(f"no node of the cluster has a GPU of type {asked.accelerator_type}, but {there}",
                                 fix="add such a node, or ask for another")  # fmt: skip
     for name, amount in asked.resources.items():
         most = max((one.resources.get(name, 0) for one in places), default=0)

@@ -110,7 +110,7 @@ class Prune(Kind):
     recipe: str | None = key("Of the recovery.", file=True)
     set: Values = key("Values of the recipe.", {})
     timed: bool = key("Measure the latency before and after.", True)
-    beside: bool = key("Train the same architecture at a smaller width too.", False)
+    beside: bool = key("Train the same architecture at a smaller width too.", True)
 
     @property
     def measures(self) -> bool:

@@ -53,6 +53,10 @@ def connected(on: str, pipeline: Pipeline) -> Iterator[Run]:
         UsageError: no store is named, or no port.
         UnavailableError: the cluster cannot be reached, or none of its nodes can be used.
     """
+    out = Path(pipeline.settings.out)
+    if out.is_absolute() or ".." in out.parts:
+        raise UsageError(f"{pipeline.path}: out = {str(out)!r} lies outside of the file's folder, which --on {on} needs",
+                         fix='out = "pipeline", or move the file')  # fmt: skip
     with contextlib.ExitStack() as ends:
         url = store_of(on, pipeline) or ends.enter_context(tempfile.TemporaryDirectory(prefix="zoo-store-"))
         store = Store(url)

@@ -126,6 +126,7 @@ def command(task: Task, folder: Path, beside: Path) -> tuple[int, dict[str, Any]
     """Run it; exit code, JSON and words. Being cancelled by Ray ends it too."""
     out, words = beside / "out.json", beside / "log"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT.parent), os.environ.get("PYTHONPATH", "")])}
+    environment.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the command `zoo` does it
     environment.pop("OMP_NUM_THREADS", None)  # Ray's, which would be another number than on one machine
     if task.threads is not None:
         environment["OMP_NUM_THREADS"] = str(task.threads)

@@ -8,6 +8,7 @@ loses what it was running, and the next one goes on.
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -194,7 +195,7 @@ class Run:
         if not (isinstance(node.options, Export) and node.options.precision == "int8"):
             return ""
         place = self.state.plan(self._plan_key(node))
-        return str(place.relative_to(self.state.folder)) if place.is_file() else ""
+        return os.path.relpath(place, self.state.folder) if place.is_file() else ""
 
     def _plan_key(self, node: Node) -> str:
         parent = self.outcome(node.needs[0]).record
@@ -211,7 +212,7 @@ class Run:
             return
         made, plan = self.made(), self._plan(first)
         command = command_of(group, made, self.pipeline.settings, again, plan)
-        log = str(self.state.log(first.id).relative_to(self.state.folder))
+        log = os.path.relpath(self.state.log(first.id), self.state.folder)
         for node in group:
             self.state.begin(node.id, self.key(node))
             if node.kind in ("package", "profile"):  # the others make the folders above theirs
@@ -276,7 +277,7 @@ class Run:
             record = Record(
                 self.key(node), found, path, code, round(ended.seconds / len(group), 3), self.outcome(node.id).command,
                 datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), ended.host,
-                str(self.state.log(group[0].id).relative_to(self.state.folder)), facts,
+                os.path.relpath(self.state.log(group[0].id), self.state.folder), facts,
             )  # fmt: skip
             if code in (DONE, GATE):
                 self.state.write(node.id, record)
@@ -298,8 +299,10 @@ class Run:
             return str(found) if found else None
         if isinstance(options, Check):
             found = facts.get("artifact")
-            place = Path(f"{found}.check.json") if found else None
-            return str(_from(self.state.folder, place)) if place is not None and place.is_file() else None
+            if not found:
+                return None
+            place = self.state.folder / f"{found}.check.json"
+            return os.path.relpath(place, self.state.folder) if place.is_file() else None
         place = f"{out}/{node.id}"
         if options.command == "package" and getattr(options, "layout", "zoo") == "zoo":
             place = f"{place}.zoo"
@@ -386,7 +389,3 @@ def _reason(node: Node, facts: Mapping[str, Any]) -> str:
         return ""
     bad = [gate for gate in facts.get("gates", ()) if gate.get("verdict") in ("fail", "inconclusive")]
     return "; ".join(f"{gate['name']} {gate['verdict']}: {gate['reason']}" for gate in bad)
-
-
-def _from(folder: Path, path: Path) -> Path:
-    return path.relative_to(folder) if path.is_absolute() and path.is_relative_to(folder) else path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,22 @@ def test_it_answers_as_zoo_predict_does(packed, exported_folders, clean_python: 
     mine = json.loads(done.stdout)["predictions"][0]["top"]
     wanted = as_json(zoo("predict", exported_folders["onnx"], image, "--json", cwd=tmp_path))["predictions"][0]["top"]
     assert mine == wanted, "the same answers and the same probabilities"
+
+
+def test_it_leaves_nothing_behind(packed, exported_folders, clean_python: Path, tmp_path: Path) -> None:
+    """ONNX Runtime alone would: a device id and a queue of events, in the user's cache."""
+    image = exported_folders["onnx"] / "golden" / "0.png"
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    done = subprocess.run([clean_python, packed, "predict", image], capture_output=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert list(home.rglob("*")) == []
+    command = [sys.executable, "-m", "zoo", "predict", exported_folders["onnx"], image]
+    environment = {**os.environ, "HOME": str(home)} | {"XDG_CACHE_HOME": str(home / "cache")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    assert subprocess.run(command, capture_output=True, check=False, env=environment).returncode == 0
+    assert not [path for path in home.rglob("*") if "Microsoft" in path.name]
 
 
 @pytest.mark.slow

@@ -68,6 +68,9 @@ def test_every_key_is_an_option_of_its_command(name: str) -> None:
         flag = flag_of(one)
         if flag is not None and flag not in ("--source", "--to"):
             assert flag in known, f"zoo {kind.command} has no {flag}"
+        if isinstance(one.default, bool):  # what is as the class has it is not given: the command must have the same
+            (param,) = [param for param in command.params if flag in param.opts]
+            assert param.default == one.default, f"{kind.command} {flag}"
         if isinstance(one.default, bool) and one.default:
             assert f"--no-{flag.removeprefix('--')}" in known
 

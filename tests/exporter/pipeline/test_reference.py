@@ -1,0 +1,25 @@
+"""docs/pipeline.md says what the classes say, and its example holds together."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from zoo.exporter.pipeline.file import read_pipeline
+from zoo.exporter.pipeline.graph import expand
+from zoo.exporter.pipeline.reference import put_in
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_page_is_as_the_classes_are() -> None:
+    page = (ROOT / "docs" / "pipeline.md").read_text()
+    assert put_in(page) == page, "python -m zoo.exporter.pipeline.reference docs/pipeline.md"
+
+
+def test_its_examples_are_pipelines(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "pipeline.md").read_text(), re.DOTALL)
+    path = tmp_path / "pipeline.toml"
+    path.write_text(text)
+    assert len(expand(read_pipeline(path))) == 2 + 2 * (3 + 1) * 2 + 12 + 2
+    assert len(expand(read_pipeline(ROOT / "examples" / "pipeline.toml"))) > 20
