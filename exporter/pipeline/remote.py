@@ -99,7 +99,7 @@ def work(task: Mapping[str, Any], place: str) -> dict[str, Any]:
             code, payload = said.exit_code, {"error": said.as_mapping()}
         here = str(folder)
     return {"code": code, "payload": moved(payload, here, asked.folder), "log": log.replace(here, asked.folder),
-            "left": left, "host": os.uname().nodename, "seconds": time.monotonic() - begun}  # fmt: skip
+            "left": left, "host": os.uname().nodename, "place": place, "seconds": time.monotonic() - begun}  # fmt: skip
 
 
 def prepare(task: Task, store: Store, folder: Path) -> None:

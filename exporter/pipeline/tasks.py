@@ -215,6 +215,7 @@ class Remote:
         return None
 
     def _bring(self, result: Mapping[str, Any]) -> Ended:
+        self._say(f"on {result['host']}, Ray's node {result['place']}")
         self._say(result["log"], end="")
         engine = self._engine
         try:
