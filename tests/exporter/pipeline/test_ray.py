@@ -158,6 +158,15 @@ def make_site(folder: Path, more: str = "") -> Site:
     return site
 
 
+def wait_for_the_hang(site: Site, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 200
+    while not (site.shared / "hangs").exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"the step did not begin: {process.communicate()}")
+        time.sleep(0.1)
+
+
 def states(payload: dict[str, Any]) -> dict[str, str]:
     return {node["id"]: node["state"] for node in payload["nodes"]}
 
@@ -244,10 +253,7 @@ def test_a_node_that_dies_in_the_middle_loses_nothing_but_time(tmp_path: Path) -
         site = make_site(tmp_path)
         (site.shared / "hang").touch()
         process = site.start("--on", nodes.address)
-        deadline = time.monotonic() + 200
-        while not (site.shared / "hangs").exists():
-            assert process.poll() is None and time.monotonic() < deadline, "the step did not begin"
-            time.sleep(0.1)
+        wait_for_the_hang(site, process)
         time.sleep(1)
         (note,) = (tmp_path / "store/notes").glob("*.json")
         first = json.loads(note.read_text())["place"]
@@ -272,10 +278,7 @@ def test_sigterm_ends_the_tasks(cluster: Nodes, tmp_path: Path) -> None:
     site = make_site(tmp_path)
     (site.shared / "hang").touch()
     process = site.start("--on", cluster.address)
-    deadline = time.monotonic() + 200
-    while not (site.shared / "hangs").exists():
-        assert process.poll() is None and time.monotonic() < deadline, "the step did not begin"
-        time.sleep(0.1)
+    wait_for_the_hang(site, process)
     hanging = [path for path in Path("/proc").glob("[0-9]*") if _is_child(path, site)]
     assert hanging, "the command was not found"
     process.terminate()
