@@ -55,7 +55,7 @@ def connected(on: str, pipeline: Pipeline) -> Iterator[Run]:
     """
     out = Path(pipeline.settings.out)
     if out.is_absolute() or ".." in out.parts:
-        raise UsageError(f"{pipeline.path}: out = {str(out)!r} lies outside of the file's folder, which --on {on} needs",
+        raise UsageError(f"{pipeline.path}: with --on {on}, out = {str(out)!r} must lie in the file's folder",
                          fix='out = "pipeline", or move the file')  # fmt: skip
     with contextlib.ExitStack() as ends:
         url = store_of(on, pipeline) or ends.enter_context(tempfile.TemporaryDirectory(prefix="zoo-store-"))

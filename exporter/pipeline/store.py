@@ -125,7 +125,7 @@ class Store:
         if self._size(held) != held.bytes:
             temporary = self._temporary()
             with path.open("rb") as source, self._files.open(temporary, "wb") as target:
-                sent = _copied(source, target)  # pyright: ignore[reportArgumentType] - fsspec's files are binary ones
+                sent = _copied(source, target)
             if sent != held.sha256:
                 raise IntegrityError(f"{path} changed while it was copied to the store", fix="run again")
             self._name(temporary, self._place(held))
@@ -137,7 +137,7 @@ class Store:
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         try:
             with self._files.open(self._place(held), "rb") as source, temporary.open("wb") as file:
-                came = _copied(source, file)  # pyright: ignore[reportArgumentType]
+                came = _copied(source, file)
             if came != held.sha256:
                 raise IntegrityError(f"{name} in store {self.url} is not what was put there", fix="remove the store")
             temporary.replace(target)

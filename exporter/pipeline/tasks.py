@@ -187,7 +187,7 @@ class Remote:
             self.stop()  # it would wait for ever
             return self._again(attempt, "all nodes that it could run on are gone")
         try:
-            result = ray.get(attempt.ref)
+            result: Any = ray.get(attempt.ref)
         except LOST as error:
             return self._again(attempt, type(error).__name__)
         except raised.RuntimeEnvSetupError as error:

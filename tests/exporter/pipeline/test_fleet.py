@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from zoo.exporter.pipeline.commands import together
 from zoo.exporter.pipeline.file import Settings, read_pipeline
-from zoo.exporter.pipeline.fleet import Fleet, Place, ask, elsewhere, lacking_in, stays
+from zoo.exporter.pipeline.fleet import Ask, Fleet, Place, ask, elsewhere, lacking_in, stays
 from zoo.exporter.pipeline.graph import Node, expand
 from zoo.exporter.pipeline.keys import key_of, machine
 from zoo.exporter.pipeline.lacks import MODULES, Facts
@@ -54,7 +54,13 @@ def nodes(tmp_path: Path):
     return make
 
 
-def ids(asked) -> set[str]:
+def asking(fleet: Fleet, node: Node) -> Ask:
+    asked = fleet.ask([node])
+    assert asked is not None
+    return asked
+
+
+def ids(asked: Ask) -> set[str]:
     return {one.id for one in asked.places}
 
 
@@ -62,12 +68,12 @@ def test_a_plan_is_built_and_checked_on_its_own_type_of_gpu(nodes) -> None:
     found, fleet = nodes(), Fleet(FLEET, HERE)
     for kind, place in (("T4", "t4"), ("A100", "a")):
         for one in (f"exports/resnet18/trt-fp16-{kind}", f"checks/resnet18/trt-fp16-{kind}"):
-            asked = fleet.ask([found[one]])
+            asked = asking(fleet, found[one])
             assert ids(asked) == {place}, one
             assert (asked.gpus, asked.accelerator_type) == (1, kind)
     graph = found["graphs/resnet18/trt-fp16"]
     assert graph.machine.accelerator_type is None, "a graph is written anywhere"
-    assert ids(fleet.ask([graph])) == {"t4", "a"}, "where a GPU is, as on one machine"
+    assert ids(asking(fleet, graph)) == {"t4", "a"}, "where a GPU is, as on one machine"
 
 
 def test_a_check_is_no_longer_of_one_command_with_one_for_another_gpu(nodes) -> None:
@@ -82,15 +88,15 @@ def test_what_measures_has_all_of_its_machine_and_not_the_cluster(nodes) -> None
     checks = [node for node in found.values() if node.kind == "check"]
     assert all(node.alone for node in checks)
     for node in checks:
-        asked = fleet.ask([node])
+        asked = asking(fleet, node)
         assert all(asked.cores == one.cores for one in asked.places), "every CPU of the place"
         assert len({one.machine for one in asked.places}) == 1
-    assert fleet.pick([[node] for node in checks], [], Settings()) == [0, 1, 2], "all begin at once, each on its machine"
+    assert fleet.pick([[node] for node in checks], [], Settings()) == [0, 1, 2], "all at once, each on its machine"
 
 
 def test_a_training_has_its_share_of_a_machine_with_many_gpus(nodes) -> None:
     base = nodes()["runs/resnet18"]
-    asked = Fleet(FLEET, HERE).ask([base])
+    asked = asking(Fleet(FLEET, HERE), base)
     assert (ids(asked), asked.cores, asked.gpus, asked.threads) == ({"a"}, 8, 1, 8)
     asked = ask([base], [CPU, SMALL, CPU2])
     assert (ids(asked), asked.cores, asked.gpus, asked.threads) == ({"c1", "c2"}, 16, 0, None), "the largest"
@@ -98,7 +104,7 @@ def test_a_training_has_its_share_of_a_machine_with_many_gpus(nodes) -> None:
 
 def test_a_training_that_says_what_it_wants_gets_that(nodes) -> None:
     base = nodes(TEXT.replace('source = "resnet18"', 'source = "resnet18"\ncores = 4\ngpus = 2\nmemory = 100'))
-    asked = Fleet(FLEET, HERE).ask([base["runs/resnet18"]])
+    asked = asking(Fleet(FLEET, HERE), base["runs/resnet18"])
     assert (ids(asked), asked.cores, asked.gpus, asked.memory) == ({"a"}, 4, 2, 100 * 10**9)
 
 
@@ -114,16 +120,16 @@ def test_a_training_that_says_what_it_wants_gets_that(nodes) -> None:
     ],
 )
 def test_what_no_node_has_is_said(more: str, words: str, nodes) -> None:
-    import re
-
     node = nodes(TEXT.replace('source = "resnet18"', f'source = "resnet18"\n{more}'))["runs/resnet18"]
     missing = Fleet(FLEET, HERE).missing(node)
+    assert missing is not None
     assert re.search(words, missing.what), missing.what
     assert missing.fix
 
 
 def test_a_module_that_no_node_has_is_said(nodes) -> None:
     missing = lacking_in(nodes()["runs/resnet18"], [replace(CPU, modules=frozenset())])
+    assert missing is not None
     assert missing.what == "torch is installed on no node of the cluster"
 
 
@@ -147,7 +153,8 @@ def test_keys_are_of_the_machine_only_where_something_is_measured(nodes, tmp_pat
     found, fleet = nodes(), Fleet(FLEET, HERE)
 
     def keys(name: str) -> tuple[str, str]:
-        return tuple(key_of(found[name], Settings(), [""], tmp_path, where) for where in ("", fleet.machine(found[name])))
+        one = found[name]
+        return (key_of(one, Settings(), [""], tmp_path), key_of(one, Settings(), [""], tmp_path, fleet.machine(one)))
 
     for name in ("runs/resnet18", "exports/resnet18/onnx-fp16", "graphs/resnet18/trt-fp16"):
         here, there = keys(name)
@@ -171,7 +178,7 @@ def test_what_was_to_be_measured_on_a_machine_is_measured_on_no_other(nodes) -> 
 def test_a_plan_is_judged_where_it_was_built(nodes) -> None:
     node = nodes(TEXT.replace('accelerator = ["T4", "A100"]', ""))["checks/resnet18/trt-fp16"]
     fleet = Fleet(FLEET, HERE, built=lambda _node: T4.machine)
-    assert ids(fleet.ask([node])) == {"t4"}
+    assert ids(asking(fleet, node)) == {"t4"}
 
 
 def test_a_lost_place_is_left_out_while_there_is_another(nodes) -> None:

@@ -84,6 +84,8 @@ class Nodes:
     process: subprocess.Popen[str]
 
     def kill(self, name: str) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(f"{name}\n")
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "killed\n"
@@ -99,21 +101,22 @@ def begin_cluster(elsewhere: Path, head: str = "") -> Nodes:
     """Two nodes; with own-head they both can be killed, for the head is a third that does nothing else."""
     port = free_port()
     environment = {**ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0"}
-    process = subprocess.Popen([sys.executable, "-c", CLUSTER, str(port), head], cwd=elsewhere, env=environment, text=True,
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER, str(port), head], cwd=elsewhere, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout
     line = process.stdout.readline()
     assert line, "the cluster did not start"
     return Nodes(f"ray://127.0.0.1:{port}", json.loads(line), process)
 
 
 def end_cluster(nodes: Nodes) -> None:
-    nodes.process.stdin.close()
-    nodes.process.stdout.close()
     try:
-        nodes.process.wait(60)
+        nodes.process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         nodes.process.kill()
-        nodes.process.wait()
+        nodes.process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +234,7 @@ def test_steps_go_where_their_resources_are_and_leave_what_one_machine_leaves(cl
     (tmp_path / "local").mkdir()
     here = make_site(tmp_path / "local")
     here.run()
-    name = "out/exports/make/make/onnx-fp32"
+    name = "out/exports/make/net-make/onnx-fp32"
     for file in ("model.onnx", "weights.safetensors"):
         assert (here.folder / name / file).read_bytes() == (site.folder / name / file).read_bytes()
     keys = [json.loads((one.folder / "out/.zoo/steps/exports/make/onnx-fp32.json").read_text())["key"]
@@ -327,16 +330,26 @@ def test_a_cluster_needs_a_store(tmp_path: Path) -> None:
     assert "has no store" in payload["error"]["message"]
 
 
+def test_neither_ray_nor_fsspec_is_loaded_where_nobody_asked() -> None:
+    code = ("import sys, zoo.exporter.cli.app, zoo.exporter.pipeline.run, zoo.exporter.pipeline.told; "
+            "print(sorted({'ray', 'fsspec', 'torch'} & set(sys.modules)))")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_without_ray_the_install_command_is_said(tmp_path: Path) -> None:
     site = make_site(tmp_path)
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text(
-        "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda name, *a: None if name == 'ray' else find(name, *a)\n"
+        "import importlib.util as u\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'ray' else find(name, *more)\n"
     )
     path = os.pathsep.join([str(hidden), ENVIRONMENT.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, "-m", "zoo", "run", "pipeline.toml", "--on", "ray", "--json"], cwd=site.folder,
-                          env={**ENVIRONMENT, "PYTHONPATH": path}, capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo", "run", "pipeline.toml", "--on", "ray", "--json"], cwd=site.folder,
+        env={**ENVIRONMENT, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     payload = as_json(done)
     assert payload["exit_code"] == 3
     assert payload["error"]["fix"] == 'pip install "zoo-export[ray]"'

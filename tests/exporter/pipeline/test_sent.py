@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from zoo.errors import UsageError
 from zoo.exporter.pipeline.commands import command_of
 from zoo.exporter.pipeline.run import run

@@ -77,7 +77,9 @@ def test_the_same_content_is_sent_once(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "b").write_text("same")
     store = Store(str(tmp_path / "store"))
     sent: list[str] = []
-    monkeypatch.setattr(store, "_name", lambda temporary, final: sent.append(final) or Store._name(store, temporary, final))
+    monkeypatch.setattr(
+        store, "_name", lambda temporary, final: sent.append(final) or Store._name(store, temporary, final)
+    )
     store.put(tmp_path, ["a", "b"])
     store.put(tmp_path, ["a"])
     assert len(sent) == 1

@@ -27,7 +27,9 @@ def listed(folder: Path) -> set[str]:
             if path.is_file() and "__pycache__" not in path.parts}  # fmt: skip
 
 
-def test_a_checkout_is_built_once_and_imports_as_zoo(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_is_built_once_and_imports_as_zoo(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert wheel.is_checkout(ROOT)
     before = {path.name for path in ROOT.iterdir()}
     folders = wheel.unpacked()
