@@ -91,7 +91,8 @@ def work(task: Mapping[str, Any], place: str) -> dict[str, Any]:
         try:
             prepare(asked, store, folder)
             code, payload, log = command(asked, folder, Path(temporary))
-            left = {name: plain(store.put(folder, [name])) for name in results(asked, payload, folder)}
+            found = {name: plain(store.put(folder, [name])) for name in results(asked, payload, folder)}
+            left = {name: tree for name, tree in found.items() if tree}  # a command that failed leaves nothing
         except ZooError as error:
             code, payload = error.exit_code, {"error": error.as_mapping()}
         except OSError as error:

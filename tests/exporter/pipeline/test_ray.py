@@ -237,9 +237,29 @@ def test_steps_go_where_their_resources_are_and_leave_what_one_machine_leaves(cl
     name = "out/exports/make/net-make/onnx-fp32"
     for file in ("model.onnx", "weights.safetensors"):
         assert (here.folder / name / file).read_bytes() == (site.folder / name / file).read_bytes()
-    keys = [json.loads((one.folder / "out/.zoo/steps/exports/make/onnx-fp32.json").read_text())["key"]
-            for one in (here, site)]  # fmt: skip
-    assert keys[0] == keys[1]
+
+
+def test_a_local_cluster_begins_and_ends_with_the_run(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    text = (site.folder / "pipeline.toml").read_text().replace('out = "out"', 'out = "out"\ncores = 1')
+    (site.folder / "pipeline.toml").write_text(text)
+    mark = f"ZOO_TEST={tmp_path.name}-{os.getpid()}"
+    command = [sys.executable, "-m", "zoo", "run", "pipeline.toml", "--json", "--on", "ray", "--dry-run"]
+    name, _, value = mark.partition("=")
+    done = subprocess.run(command, cwd=site.folder, env={**ENVIRONMENT, name: value}, capture_output=True, text=True,
+                          timeout=200, check=False)  # fmt: skip
+    assert states(as_json(done))["exports/make/onnx-fp32"] == "waiting", done.stderr
+    deadline = time.monotonic() + 30
+    while left := [path for path in Path("/proc").glob("[0-9]*") if _holds(path / "environ", mark.encode())]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    try:
+        return mark in path.read_bytes()
+    except OSError:
+        return False
 
 
 def test_a_dry_run_tells_what_the_cluster_lacks_and_writes_nothing(cluster: Nodes, tmp_path: Path) -> None:
