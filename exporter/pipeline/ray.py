@@ -58,7 +58,10 @@ def connected(on: str, pipeline: Pipeline) -> Iterator[Run]:
         raise UsageError(f"{pipeline.path}: with --on {on}, out = {str(out)!r} must lie in the file's folder",
                          fix='out = "pipeline", or move the file')  # fmt: skip
     with contextlib.ExitStack() as ends:
-        url = store_of(on, pipeline) or ends.enter_context(tempfile.TemporaryDirectory(prefix="zoo-store-"))
+        url = store_of(on, pipeline)
+        if on != "ray":
+            reach(on)
+        url = url or ends.enter_context(tempfile.TemporaryDirectory(prefix="zoo-store-"))
         store = Store(url)
         modules = [str(path) for path in unpacked()]
         ends.enter_context(session(on, modules, pipeline.settings.cores))
@@ -91,7 +94,6 @@ def session(on: str, modules: Sequence[str], cores: int | None) -> Iterator[None
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to anybody
         options |= {"address": "local", "include_dashboard": False, "num_cpus": cores or cores_here()}
     else:
-        reach(on)
         options |= {"address": on}
     # Ray puts the folder that it is called from before the workers' own: a user's zoo/ in it would be theirs.
     with tempfile.TemporaryDirectory(prefix="zoo-ray-") as empty:

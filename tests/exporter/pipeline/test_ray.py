@@ -239,6 +239,7 @@ def test_steps_go_where_their_resources_are_and_leave_what_one_machine_leaves(cl
         assert (here.folder / name / file).read_bytes() == (site.folder / name / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_local_cluster_begins_and_ends_with_the_run(tmp_path: Path) -> None:
     site = make_site(tmp_path)
     text = (site.folder / "pipeline.toml").read_text().replace('out = "out"', 'out = "out"\ncores = 1')
