@@ -63,6 +63,7 @@ def connected(on: str, pipeline: Pipeline) -> Iterator[Run]:
             reach(on)
         url = url or ends.enter_context(tempfile.TemporaryDirectory(prefix="zoo-store-"))
         store = Store(url)
+        ends.callback(lambda: store.forget(store.owner))
         modules = [str(path) for path in unpacked()]
         ends.enter_context(session(on, modules, pipeline.settings.cores))
         fleet = Fleet(places_of(store), look())
