@@ -145,6 +145,8 @@ def _run(engine: Run, file: Path) -> Outcome:
                 )
         for pick in payload.get("picks", ()):
             say(pick["sentence"], "bold")
+        for note in report.get("notes", ()):
+            say(note)
         if report.get("report"):
             say(f"report: {report['report']}")
 

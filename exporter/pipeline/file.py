@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from ...config import from_mapping, near, read_toml
 from ...errors import UsageError
-from .kinds import KINDS, Export, Kind, Source, Train
+from .kinds import KINDS, Export, Kind, Source, Train, several
+from .names import refuse_unknown
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 COMMON = ("do", "from", "cores", "memory", "gpus", "accelerator_type", "resources", "device")
@@ -117,13 +117,13 @@ def read_pipeline(path: Path) -> Pipeline:
     tables = data.get("steps")
     if not isinstance(tables, dict) or not tables:
         raise UsageError(f"{where}: no [steps.NAME]", fix='[steps.base] with do = "train"')
-    steps = {name: _step(name, table, where, settings) for name, table in tables.items()}
+    steps = {name: _step(name, table, where, settings, path.parent) for name, table in tables.items()}
     for step in steps.values():
         refuse_wrong_inputs(step, steps, where)
     return Pipeline(path, settings, ordered(steps, where))
 
 
-def _step(name: str, table: object, where: str, settings: Settings) -> Step:
+def _step(name: str, table: object, where: str, settings: Settings, folder: Path) -> Step:
     here = f"{where}: steps.{name}"
     if not NAME.fullmatch(name):
         raise UsageError(f"{here}: a name is of small letters, digits, - and _", fix=f"such as {_plain(name)}")
@@ -148,6 +148,8 @@ def _step(name: str, table: object, where: str, settings: Settings) -> Step:
     if "data" in own and getattr(options, "data", None) is None and settings.data is not None:
         options = replace(options, data=settings.data)
     refuse_contradictions(here, options, sources)
+    refuse_unknown(here, options, folder)
+    refuse_chance(here, options, folder)
     return Step(name, options, sources, needs)
 
 
@@ -175,6 +177,18 @@ def refuse_contradictions(here: str, options: Kind, sources: tuple[str, ...]) ->
             raise UsageError(f"{here}.accelerator is of trt, which is not in `to`", fix="leave it out")
 
 
+def refuse_chance(here: str, options: Kind, folder: Path) -> None:
+    """Raise UsageError for a source whose weights would be whatever run is the newest when it is exported."""
+    if not isinstance(options, Source) or options.weights is not None:
+        return
+    for source in several(options.source):
+        if ":" not in source and not (folder / source).exists():
+            raise UsageError(
+                f"{here}.weights is missing: of {source} alone they would be the newest run's",
+                fix='weights = "imagenet", "random", or a run',
+            )
+
+
 def refuse_wrong_inputs(step: Step, steps: Mapping[str, Step], where: str) -> None:
     """Raise UsageError where `from` names no step, or one that gives something else."""
     for name in step.sources:
@@ -198,11 +212,6 @@ def ordered(steps: Mapping[str, Step], where: str) -> tuple[Step, ...]:
         for name in ready:
             done[name] = left.pop(name)
     return tuple(done.values())
-
-
-def several(value: Any) -> tuple[str, ...]:
-    """A key that may be one value or a list, as a list."""
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _plain(name: str) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import UsageError
-from .file import Needs, Pipeline, Step, several
-from .kinds import Build, Calibrate, Check, Export, Kind, Package, Profile, Prune, Source, Train
+from .file import Needs, Pipeline, Step
+from .kinds import Build, Calibrate, Check, Export, Kind, Package, Profile, Prune, Source, Train, several
 
 ALL = None  # cores: all that the pipeline may use
 GIGABYTES = {"train": 4.0, "prune": 4.0, "calibrate": 3.0, "export": 2.0, "build": 4.0, "check": 2.0}
@@ -152,7 +152,8 @@ def _exports(step: Step, options: Export, given: Sequence[Product]) -> tuple[lis
     products: list[Product] = []
     pixels = "-pixels" if options.with_preprocess else ""
     for one, precision, backend in itertools.product(given, several(options.precision), several(options.to)):
-        single = _set(options, to=backend, precision=precision, accelerator=())
+        chosen = {name: value for name, value in options.set.items() if name.partition(".")[0] == backend}
+        single = _set(options, to=backend, precision=precision, accelerator=(), set=chosen)
         form = f"{backend}-{precision}{pixels}"
         folder = "graphs" if backend == TRT else "exports"
         machine = machine_of(step, single)

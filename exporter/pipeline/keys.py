@@ -30,6 +30,7 @@ CODE: Mapping[str, tuple[str, ...]] = {
     "check": ("models", "exporter/backends", "exporter/checks", "exporter/*.py"),
     "package": ("models/preprocess.py", "models/spec.py", "errors.py", "exporter/package", "exporter/checks"),
     "profile": ("exporter/package", "exporter/device"),
+    "report": ("exporter/report", "exporter/pipeline"),
 }
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch", "torchvision"),
@@ -42,7 +43,14 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def key_of(node: Node, settings: Settings, parents: Sequence[str], folder: Path, where: str = "") -> str:
+def key_of(
+    node: Node,
+    settings: Settings,
+    parents: Sequence[str],
+    folder: Path,
+    seen: dict[str, str] | None = None,
+    where: str = "",
+) -> str:
     """The key.
 
     Args:
@@ -50,14 +58,19 @@ def key_of(node: Node, settings: Settings, parents: Sequence[str], folder: Path,
         settings: seed and data root; not where results go or how many cores there are.
         parents: digests of what its needs left, in their order; "" for one that could not be had.
         folder: that names of files are relative to.
+        seen: fingerprints that were taken already; it is added to.
         where: as `machine` says it, the machine that will measure; "" for this one.
     """
+    seen = {} if seen is None else seen
+    for _, value in outside(node.options, settings):
+        if value not in seen:
+            seen[value] = fingerprint(folder, value)
     options = asdict(node.options)
     facts: dict[str, Any] = {
         "kind": node.kind,
         "form": node.form,
         "options": options,
-        "outside": {name: fingerprint(folder, value) for name, value in outside(node.options, settings)},
+        "outside": {name: seen[value] for name, value in outside(node.options, settings)},
         "parents": list(parents),
         "seed": settings.seed,
         "device": node.machine.device,
@@ -156,9 +169,13 @@ def machine() -> str:
     except OSError:
         lines = []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    gpus = sorted(str(path.read_text(encoding="utf-8").splitlines()[0])
-                  for path in Path("/proc/driver/nvidia/gpus").glob("*/information"))  # fmt: skip
-    return f"{model or platform.machine()}, {cores_here()} cores, {', '.join(gpus) or 'no GPU'}"
+    return f"{model or platform.machine()}, {cores_here()} cores, {', '.join(gpu_names()) or 'no GPU'}"
+
+
+def gpu_names() -> tuple[str, ...]:
+    """Of this machine, as NVIDIA's driver tells them."""
+    places = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    return tuple(path.read_text(encoding="utf-8").splitlines()[0].partition(":")[2].strip() for path in places)
 
 
 def cores_here() -> int:

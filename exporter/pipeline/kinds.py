@@ -260,3 +260,8 @@ def default_of(one: Field[Any]) -> Any:
 def as_toml(value: Any) -> str:
     """A value of `set` as --set reads it."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def several(value: Any) -> tuple[str, ...]:
+    """A key that may be one value or a list, as a list."""
+    return (value,) if isinstance(value, str) else tuple(value)

@@ -28,27 +28,28 @@ class Facts:
         gpus: how many NVIDIA GPUs it has.
         cores: that may be used.
         memory: gigabytes.
+        names: of the GPUs.
     """
 
     modules: frozenset[str]
     gpus: int
     cores: int
     memory: float
+    names: tuple[str, ...] = ()
 
 
 def look() -> Facts:
     """This machine."""
-    from .keys import cores_here
+    from .keys import cores_here, gpu_names
 
     found = frozenset(name for name in MODULES if importlib.util.find_spec(name) is not None)
-    gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if Path("/proc/driver/nvidia/gpus").is_dir() else 0
-    if not gpus and Path("/dev/nvhost-gpu").exists():  # a Jetson's
-        gpus = 1
+    names = gpu_names()
+    gpus = len(names) or int(Path("/dev/nvhost-gpu").exists())  # the latter is a Jetson's
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     except (ValueError, OSError):
         memory = 8.0
-    return Facts(found, gpus, cores_here(), memory)
+    return Facts(found, gpus, cores_here(), memory, names)
 
 
 def lacking(node: Node, facts: Facts) -> UnavailableError | None:
@@ -60,6 +61,9 @@ def lacking(node: Node, facts: Facts) -> UnavailableError | None:
     if gpus > facts.gpus:
         what = "a GPU is needed" if gpus == 1 else f"{gpus} GPUs are needed"
         return UnavailableError(f"{what}, and {facts.gpus or 'none'} is here", fix="run the same command where it is")
+    kind, there = node.machine.accelerator_type, ", ".join(facts.names) or "no GPU"
+    if kind and kind.lower() not in there.lower():
+        return UnavailableError(f"a {kind} is needed, and {there} is here", fix="run the same command where it is")
     if node.machine.device == "cuda" and not facts.gpus:
         return UnavailableError("device is cuda, and no GPU is here", fix="run the same command where one is")
     if node.machine.resources:

@@ -83,6 +83,7 @@ class Run:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     running: dict[str, tuple[tuple[Node, ...], Job, tuple[int, ...], Command]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, str] = field(default_factory=dict)  # fingerprints: a data folder is listed once a run
 
     @property
     def limits(self) -> Limits:
@@ -153,7 +154,8 @@ class Run:
         """Of a node whose needs are decided."""
         if node.id not in self.keys:
             parents = [one.record.digest if one.passed and one.record else "" for one in map(self.outcome, node.needs)]
-            self.keys[node.id] = key_of(node, self.pipeline.settings, parents, self.state.folder, self.where(node))
+            seen, where = self.seen, self.where(node)
+            self.keys[node.id] = key_of(node, self.pipeline.settings, parents, self.state.folder, seen, where)
         return self.keys[node.id]
 
     def made(self) -> dict[str, Made]:
@@ -229,10 +231,11 @@ class Run:
         place = self.state.out / node.id
         if not place.is_dir():
             return "", False
-        same = self.state.begun(node.id) == self.key(node)
-        if same and (place / "run.json").is_file() and not any(place.glob("checkpoint*")):
+        same, record = self.state.begun(node.id) == self.key(node), self.state.read(node.id)
+        known = record is not None and record.key == self.key(node)  # then it was changed since
+        if same and not known and (place / "run.json").is_file() and not any(place.glob("checkpoint*")):
             return "", True
-        if self.state.begun(node.id) == "" and self.state.read(node.id) is None:
+        if self.state.begun(node.id) == "" and record is None:
             return "", False  # not ours: the command refuses it
         return ("--resume" if same and any(place.glob("checkpoint*")) else "--overwrite"), False
 
@@ -251,6 +254,7 @@ class Run:
     def _finish(self, group: Sequence[Node], ended: Ended) -> None:
         if ended.exit_code < 0 or ended.exit_code == BUG:
             why = f"signal {-ended.exit_code} ended it" if ended.exit_code < 0 else "a bug in zoo"
+            why += ", perhaps for want of memory" if ended.exit_code == -9 else ""
             for node in group:
                 self._fail(node, BUG, str(_error(ended.payload).get("message") or why), "see its log")
             return

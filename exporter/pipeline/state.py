@@ -20,6 +20,7 @@ from .keys import digest_of
 
 STATE, MARK = ".zoo", "pipeline.json"
 FORMAT = 1
+RUN_FACTS = ("origin", "spec", "weights", "reached", "learned")  # of run.json, what an export of the run depends on
 REPORTS = ("report.html", "report.json")
 
 
@@ -179,7 +180,8 @@ def digest(path: Path) -> str:
         if {name: one["bytes"] for name, one in listed.items()} != {k: v for k, v in sizes.items() if k != ARTIFACT}:
             raise ValueError("other files than artifact.json lists")
         return _hash(sealed)
-    return digest_of([_hash(path / "weights.safetensors"), _hash(sealed)])
+    facts = json.loads(sealed.read_text(encoding="utf-8"))  # without its times: the same again is the same
+    return digest_of([_hash(path / "weights.safetensors"), {name: facts.get(name) for name in RUN_FACTS}])
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 PASS, FAIL, DOUBT, PLAIN, REFERENCE = "#248f57", "#d6453b", "#b07512", "#3d7fd9", "#7c8590"
 PRECISIONS = {"int8": "#cf6f1d", "fp16": "#1f8f80", "bf16": "#9166d6", "fp32": PLAIN}
-LONGEST = 22  # letters of a label on an axis
+LONGEST = 26  # letters of a label on an axis
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,11 @@ def plain(text: str) -> str:
     return escape(str(text), quote=False)
 
 
-def short(text: str) -> str:
-    """A label for an axis."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+def short(text: str, letters: int = LONGEST) -> str:
+    """What fits, on an axis or into a box; both ends, for names of one family begin alike."""
+    if len(text) <= letters:
+        return text
+    return f"{text[: letters // 2]}…{text[len(text) - (letters - letters // 2 - 1) :]}"
 
 
 def names_axis(names: Sequence[str]) -> dict[str, Any]:
@@ -67,6 +69,14 @@ def layout_of(height: int, x: str, y: str, *, legend: bool = False) -> dict[str,
         "yaxis": {**axis, "title": {"text": y, "standoff": 8}},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     }
+
+
+def bars(value: float, low: float | None, high: float | None, colour: str) -> dict[str, Any]:
+    """The interval around a point; none where it is not known."""
+    if low is None or high is None:
+        return {}
+    drawn = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 5}
+    return {**drawn, "array": [max(high - value, 0.0)], "arrayminus": [max(value - low, 0.0)]}
 
 
 def figure_of(name: str, title: str, words: str, traces: Sequence[Any], layout: Mapping[str, Any]) -> Figure:

@@ -7,7 +7,20 @@ from itertools import pairwise
 from math import log10
 from typing import Any
 
-from .figure import DOUBT, FAIL, PASS, PLAIN, PRECISIONS, REFERENCE, Figure, figure_of, layout_of, names_axis, plain
+from .figure import (
+    DOUBT,
+    FAIL,
+    PASS,
+    PLAIN,
+    PRECISIONS,
+    REFERENCE,
+    Figure,
+    bars,
+    figure_of,
+    layout_of,
+    names_axis,
+    plain,
+)
 from .rows import Row, count, shares_of_macs
 
 # Colour and shape of a point by its verdict: never colour alone.
@@ -20,6 +33,7 @@ POINTS = {
     "skipped": (REFERENCE, "square", "skipped"),
 }
 NAMED = 6  # points: of more, only those on the front have their names beside them
+TOLD = 12  # artifacts that a sentence names
 CLASSES = 20  # shown, the most changed first
 LOG_FROM = 8.0  # times the fastest's median: from there on the fastest would be a line
 
@@ -73,8 +87,8 @@ def tradeoff(rows: Sequence[Row]) -> Figure | None:
             go.Scatter(
                 x=[x],
                 y=[y],
-                error_x=_bars(x, *interval_of_time(row.numbers("latency")), colour),
-                error_y=_bars(y, *interval_of_top1(row.numbers("accuracy")), colour),
+                error_x=bars(x, *interval_of_time(row.numbers("latency")), colour),
+                error_y=bars(y, *interval_of_top1(row.numbers("accuracy")), colour),
                 mode="markers+text" if index in front or len(shown) <= NAMED else "markers",
                 text=[plain(row.label)],
                 textposition=f"{'top' if order.index(x) % 2 else 'bottom'} {'right' if x <= middle else 'left'}",
@@ -173,7 +187,12 @@ def precisions(rows: Sequence[Row]) -> Figure | None:
     layout["xaxis"] |= {"range": [0, 1.001], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
     layout["legend"] |= {"traceorder": "normal"}
     layout["yaxis"] |= names_axis([row.label for row, _ in shown])
-    words = "; ".join(f"{row.label}: {', '.join(f'{v:.1%} {n}' for n, v in shares.items())}" for row, shares in shown)
+    told: dict[str, list[str]] = {}
+    for row, shares in shown:
+        told.setdefault(", ".join(f"{value:.1%} {name}" for name, value in shares.items()), []).append(row.label)
+    few = len(shown) <= TOLD
+    words = "; ".join(f"{', '.join(names) if few else count(len(names), 'artifact')}: {shares}"
+                      for shares, names in told.items())  # fmt: skip
     return figure_of("precisions", "Multiply-accumulates by precision", f"{words}.", traces, layout)
 
 
@@ -193,7 +212,7 @@ def recalls(row: Row) -> Figure | None:
     if not shown:
         return None
     change = [100 * (one["artifact"] - one["reference"]) for one in shown]
-    bars = go.Bar(
+    boxes = go.Bar(
         x=change,
         y=list(range(len(shown))),
         orientation="h",
@@ -213,7 +232,7 @@ def recalls(row: Row) -> Figure | None:
     worst, best = shown[0], shown[-1]
     parts = [f"{worst['label']} loses most, {-change[0]:.2f} points"] if change[0] < 0 else []
     parts += [f"{best['label']} gains most, {change[-1]:.2f} points"] if change[-1] > 0 else []
-    return figure_of(f"{row.id}-recalls", "Recall by class", f"{'; '.join(parts)}.", [bars], layout)
+    return figure_of(f"{row.id}-recalls", "Recall by class", f"{'; '.join(parts)}.", [boxes], layout)
 
 
 def margins(row: Row) -> Figure | None:
@@ -251,10 +270,3 @@ def margins(row: Row) -> Figure | None:
         "are decided by less than 0.1, where a small error flips an answer."
     )
     return figure_of(f"{row.id}-margins", "Margins", words, traces, layout)
-
-
-def _bars(value: float, low: float | None, high: float | None, colour: str) -> dict[str, Any]:
-    if low is None or high is None:
-        return {}
-    bars = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 5}
-    return {**bars, "array": [max(high - value, 0.0)], "arrayminus": [max(value - low, 0.0)]}

@@ -15,6 +15,7 @@ from .skeleton import fill, require_libraries
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = 64  # pixels across: up to here a picture is enlarged, without smoothing
 ACROSS = 96, 160  # pixels that a small and a large picture have in the page
+SINGLE = 24  # artifacts, up to which each has figures of its own
 TABLED = {"numerics", "consistency", "accuracy", "latency", "precision"}  # gates with a section of their own
 
 
@@ -40,29 +41,30 @@ def render_page(result: Mapping[str, Any], pictures: Mapping[int, bytes]) -> str
     """
     require_libraries()
     rows = read_rows(result)
-    figures = _figures(rows)
+    figures = figures_of_rows(rows)
     verdict, sentence, rest = standing(result, rows)
     values = {
-        "result": result,
-        "rows": rows,
+        **check_values(result, rows, pictures),
         "verdict": verdict,
         "sentence": sentence,
         "rest": rest,
         "problems": problems(rows),
+        "sections": sections_of(rows, figures),
+    }
+    return fill("page.html", "zoo check", figures, values, FUNCTIONS)
+
+
+def check_values(result: Mapping[str, Any], rows: Sequence[Row], pictures: Mapping[int, bytes]) -> dict[str, Any]:
+    """What the parts of the page that show checks are filled with."""
+    return {
+        "result": result,
+        "rows": rows,
         "columns": columns(rows),
-        "sections": _sections(rows, figures),
+        "few": len(rows) <= SINGLE,
         "having": lambda name: [(row, gate) for row in rows if (gate := row.gate(name))],
         "others": [(row, gate) for row in rows for gate in row.gates if gate.name not in TABLED],
         "pictures": {index: read_picture(data) for index, data in pictures.items()},
     }
-    functions = {
-        "bisect_of": bisect_of,
-        "count": count,
-        "elsewhere": elsewhere,
-        "most_changed": most_changed,
-        "scalars": scalars,
-    }
-    return fill("page.html", "zoo check", figures, values, functions)
 
 
 def read_picture(data: bytes) -> Picture | None:
@@ -76,13 +78,15 @@ def read_picture(data: bytes) -> Picture | None:
     return Picture(uri, round(width * scale), round(height * scale), small)
 
 
-def _figures(rows: Sequence[Row]) -> dict[str, Figure]:
+def figures_of_rows(rows: Sequence[Row]) -> dict[str, Figure]:
+    """All figures of checks, by id; of single artifacts only where they are few, for a browser draws each."""
     drawn = [tradeoff(rows), distributions(rows), precisions(rows)]
-    drawn += [figure for row in rows for figure in (recalls(row), margins(row))]
+    if len(rows) <= SINGLE:
+        drawn += [figure for row in rows for figure in (recalls(row), margins(row))]
     return {figure.id: figure for figure in drawn if figure}
 
 
-def _sections(rows: Sequence[Row], figures: Mapping[str, Figure]) -> dict[str, str]:
+def sections_of(rows: Sequence[Row], figures: Mapping[str, Figure]) -> dict[str, str]:
     """The headings of the page by their place, those that have something to show."""
     names = {gate.name for row in rows for gate in row.gates}
     layers = any(row.data.get("layers") for row in rows)
@@ -105,3 +109,13 @@ def scalars(gate: Gate) -> dict[str, int | float | str]:
     return {
         name: value for name, value in gate.numbers.items() if isinstance(value, (int, float, str)) and name not in left
     }
+
+
+# That the parts call.
+FUNCTIONS = {
+    "bisect_of": bisect_of,
+    "count": count,
+    "elsewhere": elsewhere,
+    "most_changed": most_changed,
+    "scalars": scalars,
+}

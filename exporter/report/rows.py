@@ -111,7 +111,9 @@ def read_rows(result: Mapping[str, Any]) -> list[Row]:
 
 
 def labels(artifacts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The shortest names that tell the artifacts apart."""
+    """The shortest names that tell the artifacts apart; one that is called something keeps its `label`."""
+    if artifacts and all(one.get("label") for one in artifacts):
+        return [str(one["label"]) for one in artifacts]
     short = [suite_name(one) for one in artifacts]
     models = [f"{one.get('model') or ''}/{name}" for one, name in zip(artifacts, short, strict=True)]
     paths = [str(one.get("artifact") or f"artifact {index}") for index, one in enumerate(artifacts, 1)]

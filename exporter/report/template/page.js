@@ -33,6 +33,14 @@
   const paint = (size) => plots.forEach((plot) => Plotly.relayout(plot, { template: template(), ...size }));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paint({}));
 
+  const reveal = () => {
+    const place = document.getElementById(location.hash.slice(1));
+    for (let one = place; one; one = one.parentElement) if (one.tagName === "DETAILS") one.open = true;
+    place?.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  if (location.hash) reveal();
+
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")];

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from zoo.exporter.pipeline.commands import Command
@@ -74,12 +75,16 @@ class Stage:
         seen: the commands' lines.
         fail: what of a node is broken: its id to an error.
         salt: is in everything that is left: another one is another result.
+        evidence: what a check finds of a node's artifact, as its file holds it.
+        profile: what a profile finds.
     """
 
     folder: Path
     seen: list[str] = field(default_factory=list)
     fail: dict[str, dict[str, str]] = field(default_factory=dict)
     salt: str = ""
+    evidence: Callable[[Node], dict[str, Any]] | None = None
+    profile: Callable[[Node], dict[str, Any]] | None = None
 
     def start(self, group: Sequence[Node], command: Command, log: Path, gpus: object) -> Played:
         self.seen.append(command.line())
@@ -115,9 +120,14 @@ class Stage:
             self.artifact(out / node.id, node)
         elif node.kind == "check":
             folder = next(one for one in command.arguments if one.endswith(node.form))
-            (self.folder / f"{folder}.check.json").write_text(json.dumps({"of": node.id, "salt": self.salt}))
+            found = self.evidence(node) if self.evidence is not None else {"of": node.id, "gates": [dict(PASSED)]}
+            (self.folder / f"{folder}.check.json").write_text(json.dumps({**found, "salt": self.salt}))
             return {"backend": node.backend, "precision": node.form.split("-")[1],
-                    "artifact": str(self.folder / folder), "gates": [dict(PASSED)]}  # fmt: skip
+                    "artifact": str(self.folder / folder), "gates": found["gates"]}  # fmt: skip
+        elif node.kind == "profile":
+            (out / node.id).mkdir(parents=True, exist_ok=True)
+            found = self.profile(node) if self.profile is not None else {"devices": []}
+            (out / node.id / "profile.json").write_text(json.dumps(found))
         elif node.kind == "package":
             (out / f"{node.id}.zoo").write_text(" ".join(command.arguments) + self.salt)
         return {}
@@ -126,7 +136,11 @@ class Stage:
         place.mkdir(parents=True, exist_ok=True)
         (place / "model").write_text(node.form)
         files = {"model": {"sha256": "", "bytes": len(node.form)}}
-        (place / "artifact.json").write_text(json.dumps({"files": files, "of": node.id, "salt": self.salt}))
+        (place / "artifact.json").write_text(
+            json.dumps(
+                {"files": files, "of": node.id, "salt": self.salt, "weights_sha256": 16 * f"{len(node.variant):04x}"}
+            )
+        )
 
 
 @pytest.fixture

@@ -45,6 +45,11 @@ BASE = '[steps.base]\ndo = "train"\nsource = "resnet18"\ndata = "digits"\n'
         (f"{BASE}from = 3\n", r"steps.base.from is the name of a step"),
         ('[steps.a]\ndo = "prune"\nfrom = "b"\ndata = "digits"\n[steps.b]\ndo = "prune"\nfrom = "a"\ndata = "digits"\n',
          r"a, b wait for each other"),
+        ('[steps.a]\ndo = "source"\nsource = "resnet18"\n', r"steps.a.weights is missing"),
+        ('[steps.a]\ndo = "train"\nsource = "resnet81"\ndata = "digits"\n', r'no model "resnet81", did you mean'),
+        ('[steps.a]\ndo = "train"\nsource = "resnet18"\ndata = "digit"\n', r'a.data: no data set and no folder'),
+        (f'{BASE}recipe = "mine.toml"\n', r"steps.base.recipe: no such file, mine.toml"),
+        (f'{BASE}{OUT}to = ["onnx", "tensorflow"]\n', r'out.to: no backend "tensorflow"'),
         ("[steps", r"cannot be read as TOML"),
     ],
 )  # fmt: skip

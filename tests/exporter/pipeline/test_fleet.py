@@ -154,7 +154,10 @@ def test_keys_are_of_the_machine_only_where_something_is_measured(nodes, tmp_pat
 
     def keys(name: str) -> tuple[str, str]:
         one = found[name]
-        return (key_of(one, Settings(), [""], tmp_path), key_of(one, Settings(), [""], tmp_path, fleet.machine(one)))
+        return (
+            key_of(one, Settings(), [""], tmp_path),
+            key_of(one, Settings(), [""], tmp_path, where=fleet.machine(one)),
+        )
 
     for name in ("runs/resnet18", "exports/resnet18/onnx-fp16", "graphs/resnet18/trt-fp16"):
         here, there = keys(name)

@@ -178,6 +178,27 @@ def test_a_run_that_finished_before_the_kill_is_taken_as_it_is(engine, stage, tm
     assert not any("zoo train resnet18" in one for one in stage.seen)
 
 
+def test_a_run_that_somebody_changed_is_trained_again(engine, stage, tmp_path: Path) -> None:
+    run(engine())
+    (tmp_path / "out/runs/resnet18/weights.safetensors").write_text("other weights")
+    stage.seen.clear()
+    run(engine())
+    assert stage.seen[0].endswith("--overwrite"), "not taken for one that had just finished"
+    assert len(stage.seen) == 1, "and the same came of it"
+
+
+def test_times_in_a_run_are_no_change(engine, stage, tmp_path: Path) -> None:
+    run(engine())
+    facts = tmp_path / "out/runs/resnet18/run.json"
+    facts.write_text('{"created": "later"}')
+    stage.seen.clear()
+    run(engine())
+    assert stage.seen == []
+    facts.write_text('{"reached": {"accuracy": 0.5}}')
+    run(engine())
+    assert stage.seen, "what an export holds of it is"
+
+
 def test_somebody_elses_folder_is_refused(engine, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("x")
