@@ -190,7 +190,8 @@ def test_a_lost_place_is_left_out_while_there_is_another(nodes) -> None:
     assert ids(elsewhere(asked, frozenset({"c1", "c2"}))) == {"c1", "c2"}
 
 
-def test_keys_and_devices_stay_on_this_machine(nodes) -> None:
+def test_keys_and_devices_stay_on_this_machine(nodes, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("")
     text = TEXT.replace('from = "judge"', 'from = "judge"\nsign = "key.pem"')
     assert stays(nodes(text)["packages/resnet18"])
     assert not stays(nodes()["packages/resnet18"])
