@@ -11,7 +11,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"zoo needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[full,timm,qat,prune,tensorboard,package,sign,triton,mlflow,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[full,timm,qat,prune,tensorboard,package,sign,triton,mlflow,ray,dev]"
 	mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/zoo
 	touch $(STAMP)
 

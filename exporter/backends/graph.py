@@ -36,6 +36,7 @@ INPUT, OUTPUT = "images", "logits"
 OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}  # bfloat16 convolutions came with opset 22
 GIVEN_OPSETS = range(13, 23)  # of a graph that a user brings; per-channel Q/DQ came with 13
 EXTERNAL_ABOVE = 2 << 30  # protobuf's limit
+STACK = "pkg.torch.onnx.stack_trace"
 _COMPUTE = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "NhwcFusedConv"}
 _NAMES = {1: "fp32", 10: "fp16", 16: "bf16", 11: "fp64", 3: "int8", 2: "int8"}  # onnx.TensorProto's numbers
 _INTEGER = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "ConvIntegerBias"}
@@ -289,9 +290,16 @@ def opset_of(proto: onnx.ModelProto) -> int:
 
 
 def save_graph(proto: onnx.ModelProto, path: Path) -> None:
-    """Write a graph; weights beyond protobuf's limit go into a file beside it."""
+    """Write a graph; weights beyond protobuf's limit go into a file beside it.
+
+    Where the source files lay that a node comes from is left out: it tells of the machine, and would make the same
+    model another file on each.
+    """
     import onnx
 
+    for node in (*proto.graph.node, *(inner for function in proto.functions for inner in function.node)):
+        for entry in [entry for entry in node.metadata_props if entry.key == STACK]:
+            node.metadata_props.remove(entry)
     if proto.ByteSize() < EXTERNAL_ABOVE:
         path.write_bytes(proto.SerializeToString())
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,11 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import DONE, UsageError
+from ...errors import DONE, UnavailableError, UsageError
 from .shell import Debug, Json, Outcome
 
 if TYPE_CHECKING:
+    from ..pipeline.file import Pipeline
     from ..pipeline.run import Run
+
+LOCAL = "local"
 
 
 def run(
@@ -24,6 +28,9 @@ def run(
     ] = False,
     status: Annotated[bool, typer.Option("--status", help="Only show what is done.")] = False,
     clean: Annotated[bool, typer.Option("--clean", help="Remove what the pipeline has written.")] = False,
+    on: Annotated[
+        str, typer.Option(metavar="WHERE", help="local, ray for a local Ray cluster, or ray://HOST:PORT.")
+    ] = LOCAL,
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:
@@ -32,15 +39,35 @@ def run(
     asked = [name for name, given in (("dry-run", dry_run), ("status", status), ("clean", clean)) if given]
     if len(asked) > 1:
         raise UsageError(f"--{' and --'.join(asked)} contradict each other", fix="give one")
+    if clean and on != LOCAL:
+        raise UsageError("--clean and --on contradict each other", fix="leave --on out")
     from ..pipeline.file import read_pipeline
-    from ..pipeline.run import prepare
 
-    engine = prepare(read_pipeline(file))
-    if clean:
-        return _clean(engine)
-    if dry_run or status:
-        return _look(engine, planning=dry_run)
-    return _run(engine, file)
+    with _where(on, read_pipeline(file)) as engine:
+        if clean:
+            return _clean(engine)
+        if dry_run or status:
+            return _look(engine, planning=dry_run)
+        return _run(engine, file)
+
+
+@contextmanager
+def _where(on: str, pipeline: Pipeline) -> Iterator[Run]:
+    """The pipeline, to be run on this machine or on a Ray cluster, while the block lasts."""
+    if on == LOCAL:
+        from ..pipeline.run import prepare
+
+        yield prepare(pipeline)
+        return
+    if on != "ray" and not on.startswith("ray://"):
+        raise UsageError(f"--on {on} is no place for a pipeline", fix="local, ray, or ray://HOST:PORT")
+    for name in ("ray", "fsspec"):
+        if importlib.util.find_spec(name) is None:
+            raise UnavailableError(f"{name} is not installed here", fix='pip install "zoo-export[ray]"')
+    from ..pipeline.ray import connected
+
+    with connected(on, pipeline) as engine:
+        yield engine
 
 
 def _clean(engine: Run) -> Outcome:

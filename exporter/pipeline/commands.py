@@ -138,7 +138,8 @@ def together(nodes: Sequence[Node]) -> list[list[Node]]:
         if isinstance(options, Export):
             shared = ("export", node.variant, node.step, options.precision, node.id.partition("/")[0])
         elif isinstance(options, Check) and not node.alone:
-            shared = ("check", node.variant, node.step)
+            where = node.machine
+            shared = ("check", node.variant, node.step, where.gpus, where.accelerator_type, str(where.resources))
         found.setdefault(shared, []).append(node)
     return list(found.values())
 

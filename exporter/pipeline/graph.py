@@ -66,6 +66,7 @@ class Product:
     node: str
     variant: str
     form: str = ""
+    built: Needs | None = None  # of an artifact that only such a machine can run: what its build took
 
 
 def expand(pipeline: Pipeline) -> tuple[Node, ...]:
@@ -99,10 +100,11 @@ def _nodes(step: Step, given: Sequence[Product]) -> tuple[list[Node], list[Produ
     if isinstance(options, Check):
         nodes = [
             Node(f"checks/{one.variant}/{one.form}", step.name, options, one.variant, (one.node,), one.form,
-                 machine=machine_of(step, options))
+                 machine=_where_built(machine_of(step, options), one))
             for one in given
         ]  # fmt: skip
-        return nodes, [Product(node.id, node.variant, node.form) for node in nodes]
+        return nodes, [Product(node.id, node.variant, node.form, one.built)
+                       for node, one in zip(nodes, given, strict=True)]  # fmt: skip
     if isinstance(options, Package):
         grouped: dict[str, list[str]] = {}
         for one in given:
@@ -116,7 +118,7 @@ def _nodes(step: Step, given: Sequence[Product]) -> tuple[list[Node], list[Produ
     assert isinstance(options, Profile)
     nodes = [
         Node("/".join(filter(None, ("profiles", one.variant, one.form))), step.name, options, one.variant, (one.node,),
-             one.form, machine=machine_of(step, options))
+             one.form, machine=_where_built(machine_of(step, options), one))
         for one in given
     ]  # fmt: skip
     return nodes, [Product(node.id, node.variant, node.form) for node in nodes]
@@ -154,8 +156,11 @@ def _exports(step: Step, options: Export, given: Sequence[Product]) -> tuple[lis
         single = _set(options, to=backend, precision=precision, accelerator=(), set=chosen)
         form = f"{backend}-{precision}{pixels}"
         folder = "graphs" if backend == TRT else "exports"
+        machine = machine_of(step, single)
+        if backend == TRT:  # the graph is written anywhere; what the step asks for is for the plan
+            machine = replace(machine, gpus=None, accelerator_type=None, resources={})
         node = Node(f"{folder}/{one.variant}/{form}", step.name, single, one.variant, (one.node,), form,
-                    machine=machine_of(step, single))  # fmt: skip
+                    machine=machine)  # fmt: skip
         nodes.append(node)
         if backend != TRT:
             products.append(Product(node.id, one.variant, form))
@@ -168,7 +173,7 @@ def _exports(step: Step, options: Export, given: Sequence[Product]) -> tuple[lis
                 f"exports/{one.variant}/{own}", step.name, Build(), one.variant, (node.id,), own, machine=needs
             )
             nodes.append(built)
-            products.append(Product(built.id, one.variant, own))
+            products.append(Product(built.id, one.variant, own, needs))
     return nodes, products
 
 
@@ -179,6 +184,15 @@ def machine_of(step: Step, options: Kind) -> Needs:
     cores = needs.cores if needs.cores is not None else ALL if heavy else 1
     memory = needs.memory if needs.memory is not None else GIGABYTES.get(options.command, 1.0)
     return replace(needs, cores=cores, memory=memory)
+
+
+def _where_built(machine: Needs, product: Product) -> Needs:
+    """What judges or measures a plan needs a machine like the one that built it."""
+    if product.built is None:
+        return machine
+    kind = machine.accelerator_type or product.built.accelerator_type
+    resources = machine.resources or product.built.resources
+    return replace(machine, gpus=machine.gpus or product.built.gpus, accelerator_type=kind, resources=resources)
 
 
 def _with_siblings(nodes: Iterable[Node]) -> list[Node]:

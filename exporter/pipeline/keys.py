@@ -44,7 +44,12 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 
 
 def key_of(
-    node: Node, settings: Settings, parents: Sequence[str], folder: Path, seen: dict[str, str] | None = None
+    node: Node,
+    settings: Settings,
+    parents: Sequence[str],
+    folder: Path,
+    seen: dict[str, str] | None = None,
+    where: str = "",
 ) -> str:
     """The key.
 
@@ -54,6 +59,7 @@ def key_of(
         parents: digests of what its needs left, in their order; "" for one that could not be had.
         folder: that names of files are relative to.
         seen: fingerprints that were taken already; it is added to.
+        where: as `machine` says it, the machine that will measure; "" for this one.
     """
     seen = {} if seen is None else seen
     for _, value in outside(node.options, settings):
@@ -73,16 +79,28 @@ def key_of(
         "code": code_hash(node.kind),
         "tools": {name: found for name in TOOLS.get(node.kind, ()) if (found := _version(name))},
     }
-    if node.alone or node.kind in ("build", "profile"):
-        facts["machine"] = machine()  # what was measured, or built, is of one machine
+    if of_machine(node):
+        facts["machine"] = named(node) or where or machine()  # what was measured, or built, is of one machine
     return digest_of(facts)
 
 
-def plan_key(node: Node, parent: str, settings: Settings, folder: Path) -> str:
+def of_machine(node: Node) -> bool:
+    """Whether what a node leaves is of one machine."""
+    return node.alone or node.kind in ("build", "profile")
+
+
+def named(node: Node) -> str:
+    """The machine that a step asks for by name, which is the same from wherever zoo is called; "" for any."""
+    asked = node.machine
+    found = [f"accelerator {asked.accelerator_type}"] if asked.accelerator_type else []
+    return ", ".join([*found, *(f"{name} {amount:g}" for name, amount in sorted(asked.resources.items()))])
+
+
+def plan_key(node: Node, parent: str, settings: Settings, folder: Path, where: str = "") -> str:
     """Of the choices of an int8 export: the code may change, the choices stay."""
     options = {name: value for name, value in asdict(node.options).items() if name != "set"}
     data = fingerprint(folder, str(getattr(node.options, "data", "")))
-    return digest_of([node.form, options, data, parent, settings.seed, machine()])
+    return digest_of([node.form, options, data, parent, settings.seed, named(node) or where or machine()])
 
 
 def outside(options: Kind, settings: Settings) -> list[tuple[str, str]]:

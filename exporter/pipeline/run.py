@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import BUG, DONE, GATE, INCONCLUSIVE, INTEGRITY, UNAVAILABLE, USAGE
+from ...errors import BUG, DONE, GATE, INCONCLUSIVE, INTEGRITY, UNAVAILABLE, USAGE, UnavailableError
 from .commands import Command, Made, command_of, model_of, together
 from .file import Pipeline
+from .fleet import Fleet
 from .graph import Node, expand
 from .here import Ended, Job, Process
 from .keys import key_of, plan_key
@@ -66,8 +67,9 @@ class Run:
         pipeline: read.
         nodes: expanded, in order.
         state: its folder.
-        facts: this machine, or the cluster.
+        facts: this machine.
         start: what starts a command.
+        fleet: the cluster that commands run on; None for this machine.
         told: is called after every change.
     """
 
@@ -76,6 +78,7 @@ class Run:
     state: State
     facts: Facts
     start: Callable[[Sequence[Node], Command, Path, tuple[int, ...] | None], Job]
+    fleet: Fleet | None = None
     told: Callable[[Run], None] = lambda _run: None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     running: dict[str, tuple[tuple[Node, ...], Job, tuple[int, ...], Command]] = field(default_factory=dict)
@@ -134,16 +137,25 @@ class Run:
         if record is not None and record.key == key and self.state.whole(record):
             return Outcome(CACHED, record.exit_code, _reason(node, record.facts), record=record,
                            passed=record.exit_code == DONE, log=record.log, command=record.command)  # fmt: skip
-        missing = lacking(node, self.facts)
+        missing = self.missing(node)
         if missing is not None:
             return Outcome(LACKING, UNAVAILABLE, missing.what, missing.fix)
         return None
+
+    def missing(self, node: Node) -> UnavailableError | None:
+        """What this machine, or the cluster, lacks for a node."""
+        return self.fleet.missing(node) if self.fleet is not None else lacking(node, self.facts)
+
+    def where(self, node: Node) -> str:
+        """The machine that would measure a node, in the words of its key; "" for this one."""
+        return self.fleet.machine(node) if self.fleet is not None else ""
 
     def key(self, node: Node) -> str:
         """Of a node whose needs are decided."""
         if node.id not in self.keys:
             parents = [one.record.digest if one.passed and one.record else "" for one in map(self.outcome, node.needs)]
-            self.keys[node.id] = key_of(node, self.pipeline.settings, parents, self.state.folder, self.seen)
+            seen, where = self.seen, self.where(node)
+            self.keys[node.id] = key_of(node, self.pipeline.settings, parents, self.state.folder, seen, where)
         return self.keys[node.id]
 
     def made(self) -> dict[str, Made]:
@@ -170,7 +182,15 @@ class Run:
     def groups(self, ready: Sequence[Node]) -> list[list[Node]]:
         """Nodes that are ready, as commands: exports with choices that were made before go by themselves."""
         planned = [node for node in ready if self._plan(node)]
-        return [*together([node for node in ready if node not in planned]), *([node] for node in planned)]
+        found = [*together([node for node in ready if node not in planned]), *([node] for node in planned)]
+        return found if self.fleet is None else [part for group in found for part in self.fleet.parts(group)]
+
+    def pick(self, groups: Sequence[Sequence[Node]]) -> list[int]:
+        """Indices of the groups that begin now."""
+        running = [group for group, _, _, _ in self.running.values()]
+        if self.fleet is not None:
+            return self.fleet.pick(groups, running, self.pipeline.settings)
+        return choose(groups, running, self.limits)
 
     def _plan(self, node: Node) -> str:
         """The file of an int8 export's earlier choices, from the pipeline file's folder; "" for none."""
@@ -181,7 +201,8 @@ class Run:
 
     def _plan_key(self, node: Node) -> str:
         parent = self.outcome(node.needs[0]).record
-        return plan_key(node, parent.digest if parent else "", self.pipeline.settings, self.state.folder)
+        digest_of_it = parent.digest if parent else ""
+        return plan_key(node, digest_of_it, self.pipeline.settings, self.state.folder, self.where(node))
 
     def begin(self, group: Sequence[Node]) -> None:
         """Start the command of a group."""
@@ -200,7 +221,8 @@ class Run:
                 (self.state.out / node.id).parent.mkdir(parents=True, exist_ok=True)
             own = command_of([node], made, self.pipeline.settings, again, plan)
             self.outcomes[node.id] = Outcome(RUNNING, log=log, command=own.line())
-        gpus = self._free_gpus(gpus_of(group, self.limits)) if self.facts.gpus else None
+        here = self.facts.gpus and self.fleet is None
+        gpus = self._free_gpus(gpus_of(group, self.limits)) if here else None
         job = self.start(group, command, self.state.log(first.id), gpus)
         self.running[first.id] = tuple(group), job, gpus or (), command
 
@@ -240,7 +262,7 @@ class Run:
             facts = _own_part(node, ended.payload)
             error = _error(facts) or _error(ended.payload)
             path = self._path(node, facts)
-            code = _code(node, facts, ended.exit_code)
+            code = _code(node, facts or ended.payload, ended.exit_code)
             if error or path is None:
                 message = error.get("message") or f"its command ended with {ended.exit_code} and left nothing"
                 state = LACKING if code == UNAVAILABLE else FAILED
@@ -303,7 +325,7 @@ def run(engine: Run) -> dict[str, Outcome]:
         while True:
             engine.collect()
             groups = engine.groups(engine.settle())
-            started = choose(groups, [group for group, _, _, _ in engine.running.values()], engine.limits)
+            started = engine.pick(groups)
             for index in started:
                 engine.begin(groups[index])
             engine.told(engine)

@@ -9,7 +9,6 @@ from typing import Any
 from ...errors import DONE, INCONCLUSIVE, UNAVAILABLE, worst
 from .commands import Command, command_of
 from .graph import Node
-from .lacks import lacking
 from .run import BLOCKED, CACHED, FAILED, FINISHED, LACKING, RUNNING, WAITING, Outcome, Run
 
 WORDS = {CACHED: "pass", FINISHED: "pass", FAILED: "fail", LACKING: "unavailable", BLOCKED: "skipped"}
@@ -73,7 +72,7 @@ def standing(run: Run, node: Node) -> str:
     """In a cell: what a node is, would be, or why not."""
     outcome = run.outcome(node.id)
     if outcome.state == WAITING:
-        missing = lacking(node, run.facts)
+        missing = run.missing(node)
         if missing is not None:
             return f"unavailable: {missing}"
         return "to run, alone" if node.alone else "to run"
