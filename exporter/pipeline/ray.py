@@ -101,15 +101,23 @@ def session(on: str, modules: Sequence[str], cores: int | None) -> Iterator[None
         try:
             with contextlib.chdir(empty), kept_signals(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of Ray, about its own future
-                ray.init(**options)
+                begin(options)
         except (ConnectionError, RuntimeError, TimeoutError, OSError, raised.RayError) as error:
             fix = "is it the port of Ray's client server, 10001, and the same version of Ray and Python?"
-            raise UnavailableError(f"no Ray cluster at {on}: {one_line(error)}", fix=fix) from error
+            raise UnavailableError(f"no Ray cluster at {on}: {' '.join(str(error).split())[:300]}", fix=fix) from error
         try:
             yield
         finally:
             with contextlib.suppress(ConnectionError, raised.RayError):
                 ray.shutdown()
+
+
+def begin(options: dict[str, Any]) -> None:
+    """ray.init; once more where the head could not start the server of this client in its 30 seconds."""
+    try:
+        ray.init(**options)
+    except ConnectionAbortedError:
+        ray.init(**options)
 
 
 def reach(address: str) -> None:

@@ -69,6 +69,20 @@ to = "onnx"
 """
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def reaped() -> Iterator[None]:
+    """No run outlives its test, also where that fails."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 @dataclass
 class Nodes:
     """A cluster.
@@ -100,14 +114,15 @@ def free_port() -> int:
 def begin_cluster(elsewhere: Path, head: str = "") -> Nodes:
     """Two nodes; with own-head they both can be killed, for the head is a third that does nothing else."""
     port = free_port()
-    environment = {**ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {**ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0", "ZOO_TEST": str(port)}
     process = subprocess.Popen(
         [sys.executable, "-c", CLUSTER, str(port), head], cwd=elsewhere, env=environment, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout
     line = process.stdout.readline()
-    assert line, "the cluster did not start"
+    if not line:
+        pytest.fail(f"the cluster did not start: {process.communicate()[1][-2000:]}")
     return Nodes(f"ray://127.0.0.1:{port}", json.loads(line), process)
 
 
@@ -135,8 +150,10 @@ class Site:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "zoo", "run", "pipeline.toml", "--json", *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE)  # fmt: skip
+        process = subprocess.Popen(command, cwd=self.folder, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)  # fmt: skip
+        STARTED.append(process)
+        return process
 
     def run(self, *arguments: str) -> dict[str, Any]:
         process = self.start(*arguments)
@@ -303,7 +320,9 @@ def test_sigterm_ends_the_tasks(cluster: Nodes, tmp_path: Path) -> None:
     (site.shared / "hang").touch()
     process = site.start("--on", cluster.address)
     wait_for_the_hang(site, process)
-    hanging = [path for path in Path("/proc").glob("[0-9]*") if _is_child(path, site)]
+    mark = f"ZOO_TEST={cluster.address.rpartition(':')[2]}\0".encode()
+    hanging = [path for path in Path("/proc").glob("[0-9]*")
+               if _holds(path / "cmdline", b"zoo.exporter.cli.child") and _holds(path / "environ", mark)]  # fmt: skip
     assert hanging, "the command was not found"
     process.terminate()
     process.communicate(timeout=120)
@@ -313,15 +332,6 @@ def test_sigterm_ends_the_tasks(cluster: Nodes, tmp_path: Path) -> None:
         assert time.monotonic() < deadline, "a command goes on without its run"
         time.sleep(0.1)
     assert not (site.folder / "out/exports").exists()
-
-
-def _is_child(process: Path, site: Site) -> bool:
-    """Whether it is a command of zoo that a worker of this cluster runs."""
-    try:
-        line = (process / "cmdline").read_bytes()
-        return b"zoo.exporter.cli.child" in line and b"net:make" in line and os.access(process / "cwd", os.R_OK)
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -374,3 +384,23 @@ def test_without_ray_the_install_command_is_said(tmp_path: Path) -> None:
     payload = as_json(done)
     assert payload["exit_code"] == 3
     assert payload["error"]["fix"] == 'pip install "zoo-export[ray]"'
+
+
+def test_a_head_that_was_too_slow_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo.exporter.pipeline import ray as ours
+
+    asked: list[dict[str, Any]] = []
+
+    def slow(**options: Any) -> None:
+        asked.append(options)
+        if len(asked) < answers:
+            raise ConnectionAbortedError("Initialization failure from server")
+
+    monkeypatch.setattr(ours.ray, "init", slow)
+    answers = 2
+    ours.begin({"address": "ray://x:1"})
+    assert asked == [{"address": "ray://x:1"}] * 2
+    asked.clear()
+    answers = 3
+    with pytest.raises(ConnectionAbortedError):
+        ours.begin({})
