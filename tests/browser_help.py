@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,3 +73,12 @@ for (const one of document.querySelectorAll("body *:not(script):not(.plot *)")) 
 }
 return [...low];
 """
+
+
+def asks_nothing(browser: Chrome, name: str) -> None:
+    """The page was read from its own file alone, and the browser complained of nothing."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
+    assert [url for url in sent if not url.startswith(("file:", "data:"))] == []
+    assert [url.rpartition("/")[2] for url in sent if url.startswith("file:")] == [name]
+    assert browser.get_log("browser") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,10 +140,8 @@ def _run(engine: Run, file: Path) -> Outcome:
         for node in engine.nodes:
             outcome = engine.outcome(node.id)
             if outcome.state == "failed":
-                say(
-                    f"{node.id}: again by: cd {file.absolute().parent} && {outcome.command}; log: {outcome.log}",
-                    "yellow",
-                )
+                say(f"{node.id}: again by: cd {shlex.quote(str(engine.state.folder))} && {outcome.command}", "yellow")
+                say(f"  its log: {os.path.relpath(engine.state.folder / outcome.log)}", "yellow")
         for pick in payload.get("picks", ()):
             say(pick["sentence"], "bold")
         for note in report.get("notes", ()):

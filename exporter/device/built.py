@@ -45,7 +45,7 @@ def opened(what: Path) -> Artifact | None:
 def refuse(artifact: Artifact, batches: Sequence[int], threads: int | None, name: str | None) -> None:
     """Raise UsageError for what such an artifact does not take, before anything is sent."""
     manifest = artifact.manifest
-    own = f"{manifest.backend}-{manifest.precision}"
+    own = manifest.form
     if threads is not None:
         raise UsageError(f"--threads is of a runtime on the CPU, and {artifact.folder} runs on a GPU", fix="leave it")
     if name is not None and name != own:

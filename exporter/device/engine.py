@@ -37,7 +37,6 @@ class Engine:
     def __init__(self, runner: Runner) -> None:
         self.spec, self.pixels = runner.spec, runner.pixels
         self.logits = runner.run
-        self.gpu: list[float] = []
         self._runner = runner
         self._prepared = 0
 

@@ -96,10 +96,9 @@ def named(node: Node) -> str:
     return ", ".join([*found, *(f"{name} {amount:g}" for name, amount in sorted(asked.resources.items()))])
 
 
-def plan_key(node: Node, parent: str, settings: Settings, folder: Path, where: str = "") -> str:
-    """Of the choices of an int8 export: the code may change, the choices stay."""
+def plan_key(node: Node, parent: str, settings: Settings, data: str, where: str = "") -> str:
+    """Of the choices of an int8 export, with the fingerprint of its data: the code may change, the choices stay."""
     options = {name: value for name, value in asdict(node.options).items() if name != "set"}
-    data = fingerprint(folder, str(getattr(node.options, "data", "")))
     return digest_of([node.form, options, data, parent, settings.seed, named(node) or where or machine()])
 
 

@@ -16,7 +16,7 @@ NUMBER = Literal["fp32", "fp16", "bf16", "int8"]
 TARGET = Literal["onnx", "torchscript", "trt"]
 
 
-def key(help: str, default: Any = None, *, flag: str | None = "", file: bool = False, joined: bool = False) -> Any:  # noqa: A002 - the word of every command-line library
+def key(help: str, default: Any = None, *, flag: str | None = "", file: bool = False) -> Any:  # noqa: A002 - the word of every command-line library
     """A key of a step's table.
 
     Args:
@@ -24,9 +24,8 @@ def key(help: str, default: Any = None, *, flag: str | None = "", file: bool = F
         default: None where the command's own is taken.
         flag: of the command; "" for the key's name, None where it becomes something else.
         file: it names a file or folder that the step's result depends on.
-        joined: several values are one, with commas.
     """
-    about = {"help": help, "flag": flag, "file": file, "joined": joined}
+    about = {"help": help, "flag": flag, "file": file}
     if isinstance(default, (dict, list)):
         return field(default_factory=type(default), metadata=about)
     return field(default=default, metadata=about)

@@ -20,7 +20,7 @@ from ...errors import UnavailableError, UsageError
 from ..artifact import ARTIFACT
 from .candidates import THERE, fronts_of, name_of, picks_of, short_front
 from .file import relative
-from .keys import code_hash, digest_of, fingerprint
+from .keys import code_hash, digest_of
 from .run import Run
 from .state import REPORTS
 
@@ -101,7 +101,7 @@ def read(engine: Run, payload: Mapping[str, Any]) -> Found:
         if outcome.record is not None:
             node["digest"] = outcome.record.digest
         data = node["options"].get("data")
-        if data and (hash_ := _fingerprint(engine.state.folder, data)) != data:
+        if data and (hash_ := _fingerprint(engine, data)) != data:
             node["data_sha256"] = hash_
         found.nodes.append(node)
         if not node["path"]:
@@ -165,9 +165,9 @@ def _json(path: Path, notes: list[str]) -> dict[str, Any] | None:
     return None
 
 
-def _fingerprint(folder: Path, name: str) -> str:
+def _fingerprint(engine: Run, name: str) -> str:
     with contextlib.suppress(OSError):
-        return fingerprint(folder, name)
+        return engine.fingerprint(name)
     return name
 
 

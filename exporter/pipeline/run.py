@@ -15,23 +15,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import BUG, DONE, GATE, INCONCLUSIVE, INTEGRITY, UNAVAILABLE, USAGE, UnavailableError
+from ...errors import BUG, DONE, GATE, INTEGRITY, UNAVAILABLE, USAGE, UnavailableError
+from .answers import code_of, error_of, own_part, reason_of
 from .commands import Command, Made, command_of, model_of, together
 from .file import Pipeline
 from .fleet import Fleet
 from .graph import Node, expand
 from .here import Ended, Job, Process
-from .keys import key_of, plan_key
+from .keys import fingerprint, key_of, plan_key
 from .kinds import Check, Export, Prune, Source, Train
 from .lacks import Facts, lacking, look
 from .schedule import Limits, choose, gpus_of
 from .state import Record, State, digest
 
 PAUSE = 0.05  # seconds between two looks
-# What a node can be, and whether that is its end.
+# What a node can be.
 CACHED, FINISHED, FAILED, LACKING, BLOCKED = "cached", "done", "failed", "lacking", "blocked"
 WAITING, RUNNING = "waiting", "running"
-THERE = (CACHED, FINISHED)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Run:
             return Outcome(CACHED, record=Record(key, key, "", facts={"source": path.source}), passed=True)
         record = self.state.read(node.id)
         if record is not None and record.key == key and self.state.whole(record):
-            return Outcome(CACHED, record.exit_code, _reason(node, record.facts), record=record,
+            return Outcome(CACHED, record.exit_code, reason_of(node, record.facts), record=record,
                            passed=record.exit_code == DONE, log=record.log, command=record.command)  # fmt: skip
         missing = self.missing(node)
         if missing is not None:
@@ -202,7 +202,14 @@ class Run:
     def _plan_key(self, node: Node) -> str:
         parent = self.outcome(node.needs[0]).record
         digest_of_it = parent.digest if parent else ""
-        return plan_key(node, digest_of_it, self.pipeline.settings, self.state.folder, self.where(node))
+        data = self.fingerprint(str(getattr(node.options, "data", "")))
+        return plan_key(node, digest_of_it, self.pipeline.settings, data, self.where(node))
+
+    def fingerprint(self, name: str) -> str:
+        """Of a file or folder outside of the pipeline, taken once a run: one of data may hold a million files."""
+        if name not in self.seen:
+            self.seen[name] = fingerprint(self.state.folder, name)
+        return self.seen[name]
 
     def begin(self, group: Sequence[Node]) -> None:
         """Start the command of a group."""
@@ -256,13 +263,13 @@ class Run:
             why = f"signal {-ended.exit_code} ended it" if ended.exit_code < 0 else "a bug in zoo"
             why += ", perhaps for want of memory" if ended.exit_code == -9 else ""
             for node in group:
-                self._fail(node, BUG, str(_error(ended.payload).get("message") or why), "see its log")
+                self._fail(node, BUG, str(error_of(ended.payload).get("message") or why), "see its log")
             return
         for node in group:
-            facts = _own_part(node, ended.payload)
-            error = _error(facts) or _error(ended.payload)
+            facts = own_part(node, ended.payload)
+            error = error_of(facts) or error_of(ended.payload)
             path = self._path(node, facts)
-            code = _code(node, facts or ended.payload, ended.exit_code)
+            code = code_of(node, facts or ended.payload, ended.exit_code)
             if error or path is None:
                 message = error.get("message") or f"its command ended with {ended.exit_code} and left nothing"
                 state = LACKING if code == UNAVAILABLE else FAILED
@@ -288,7 +295,7 @@ class Run:
             if isinstance(node.options, Export) and node.options.precision == "int8" and code == DONE:
                 self.state.keep_plan(self._plan_key(node), self.state.folder / path)
             state = FINISHED if code in (DONE, GATE) else FAILED
-            self.outcomes[node.id] = Outcome(state, code, _reason(node, facts), record=record, passed=code == DONE,
+            self.outcomes[node.id] = Outcome(state, code, reason_of(node, facts), record=record, passed=code == DONE,
                                              log=record.log, command=record.command)  # fmt: skip
 
     def _fail(self, node: Node, code: int, reason: str, fix: str, state: str = FAILED) -> None:
@@ -351,45 +358,3 @@ def prepare(pipeline: Pipeline, start: Callable[..., Job] | None = None, facts: 
         return Process(command, folder, log, gpus)
 
     return Run(pipeline, nodes, state, facts or look(), start or here)
-
-
-def _own_part(node: Node, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a command's JSON is of one node: of an export or a check the artifact's row."""
-    if isinstance(node.options, Export | Check):
-        backend = node.backend
-        precision = node.form.split("-")[1] if "-" in node.form else ""
-        for row in payload.get("artifacts", ()):
-            if row.get("backend") == backend and row.get("precision") == precision:
-                return dict(row)
-        return {}
-    return {name: value for name, value in payload.items() if name not in ("ok", "exit_code")}
-
-
-def _error(facts: Mapping[str, Any]) -> dict[str, str]:
-    found = facts.get("error")
-    return dict(found) if isinstance(found, dict) else {}
-
-
-def _code(node: Node, facts: Mapping[str, Any], exit_code: int) -> int:
-    """Of one node of a command that did several."""
-    kinds = {"usage": USAGE, "unavailable": UNAVAILABLE, "gate": GATE, "integrity": INTEGRITY,
-             "inconclusive": INCONCLUSIVE, "bug": BUG}  # fmt: skip
-    error = _error(facts)
-    if error:
-        return kinds.get(error.get("kind", ""), exit_code or USAGE)
-    if isinstance(node.options, Check):
-        verdicts = {gate.get("verdict") for gate in facts.get("gates", ())}
-        return GATE if "fail" in verdicts else INCONCLUSIVE if "inconclusive" in verdicts else DONE
-    if isinstance(node.options, Export):
-        return DONE
-    return exit_code
-
-
-def _reason(node: Node, facts: Mapping[str, Any]) -> str:
-    """Why it failed: of a check, the gates that did not pass."""
-    if "error" in facts:
-        return str(_error(facts).get("message", ""))
-    if not isinstance(node.options, Check):
-        return ""
-    bad = [gate for gate in facts.get("gates", ()) if gate.get("verdict") in ("fail", "inconclusive")]
-    return "; ".join(f"{gate['name']} {gate['verdict']}: {gate['reason']}" for gate in bad)

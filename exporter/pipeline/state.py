@@ -141,6 +141,8 @@ class State:
         records = [self.read(str(one.relative_to(steps).with_suffix(""))) for one in steps.rglob("*.json")]
         made = [self.folder / record.path for record in records if record is not None and record.path]
         made += [self.out / one.relative_to(begun).with_suffix("") for one in begun.rglob("*.json")]
+        inside = self.out.resolve()
+        made = [one for one in made if inside in one.resolve().parents]  # whatever a record that somebody wrote says
         for path in [*made, self.out / "logs", *(self.out / name for name in REPORTS), self.place]:
             atomic.remove_stale(path)
             if path.is_dir() and not path.is_symlink():

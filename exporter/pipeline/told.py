@@ -11,7 +11,7 @@ from .commands import Command, command_of
 from .graph import Node
 from .run import BLOCKED, CACHED, FAILED, FINISHED, LACKING, RUNNING, WAITING, Outcome, Run
 
-WORDS = {CACHED: "pass", FINISHED: "pass", FAILED: "fail", LACKING: "unavailable", BLOCKED: "skipped"}
+WORDS = {FAILED: "fail", LACKING: "unavailable", BLOCKED: "skipped"}
 
 
 def exit_code(outcomes: Mapping[str, Outcome]) -> int:
@@ -80,7 +80,6 @@ def standing(run: Run, node: Node) -> str:
         return "running"
     if outcome.state in (CACHED, FINISHED) and outcome.passed:
         return f"{outcome.state}"
-    words = {FAILED: "fail", LACKING: "unavailable", BLOCKED: "skipped"}
     fix = f"; {outcome.fix}" if outcome.fix else ""
-    word = "inconclusive" if outcome.exit_code == INCONCLUSIVE else words.get(outcome.state, "fail")
+    word = "inconclusive" if outcome.exit_code == INCONCLUSIVE else WORDS.get(outcome.state, "fail")
     return f"{word}: {outcome.reason}{fix}"

@@ -210,13 +210,14 @@ def test_it_ends_when_the_process_that_reads_it_is_killed(path: Path, tmp_path: 
         time.sleep(0.1)
         if (path / "numbers").exists() and running(path):
             break
+    assert running(path), "it was begun"
     process.send_signal(signal.SIGKILL)
     process.wait()
     for _ in range(50):
         if not running(path):
-            return
+            break
         time.sleep(0.1)
-    raise AssertionError(running(path))
+    assert running(path) == []
 
 
 @pytest.mark.parametrize("text", ["#!/no/such/interpreter\n", "#!/bin/sh\necho no tegra here >&2; exit 1\n"])

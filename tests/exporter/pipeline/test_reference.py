@@ -18,8 +18,10 @@ def test_the_page_is_as_the_classes_are() -> None:
 
 
 def test_its_examples_are_pipelines(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "pipeline.md").read_text(), re.DOTALL)
+    first, fleet = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "pipeline.md").read_text(), re.DOTALL)
     path = tmp_path / "pipeline.toml"
-    path.write_text(text.replace("/data/flowers", "digits"))
+    path.write_text(first.replace("/data/flowers", "digits"))
     assert len(expand(read_pipeline(path))) == 2 + 2 * (3 + 1) * 2 + 12 + 2
     assert len(expand(read_pipeline(ROOT / "examples" / "pipeline.toml"))) > 20
+    path.write_text(fleet.replace("/data/flowers", "digits"))
+    assert len(expand(read_pipeline(path))) == 1 + 2 * (1 + 3), "a training, and of two graphs three plans each"

@@ -224,6 +224,19 @@ def test_clean_removes_what_was_made_and_nothing_else(engine, stage, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+def test_clean_removes_nothing_outside(engine, stage, tmp_path: Path) -> None:
+    made = engine()
+    run(made)
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "thesis.tex").write_text("x")
+    record = tmp_path / "out/.zoo/steps/runs/resnet18.json"
+    record.write_text(record.read_text().replace("out/runs/resnet18", "thesis"))
+    assert made.state.read("runs/resnet18").path == "thesis"
+    made.state.clean()
+    assert (other / "thesis.tex").is_file()
+
+
 def test_a_record_that_is_broken_is_no_record(engine, stage, tmp_path: Path) -> None:
     run(engine())
     record = tmp_path / "out/.zoo/steps/runs/resnet18.json"

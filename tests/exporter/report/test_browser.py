@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser_help import CONTRAST, opened, scheme, size, wait
+from browser_help import CONTRAST, asks_nothing, opened, scheme, size, wait
 from zoo.exporter.report.page import render_page
 
 if TYPE_CHECKING:
@@ -27,11 +27,7 @@ def browser(tmp_path_factory, result, pictures) -> Iterator[Chrome]:
 
 
 def test_it_asks_the_network_for_nothing_and_complains_of_nothing(browser) -> None:
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
-    assert [url for url in sent if not url.startswith(("file:", "data:"))] == []
-    assert [url.rpartition("/")[2] for url in sent if url.startswith("file:")] == ["report.html"]
-    assert browser.get_log("browser") == []
+    asks_nothing(browser, "report.html")
 
 
 def test_the_network_is_forbidden(browser) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from browser_help import CONTRAST, opened, scheme, size, wait
+from browser_help import CONTRAST, asks_nothing, opened, scheme, size, wait
 from page_help import NASTY, nasty
 from zoo.exporter.report.figure import short
 from zoo.exporter.report.profile_page import render_profile
@@ -27,10 +26,7 @@ def browser(tmp_path_factory, profile_of_four) -> Iterator[Chrome]:
 
 
 def test_it_asks_the_network_for_nothing_and_complains_of_nothing(browser) -> None:
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
-    assert [url for url in sent if not url.startswith(("file:", "data:"))] == []
-    assert browser.get_log("browser") == []
+    asks_nothing(browser, "profile.html")
 
 
 def test_every_figure_is_drawn(browser) -> None:
