@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import as_json, zoo
+from conftest import ENVIRONMENT, as_json, zoo
 from zoo.exporter.package.tegrastats import Stats, Tegrastats, parse, total_of
 from zoo.exporter.package.telemetry import Watching
 
@@ -233,13 +233,9 @@ def test_one_that_does_not_run_tells_nothing(path: Path, text: str) -> None:
 
 def test_the_command_on_a_jetson(path: Path, exported_folders: dict[str, Path], tmp_path: Path, monkeypatch) -> None:
     """The whole way: the program beside a package that is measured, its joules, and that it is gone afterwards."""
-    import conftest
-
     program(path, [XAVIER_NX_5], every=0.05)
-    monkeypatch.setitem(conftest.ENVIRONMENT, "PATH", os.environ["PATH"])
-    # several sizes: one of this small model is over before a busy machine has started the program
-    arguments = ("--threads", "1", "--batch-sizes", "1,4,16,32", "--json")
-    done = zoo("profile", exported_folders["onnx"], *arguments, cwd=tmp_path)
+    monkeypatch.setitem(ENVIRONMENT, "PATH", os.environ["PATH"])
+    done = zoo("profile", exported_folders["onnx"], "--threads", "1", "--json", cwd=tmp_path)
     (device,) = as_json(done)["devices"]
     told = device["telemetry"]
     assert told["watts"]["VDD_IN"] == pytest.approx(2.763)
