@@ -56,11 +56,16 @@ def example(*, without: tuple[str, ...] = (), cores: int | None = None) -> str:
     return text if cores is None else text.replace("[pipeline]\n", f"[pipeline]\ncores = {cores}\n")
 
 
-def run(folder: Path, *more: str) -> dict:
+def run(folder: Path, *, environment: dict[str, str] | None = None) -> dict:
     """A pipeline to its end; what it says."""
-    done = subprocess.run([*ZOO, "run", "pipeline.toml", "--json", *more], cwd=folder, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    done = subprocess.run([*ZOO, "run", "pipeline.toml", "--json"], cwd=folder, capture_output=True, text=True,
+                          check=False, env=environment)  # fmt: skip
     return json.loads(done.stdout)
+
+
+def fresh(cache: Path) -> dict[str, str]:
+    """An environment in which no ranges are kept from before."""
+    return {**os.environ, "ZOO_CACHE": str(cache)}
 
 
 def commands(found: dict) -> list[str]:
@@ -77,15 +82,17 @@ def overhead(rounds: int = 3) -> None:
             folder = Path(place)
             (folder / "pipeline.toml").write_text(example(without=("speed",), cores=1))
             begun = time.perf_counter()
-            run(folder)
+            run(folder, environment=fresh(folder / "cache"))
             whole = time.perf_counter() - begun
             logs = sorted((folder / "out" / "logs").rglob("*.log"), key=lambda one: one.stat().st_mtime)
             lines = [line[2:] for log in logs for line in log.read_text().splitlines() if line.startswith("$ ")]
             shutil.rmtree(folder / "out")
             (folder / "out" / "packages").mkdir(parents=True)
+            environment = fresh(folder / "cache-by-hand")
             begun = time.perf_counter()
             for line in lines:
-                subprocess.run(["sh", "-c", in_shell(line)], cwd=folder, capture_output=True, check=False)
+                subprocess.run(["sh", "-c", in_shell(line)], cwd=folder, capture_output=True, check=False,
+                               env=environment)  # fmt: skip
             hand = time.perf_counter() - begun
             ratios.append(whole / hand)
             print(f"{len(lines)} commands: {whole:.1f} s as a pipeline, {hand:.1f} s by hand", flush=True)

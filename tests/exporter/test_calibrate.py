@@ -37,17 +37,17 @@ def test_ranges_are_collected_once(cache: Path, few_digits: Dataset, monkeypatch
 
 
 def test_other_images_weights_and_a_spoiled_cache_are_collected_anew(cache: Path, few_digits: Dataset) -> None:
-    calibrate(tiny_model(), few_digits, images=100)
-    calibrate(tiny_model(), few_digits, images=100, seed=1)
+    calibrate(tiny_model(), few_digits, images=20)
+    calibrate(tiny_model(), few_digits, images=20, seed=1)
     other = tiny_model()
     other.module.fc.bias.data.add_(1)
-    calibrate(other, few_digits, images=100)
+    calibrate(other, few_digits, images=20)
     assert len(list(cache.iterdir())) == 3
     for folder in cache.iterdir():
         (folder / "ranges.safetensors").write_bytes(b"spoiled")
-    made = calibrate(other, few_digits, images=100)
+    made = calibrate(other, few_digits, images=20)
     assert not any("read from" in note for note in made.notes)
-    assert any("read from" in note for note in calibrate(other, few_digits, images=100).notes)
+    assert any("read from" in note for note in calibrate(other, few_digits, images=20).notes)
 
 
 def test_the_cache_does_not_grow_for_ever(cache: Path, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 from zoo.models.registry import MODELS, create_model
 
 IN_TORCHVISION = [name for name in MODELS if name != "mobilenet_v1"]
+LARGE = [name for name in IN_TORCHVISION if name.startswith("vgg") and name != "vgg11_bn"]  # seconds each
 LIMIT = 1e-4  # of the spread of the logits
 
 
@@ -22,7 +23,9 @@ def live(module: nn.Module, size: int) -> nn.Module:
     return module.eval()
 
 
-@pytest.mark.parametrize("name", IN_TORCHVISION)
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow if one in LARGE else ()) for one in IN_TORCHVISION]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_same_logits_as_torchvision(name: str) -> None:
     from torchvision.models import get_model

@@ -350,7 +350,9 @@ def test_what_is_right_finds_nothing(good) -> None:
     assert lint(sketch.build()) == []
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("fp32", marks=pytest.mark.slow), "fp16", pytest.param("bf16", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_every_family_in_every_precision_is_taken(name: str, precision: str) -> None:
     model = tiny_model(name)

@@ -213,6 +213,7 @@ accelerator = ["T4", "A100"]
 """
 
 
+@pytest.mark.slow
 def test_steps_go_where_their_resources_are_and_leave_what_one_machine_leaves(cluster: Nodes, tmp_path: Path) -> None:
     site = make_site(tmp_path, ROUTED)
     payload = site.run("--on", cluster.address)

@@ -244,7 +244,7 @@ def test_the_other_precisions(one_machine, tmp_path: Path, precision: str) -> No
     assert {layer.precision for layer in load_artifact(row.folder).manifest.plan} == {precision}
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("precision", ["fp16", pytest.param("bf16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [next(iter(family.variants)) for family in FAMILIES])
 def test_every_familys_typed_graph_answers_as_the_source_on_this_cpu(name: str, precision: str, tmp_path: Path) -> None:
     options = ExportOptions(precision, Batch(1, 4, 8), build_later=True)
