@@ -14,21 +14,10 @@ import numpy as np
 
 from ...config import to_json
 from ...errors import IntegrityError, UnavailableError, one_line
+from ...models.preprocess import Images
 from ...models.spec import ModelSpec
 from ..artifact import Artifact, Batch, Layer, Precision, Receipt
-from .base import (
-    Available,
-    Backend,
-    ExportOptions,
-    Images,
-    Logits,
-    PrecisionClaimError,
-    Progress,
-    Runner,
-    Timing,
-    Unavailable,
-    Written,
-)
+from .base import Available, Backend, ExportOptions, PrecisionClaimError, Progress, Timing, Unavailable, Written
 from .graph import (
     INPUT,
     OUTPUT,
@@ -40,6 +29,7 @@ from .graph import (
     wrong_precision,
 )
 from .pixels import read_pixels, steps_outside
+from .runner import Logits, Runner
 from .sparse import sparse_layers, told_sparse, verified_sparse
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from conftest import tiny_model
 from onnx import TensorProto, helper, numpy_helper
 from zoo.errors import GateError, UsageError
 from zoo.exporter.artifact import Batch, Layer, load_artifact
-from zoo.exporter.backends.base import ExportOptions, split
+from zoo.exporter.backends.base import ExportOptions
 from zoo.exporter.backends.graph import (
     INPUT,
     OUTPUT,
@@ -23,6 +23,7 @@ from zoo.exporter.backends.graph import (
     wrong_precision,
 )
 from zoo.exporter.backends.retype import to_bfloat16, widened
+from zoo.exporter.backends.runner import split
 from zoo.exporter.export import export
 from zoo.exporter.golden import make_golden
 from zoo.models.preprocess import prepare
