@@ -26,8 +26,9 @@ from zoo.exporter.backends.retype import to_bfloat16, widened
 from zoo.exporter.backends.runner import split
 from zoo.exporter.export import export
 from zoo.exporter.golden import make_golden
+from zoo.models.fresh import new_model
 from zoo.models.preprocess import prepare
-from zoo.models.sources import SourceOptions, new_model
+from zoo.models.sources import SourceOptions
 from zoo.models.spec import ModelSpec, imagenet_preprocess, numbered_labels
 
 BATCH = Batch(1, 4, 8)
