@@ -17,7 +17,7 @@ from ..calibration.choice import Calibrated, Choice
 from ..calibration.sensitivity import Cost, Effect, Logits, give_back_order, measure
 from ..errors import GateError
 from .backends.base import Backend
-from .backends.graph import list_layers
+from .backends.layers import list_layers
 from .backends.onnx import OrtRunner, original_names
 from .backends.runner import Runner
 from .checks.accuracy import judge_accuracy, measure_accuracy

@@ -19,7 +19,7 @@ from ..config import read_json
 from ..errors import GateError, UsageError, one_line
 from ..models.data.dataset import Dataset
 from .backends.base import Backend, Timing
-from .backends.graph import list_layers
+from .backends.layers import list_layers
 from .backends.onnx import OrtRunner
 from .backends.runner import Runner
 from .calibrate import Progress, equalised

@@ -18,16 +18,8 @@ from ...models.preprocess import Images
 from ...models.spec import ModelSpec
 from ..artifact import Artifact, Batch, Layer, Precision, Receipt
 from .base import Available, Backend, ExportOptions, PrecisionClaimError, Progress, Timing, Unavailable, Written
-from .graph import (
-    INPUT,
-    OUTPUT,
-    installed,
-    list_layers,
-    make_graph,
-    opset_of,
-    save_graph,
-    wrong_precision,
-)
+from .graph import INPUT, OUTPUT, installed, make_graph, opset_of, save_graph
+from .layers import list_layers, wrong_precision
 from .pixels import read_pixels, steps_outside
 from .runner import Logits, Runner
 from .sparse import sparse_layers, told_sparse, verified_sparse

@@ -15,7 +15,7 @@ from ...models.spec import ModelSpec
 from ..artifact import Artifact, Layer, Precision, Receipt
 from .base import Available, Backend, ExportOptions, Progress, Timing, Unavailable, Written
 from .eager import torch_available
-from .graph import list_layers
+from .layers import list_layers
 from .runner import Runner
 
 if TYPE_CHECKING:

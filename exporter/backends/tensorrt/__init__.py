@@ -19,7 +19,8 @@ from ....models.spec import ModelSpec
 from ...artifact import Artifact, Batch, Platform, Precision
 from ...lint import lint_errors
 from ..base import Available, Backend, ExportOptions, Progress, Unavailable, Written
-from ..graph import INPUT, OUTPUT, installed, list_layers, make_graph, opset_of, save_graph, wrong_precision
+from ..graph import INPUT, OUTPUT, installed, make_graph, opset_of, save_graph
+from ..layers import list_layers, wrong_precision
 from ..pixels import read_pixels
 from ..retype import to_float16, widened
 from ..runner import Runner
