@@ -21,7 +21,8 @@ from zoo.calibration.targets import onnx as for_onnx
 from zoo.calibration.targets import torchscript as for_torchscript
 from zoo.exporter import faster
 from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.graph import list_layers, trace_graph
+from zoo.exporter.backends.graph import trace_graph
+from zoo.exporter.backends.layers import list_layers
 from zoo.exporter.backends.torchscript import script
 from zoo.models.sources import Model, SourceOptions, resolve
 

@@ -21,7 +21,7 @@ from zoo.calibration.choice import Choice
 from zoo.calibration.targets import onnx as for_onnx
 from zoo.calibration.targets import torchscript as for_torchscript
 from zoo.exporter import faster
-from zoo.exporter.backends.graph import list_layers
+from zoo.exporter.backends.layers import list_layers
 from zoo.exporter.backends.torchscript import script
 
 

@@ -29,7 +29,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2 as tv
 from zoo.models.data.folder import open_folder
-from zoo.models.sources import SourceOptions, new_model
+from zoo.models.fresh import new_model
+from zoo.models.sources import SourceOptions
 from zoo.models.training.epoch import Running
 from zoo.models.training.feed import Batch
 from zoo.models.training.recipe import Recipe, load_recipe

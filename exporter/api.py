@@ -7,7 +7,7 @@ from typing import Any
 
 from .artifact import read_manifest
 from .backends import get_backend
-from .backends.base import Runner
+from .backends.runner import Runner
 
 
 def load(folder: str | Path, device: str = "cpu") -> Runner:

@@ -15,8 +15,8 @@ from ..models.data.labels import Unmatched, match_labels
 from ..models.preprocess import normalise
 from ..models.spec import ModelSpec
 from .artifact import Layer
-from .backends.base import Runner
-from .backends.graph import INT8_AT_LEAST
+from .backends.layers import INT8_AT_LEAST
+from .backends.runner import Runner
 from .checks.accuracy import judge_accuracy, measure_accuracy
 from .checks.gate import Gate
 

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from ..calibration.choice import Calibrated, Choice
 from ..calibration.sensitivity import Cost, Effect, Logits, give_back_order, measure
 from ..errors import GateError
-from .backends.base import Backend, Runner
-from .backends.graph import list_layers
+from .backends.base import Backend
+from .backends.layers import list_layers
 from .backends.onnx import OrtRunner, original_names
+from .backends.runner import Runner
 from .checks.accuracy import judge_accuracy, measure_accuracy
 from .checks.gate import Gate
 from .climb import Judge, Tried, answers

@@ -18,9 +18,10 @@ from ..calibration.ranges import ALL_METHODS
 from ..config import read_json
 from ..errors import GateError, UsageError, one_line
 from ..models.data.dataset import Dataset
-from .backends.base import Backend, Runner, Timing
-from .backends.graph import list_layers
+from .backends.base import Backend, Timing
+from .backends.layers import list_layers
 from .backends.onnx import OrtRunner
+from .backends.runner import Runner
 from .calibrate import Progress, equalised
 from .checks.accuracy import judge_accuracy, measure_accuracy
 from .climb import JUDGED, Judge, answers, climb, depthwise_layers, make_judge, rungs_for

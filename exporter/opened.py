@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..models.spec import ModelSpec
 from .artifact import ARTIFACT, load_artifact
 from .backends import get_backend
-from .backends.base import Runner
+from .backends.runner import Runner
 
 if TYPE_CHECKING:
     from ..models.sources import Model, SourceOptions

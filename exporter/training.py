@@ -11,8 +11,9 @@ from ..calibration.pruning.sparsity import layers_2_4
 from ..calibration.qat import QatOptions
 from ..config import from_mapping, parse_setting
 from ..errors import UsageError
+from ..models.fresh import new_model
 from ..models.runs import is_run, read_run
-from ..models.sources import Model, SourceOptions, new_model
+from ..models.sources import Model, SourceOptions
 from ..models.training.recipe import Recipe, default_recipe, load_recipe
 from ..models.training.setup import spec_for_training, stem_arguments
 from ..models.training.start import Recovery

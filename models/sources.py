@@ -5,7 +5,7 @@ A source is a name of our registry, a run folder, `torchvision:NAME`, `timm:NAME
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -160,54 +160,6 @@ def logits_of(module: nn.Module, batch: Batch) -> Batch:
     return logits.float().numpy()
 
 
-def new_model(source: str, spec: ModelSpec, options: SourceOptions) -> Model:
-    """A model to be trained: the source's architecture with the classes and the input of `spec`, freshly initialised.
-
-    With `options.weights` it starts from those; a last layer for other classes is left out and named in a note.
-    """
-    torch.manual_seed(options.seed)
-    classes = len(spec.labels)
-    kind = source.partition(":")[0]
-    takes_classes = source in MODELS or kind in ("torchvision", "timm")
-    arguments = {**({"num_classes": classes} if takes_classes else {}), **options.arguments}
-    origin = Origin(source, arguments)
-    if is_run(Path(source)):
-        run = read_run(Path(source))
-        more = {"num_classes": classes} if ":" not in run.origin.source else {}
-        arguments = {**run.origin.arguments, **more, **options.arguments}
-        origin = replace(run.origin, arguments=arguments, widths=_for_classes(run, classes))
-        options = replace(options, weights=options.weights or source)
-    elif not takes_classes and ":" not in source:
-        resolve(source, options)  # raises with the choices
-    module = build(origin, trusted=origin.source == source)
-    _check_logits(module, spec, source)
-    notes: tuple[str, ...] = ()
-    fresh: frozenset[str] | None = None
-    taken = f"fresh initialisation, seed {options.seed}"
-    if options.weights not in (None, "random"):
-        found = _start_weights(origin.source, str(options.weights))
-        state, dropped = _without_other_classes(module, found.state)
-        missing = {name: value for name, value in module.state_dict().items() if name in dropped}
-        weights_io.fit(module, {**state, **missing}, str(options.weights))
-        taken = f"started from {options.weights}"
-        notes, fresh = found.notes, frozenset(dropped)
-        if dropped:
-            notes += (f"other classes: {', '.join(dropped)} start fresh",)
-    named = spec.renamed(spec.name or source)
-    return Model(named, module, origin, taken, _through(named), notes=notes, fresh=fresh)
-
-
-def _for_classes(run: Run, classes: int) -> dict[str, tuple[int, int, int]]:
-    """A pruned run's widths with another number of outputs where there were as many as classes."""
-    before = len(run.spec.labels)
-    heads = {name for name, part in build(replace(run.origin, widths={}), trusted=False).named_modules()
-             if isinstance(part, nn.Linear) and part.out_features == before}  # fmt: skip
-    return {
-        name: (inputs, classes if name in heads else outputs, groups)
-        for name, (inputs, outputs, groups) in run.origin.widths.items()
-    }
-
-
 def _own_shape(what: object, spec: ModelSpec, options: SourceOptions) -> None:
     if options.spec is not None:
         raise UsageError(f"{what} brings its own spec", fix=f"leave --spec {options.spec} out")
@@ -215,7 +167,8 @@ def _own_shape(what: object, spec: ModelSpec, options: SourceOptions) -> None:
         raise UsageError(f"--input {options.input} contradicts {what}, which takes {spec.input}", fix="leave it out")
 
 
-def _through(spec: ModelSpec) -> Transform:
+def through(spec: ModelSpec) -> Transform:
+    """The path from an image to a batch that a spec tells."""
     return lambda image: prepare([image], spec.preprocess)
 
 
@@ -282,7 +235,7 @@ def _run(folder: Path, options: SourceOptions) -> Model:
         taken, notes = f"file {path}", loaded.notes
     weights_io.fit(module, loaded.state, str(path))
     spec = run.spec
-    return Model(spec, module, run.origin, taken, _through(spec), reached=reached, notes=notes, learned=learned)
+    return Model(spec, module, run.origin, taken, through(spec), reached=reached, notes=notes, learned=learned)
 
 
 def _published(source: str, options: SourceOptions, load: Callable[..., Pretrained]) -> Model:
@@ -294,7 +247,7 @@ def _published(source: str, options: SourceOptions, load: Callable[..., Pretrain
         spec = _reshaped(spec, options.input)
     origin = Origin(source, {**published.arguments, **options.arguments})
     if wanted in (None, "imagenet"):
-        transform = published.transform if spec == published.spec else _through(spec)
+        transform = published.transform if spec == published.spec else through(spec)
         return Model(spec, published.module.eval(), origin, published.weights, transform)
     del library
     return _with_weights(spec, origin, str(wanted), options, module=published.module)
@@ -320,10 +273,10 @@ def _factory(source: str, options: SourceOptions) -> Model:
             f"no --spec given: assumed input {channels}x{height}x{width}, ImageNet's mean and std, "
             f"and {probe.shape[1]} numbered classes",
         )
-    _check_logits(module, spec, source)
+    check_logits(module, spec, source)
     origin = Origin(source, dict(options.arguments))
     if options.weights is None:
-        return Model(spec, module, origin, "what the factory returned", _through(spec), notes=notes)
+        return Model(spec, module, origin, "what the factory returned", through(spec), notes=notes)
     model = _with_weights(spec, origin, options.weights, options, module=module)
     return replace(model, notes=(*notes, *model.notes))
 
@@ -337,13 +290,13 @@ def _with_weights(
             module = build(origin)
         weights_io.random_statistics(module, spec.input, options.seed)
         taken = f"random, seed {options.seed}"
-        return Model(spec, module, origin, taken, _through(spec), meaningful=False)
+        return Model(spec, module, origin, taken, through(spec), meaningful=False)
     module = module if module is not None else build(origin)
     path = Path(wanted)
     path = path / WEIGHTS if is_run(path) else path
     loaded = weights_io.read(path)
     weights_io.fit(module, loaded.state, str(path))
-    return Model(spec, module.eval(), origin, f"file {path}", _through(spec), notes=loaded.notes)
+    return Model(spec, module.eval(), origin, f"file {path}", through(spec), notes=loaded.notes)
 
 
 def _spec_from(options: SourceOptions) -> ModelSpec | None:
@@ -355,7 +308,8 @@ def _spec_from(options: SourceOptions) -> ModelSpec | None:
     return spec
 
 
-def _check_logits(module: nn.Module, spec: ModelSpec, source: str) -> None:
+def check_logits(module: nn.Module, spec: ModelSpec, source: str) -> None:
+    """Refuse a module that gives other than one logit for each label of `spec`; raises UsageError."""
     was_training = module.training
     module.eval()
     logits = logits_of(module, np.zeros((2, *spec.input), np.float32))
@@ -381,24 +335,3 @@ def _reshaped(spec: ModelSpec, shape: tuple[int, int, int]) -> ModelSpec:
         raise UsageError(f"{spec.name} takes {spec.input[0]} channels, --input has {shape[0]}")
     preprocess = replace(spec.preprocess, crop=shape[1:], resize=_resize_for(*shape[1:]))
     return replace(spec, input=shape, preprocess=preprocess)
-
-
-def _start_weights(source: str, wanted: str) -> weights_io.Loaded:
-    if wanted == "imagenet":
-        name = source.partition(":")[2] or source
-        return weights_io.Loaded(imagenet_weights(name).state, ())
-    path = Path(wanted)
-    return weights_io.read(path / WEIGHTS if is_run(path) else path)
-
-
-def _without_other_classes(module: nn.Module, state: weights_io.State) -> tuple[weights_io.State, Sequence[str]]:
-    """Drop the last linear layers of `state` whose number of classes is not the module's."""
-    wanted = module.state_dict()
-    heads = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-    dropped = [
-        name
-        for name in state
-        if name in wanted and name.rpartition(".")[0] in heads and state[name].shape[1:] == wanted[name].shape[1:]
-        if state[name].shape[0] != wanted[name].shape[0]
-    ]
-    return {name: value for name, value in state.items() if name not in dropped}, dropped

@@ -19,7 +19,8 @@ from zoo.exporter.artifact import Golden, record
 from zoo.exporter.golden import make_golden
 from zoo.models.data.catalog import open_data
 from zoo.models.data.dataset import Dataset
-from zoo.models.sources import Model, SourceOptions, new_model, resolve
+from zoo.models.fresh import new_model
+from zoo.models.sources import Model, SourceOptions, resolve
 from zoo.models.spec import ModelSpec, Preprocess
 
 os.environ["ZOO_CACHE"] = tempfile.mkdtemp(prefix="zoo-tests-")  # the user's own is left alone

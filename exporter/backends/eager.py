@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from ...errors import IntegrityError
 from ...models.spec import ModelSpec
 from ..artifact import WEIGHTS, Artifact, Precision
-from .base import Available, Backend, ExportOptions, Progress, Runner, Unavailable, Written
+from .base import Available, Backend, ExportOptions, Progress, Unavailable, Written
+from .runner import Runner
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,11 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +18,8 @@ from typing import TYPE_CHECKING
 from ...calibration.targets.sites import name_nodes
 from ...errors import UnavailableError, UsageError, one_line
 from ...models.spec import ModelSpec
-from ..artifact import Batch, Layer, Precision
+from ..artifact import Batch, Precision
+from .layers import list_layers, wrong_precision
 from .retype import to_bfloat16
 
 if TYPE_CHECKING:
@@ -37,12 +35,6 @@ OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}  # bfloat16 convolutions came with 
 GIVEN_OPSETS = range(13, 23)  # of a graph that a user brings; per-channel Q/DQ came with 13
 EXTERNAL_ABOVE = 2 << 30  # protobuf's limit
 STACK = "pkg.torch.onnx.stack_trace"
-_COMPUTE = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "NhwcFusedConv"}
-_NAMES = {1: "fp32", 10: "fp16", 16: "bf16", 11: "fp64", 3: "int8", 2: "int8"}  # onnx.TensorProto's numbers
-_INTEGER = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "ConvIntegerBias"}
-_PASSES_ON = ("Transpose", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
-SMALL = 1024  # elements; larger constants are weights, and shapes do not depend on them
-INT8_AT_LEAST = 0.5  # of the MACs of an int8 graph
 
 
 def make_graph(
@@ -202,88 +194,6 @@ def verify_graph(
         raise UsageError(f"{spec.name}: the exported graph is not what was asked for: {'; '.join(problems)}")
 
 
-def wrong_precision(layers: Collection[Layer], precision: str, rest: str) -> list[str]:
-    """Why layers are not what an export at this precision holds; empty when they are."""
-    counted = dict(Counter(layer.precision for layer in layers))
-    if not layers:
-        return ["it holds no convolution and no matrix product"]
-    if precision != "int8":
-        return [f"compute layers by precision are {counted}, not all {precision}"] if set(counted) - {precision} else []
-    problems: list[str] = []
-    if set(counted) - {"int8", rest}:
-        problems.append(f"compute layers by precision are {counted}, not int8 with {rest} for the rest")
-    share = share_of(layers, "int8")
-    if share < INT8_AT_LEAST:
-        problems.append(f"{share:.0%} of its MACs are int8, at least {INT8_AT_LEAST:.0%} must be")
-    return problems
-
-
-def share_of(layers: Collection[Layer], precision: str) -> float:
-    """The share of the MACs in this precision; by count where a shape is missing; 0 for no layers."""
-    weigh = all(layer.macs for layer in layers)
-    total = sum(layer.macs if weigh else 1 for layer in layers)
-    part = sum(layer.macs if weigh else 1 for layer in layers if layer.precision == precision)
-    return part / total if total else 0.0
-
-
-def list_layers(proto: onnx.ModelProto) -> tuple[Layer, ...]:
-    """The convolutions and matrix products of a graph, with the precision of each and its MACs for one image.
-
-    Local functions are inlined. What lies inside control flow is listed with the precision "unknown": nothing here can
-    tell how often it runs.
-    """
-    import onnx
-
-    if proto.functions:
-        from onnx import inliner
-
-        proto = inliner.inline_local_functions(proto)
-    known = _inferred(proto)
-    produced = {output: node for node in proto.graph.node for output in node.output}
-
-    def maker(name: str) -> onnx.NodeProto | None:
-        """The node that makes a tensor, seen through those that only change its shape."""
-        node = produced.get(name)
-        while node is not None and node.op_type in _PASSES_ON:
-            node = produced.get(node.input[0])
-        return node
-
-    def integer(name: str) -> bool:
-        """Whether a tensor is the dequantised value of 8-bit integers."""
-        node = maker(name)
-        kinds = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-        return node is not None and node.op_type == "DequantizeLinear" and known.types.get(node.input[0]) in kinds
-
-    found: list[Layer] = []
-    for node in proto.graph.node:
-        if node.op_type in _INTEGER:
-            found.append(Layer(node.name, node.op_type, "int8", _macs(node, known.shapes)))
-        elif node.op_type in _COMPUTE:
-            both = all(integer(name) for name in node.input[:2])
-            told = {known.types.get(name, 0) for name in node.input[:2]} - {0}  # a runtime's own operators tell none
-            kinds = {_NAMES.get(kind, "unknown") for kind in told} or {"unknown"}
-            precision = "int8" if both else kinds.pop() if len(kinds) == 1 else "unknown"
-            found.append(Layer(node.name, node.op_type, precision, _macs(node, known.shapes)))
-        else:
-            found += [Layer(name, op, "unknown") for name, op in _inside(node)]
-    return tuple(found)
-
-
-def _inside(node: onnx.NodeProto) -> list[tuple[str, str]]:
-    """Compute nodes in the bodies of control flow."""
-    found: list[tuple[str, str]] = []
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                found += [(inner.name, inner.op_type)] if inner.op_type in _COMPUTE | _INTEGER else _inside(inner)
-    return found
-
-
-def count_layers(proto: onnx.ModelProto) -> dict[str, int]:
-    """Compute layers of a graph by precision."""
-    return dict(Counter(layer.precision for layer in list_layers(proto)))
-
-
 def opset_of(proto: onnx.ModelProto) -> int:
     """The version of ONNX's own operators; 0 where a graph has none."""
     return next((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), 0)
@@ -312,69 +222,6 @@ def installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-@dataclass(frozen=True)
-class _Known:
-    """Shapes (for one image) and element types of tensors, by name; what cannot be inferred is missing."""
-
-    shapes: dict[str, tuple[int, ...]]
-    types: dict[str, int]
-
-
-def _inferred(proto: onnx.ModelProto) -> _Known:
-    """Infer with the batch set to 1, on a copy without the large weights, of which only the shapes matter."""
-    import onnx
-
-    light = type(proto)()
-    light.opset_import.extend(proto.opset_import)
-    light.ir_version = proto.ir_version
-    light.graph.name = "light"
-    light.graph.node.extend(proto.graph.node)
-    light.graph.output.extend(proto.graph.output)
-    constants = {one.name for one in proto.graph.initializer}
-    for one in proto.graph.initializer:
-        if math.prod(one.dims) <= SMALL and one.data_location != onnx.TensorProto.EXTERNAL:
-            light.graph.initializer.append(one)
-        else:
-            light.graph.input.append(onnx.helper.make_tensor_value_info(one.name, one.data_type, one.dims))
-    for value in proto.graph.input:
-        if value.name not in constants:
-            fed = light.graph.input.add()
-            fed.CopyFrom(value)
-            dims = fed.type.tensor_type.shape.dim
-            if dims and not dims[0].dim_value:
-                dims[0].dim_value = 1
-    for value in light.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    with contextlib.suppress(onnx.shape_inference.InferenceError):  # then what is not known counts as unknown
-        light = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    shapes = {one.name: tuple(one.dims) for one in proto.graph.initializer}
-    types = {one.name: one.data_type for one in proto.graph.initializer}
-    for value in (*light.graph.input, *light.graph.value_info, *light.graph.output):
-        tensor = value.type.tensor_type
-        types.setdefault(value.name, tensor.elem_type)
-        if tensor.HasField("shape") and all(dim.dim_value > 0 for dim in tensor.shape.dim):
-            shapes.setdefault(value.name, tuple(dim.dim_value for dim in tensor.shape.dim))
-    for (
-        value
-    ) in proto.graph.value_info:  # of tensors that inference did not reach, such as those of a runtime's operators
-        types.setdefault(value.name, value.type.tensor_type.elem_type)
-    return _Known(shapes, types)
-
-
-def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Multiply-accumulates of a node for one image; 0 where shapes are not known."""
-    data, weight = (shapes.get(name) for name in node.input[:2])
-    made = shapes.get(node.output[0])
-    if made is None or data is None or weight is None or len(weight) < 2:
-        return 0
-    if node.op_type == "ConvTranspose":  # every input element meets every kernel element of its group
-        return math.prod(data) * math.prod(weight[1:])
-    if "Conv" in node.op_type:
-        return math.prod(made) * math.prod(weight[1:])
-    turned = any(one.name == "transA" and one.i for one in node.attribute)
-    return math.prod(made) * data[-2 if turned else -1]
 
 
 @contextlib.contextmanager

@@ -14,32 +14,14 @@ import numpy as np
 
 from ...config import to_json
 from ...errors import IntegrityError, UnavailableError, one_line
+from ...models.preprocess import Images
 from ...models.spec import ModelSpec
 from ..artifact import Artifact, Batch, Layer, Precision, Receipt
-from .base import (
-    Available,
-    Backend,
-    ExportOptions,
-    Images,
-    Logits,
-    PrecisionClaimError,
-    Progress,
-    Runner,
-    Timing,
-    Unavailable,
-    Written,
-)
-from .graph import (
-    INPUT,
-    OUTPUT,
-    installed,
-    list_layers,
-    make_graph,
-    opset_of,
-    save_graph,
-    wrong_precision,
-)
+from .base import Available, Backend, ExportOptions, PrecisionClaimError, Progress, Timing, Unavailable, Written
+from .graph import INPUT, OUTPUT, installed, make_graph, opset_of, save_graph
+from .layers import list_layers, wrong_precision
 from .pixels import read_pixels, steps_outside
+from .runner import Logits, Runner
 from .sparse import sparse_layers, told_sparse, verified_sparse
 
 if TYPE_CHECKING:

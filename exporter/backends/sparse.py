@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...calibration.pruning.pattern import holds_2_4
 from ...errors import GateError
-from .graph import list_layers
+from .layers import list_layers
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from ...models.preprocess import Images
 from ...models.spec import ModelSpec, Preprocess
 from ..artifact import Precision, Receipt
-from .base import Images, Logits, Runner
+from .runner import Logits, Runner
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...errors import IntegrityError, UsageError, one_line
 from ...models.spec import ModelSpec
 from ..artifact import Artifact, Layer, Precision, Receipt
-from .base import Available, Backend, ExportOptions, Progress, Runner, Timing, Unavailable, Written
+from .base import Available, Backend, ExportOptions, Progress, Timing, Unavailable, Written
 from .eager import torch_available
-from .graph import list_layers
+from .layers import list_layers
+from .runner import Runner
 
 if TYPE_CHECKING:
     from torch import nn

@@ -15,7 +15,8 @@ from ...models.data.dataset import Dataset
 from ...models.runs import Reached
 from ..artifact import ARTIFACT, Artifact, Manifest, Receipt, load_artifact
 from ..backends import backend_names, get_backend
-from ..backends.base import PrecisionClaimError, Runner, Unavailable
+from ..backends.base import PrecisionClaimError, Unavailable
+from ..backends.runner import Runner
 from .accuracy import judge_accuracy, measure_accuracy, unbelievable
 from .answers import compare_answers
 from .bisect import bisect_artifact

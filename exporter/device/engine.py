@@ -21,9 +21,10 @@ from typing import IO, Any
 import numpy as np
 
 from ...errors import ZooError
+from ...models.preprocess import Images
 from ..artifact import load_artifact
 from ..backends import get_backend
-from ..backends.base import Images, Logits, Runner
+from ..backends.runner import Logits, Runner
 from ..package.timing import LEAST, Profile, count_right, machine_name, measure_all, peak_mb
 
 

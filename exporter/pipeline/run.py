@@ -7,56 +7,28 @@ loses what it was running, and the next one goes on.
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ...errors import BUG, DONE, GATE, INTEGRITY, UNAVAILABLE, USAGE, UnavailableError
-from .answers import code_of, error_of, own_part, reason_of
+from ...errors import DONE, UNAVAILABLE, UnavailableError
+from .answers import reason_of
 from .commands import Command, Made, command_of, model_of, together
 from .file import Pipeline
 from .fleet import Fleet
 from .graph import Node, expand
 from .here import Ended, Job, Process
+from .judged import judge
 from .keys import fingerprint, key_of, plan_key
 from .kinds import Check, Export, Prune, Source, Train
 from .lacks import Facts, lacking, look
+from .outcome import BLOCKED, CACHED, LACKING, RUNNING, WAITING, Outcome
 from .schedule import Limits, choose, gpus_of
-from .state import Record, State, digest
+from .state import Record, State
 
 PAUSE = 0.05  # seconds between two looks
-# What a node can be.
-CACHED, FINISHED, FAILED, LACKING, BLOCKED = "cached", "done", "failed", "lacking", "blocked"
-WAITING, RUNNING = "waiting", "running"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Where a node stands.
-
-    Attributes:
-        state: waiting, running, cached, done, failed, lacking or blocked.
-        exit_code: of its command; 3 where this machine lacks something, 0 where it is blocked by another.
-        reason: in words, where it is not done.
-        fix: what to do.
-        record: of a node that is done or cached.
-        passed: whether others may build on it.
-        log: of its command.
-        command: as a person types it.
-    """
-
-    state: str = WAITING
-    exit_code: int = DONE
-    reason: str = ""
-    fix: str = ""
-    record: Record | None = None
-    passed: bool = False
-    log: str = ""
-    command: str = ""
 
 
 @dataclass
@@ -194,7 +166,7 @@ class Run:
 
     def _plan(self, node: Node) -> str:
         """The file of an int8 export's earlier choices, from the pipeline file's folder; "" for none."""
-        if not (isinstance(node.options, Export) and node.options.precision == "int8"):
+        if not is_int8(node):
             return ""
         place = self.state.plan(self._plan_key(node))
         return os.path.relpath(place, self.state.folder) if place.is_file() else ""
@@ -259,71 +231,27 @@ class Run:
         return bool(ended)
 
     def _finish(self, group: Sequence[Node], ended: Ended) -> None:
-        if ended.exit_code < 0 or ended.exit_code == BUG:
-            why = f"signal {-ended.exit_code} ended it" if ended.exit_code < 0 else "a bug in zoo"
-            why += ", perhaps for want of memory" if ended.exit_code == -9 else ""
-            for node in group:
-                self._fail(node, BUG, str(error_of(ended.payload).get("message") or why), "see its log")
-            return
+        log = os.path.relpath(self.state.log(group[0].id), self.state.folder)
         for node in group:
-            facts = own_part(node, ended.payload)
-            error = error_of(facts) or error_of(ended.payload)
-            path = self._path(node, facts)
-            code = code_of(node, facts or ended.payload, ended.exit_code)
-            if error or path is None:
-                message = error.get("message") or f"its command ended with {ended.exit_code} and left nothing"
-                state = LACKING if code == UNAVAILABLE else FAILED
-                self._fail(node, code or USAGE, str(message), str(error.get("fix", "")), state)
-                if code == GATE:  # the same again would fail again
-                    failed = self.outcome(node.id)
-                    record = Record(self.key(node), "", "", GATE, ended.seconds, failed.command, log=failed.log,
-                                    facts={"error": error})  # fmt: skip
-                    self.state.write(node.id, record)
-                continue
-            try:
-                found = digest(self.state.folder / path)
-            except (OSError, ValueError, KeyError) as problem:
-                self._fail(node, INTEGRITY, f"what it left is not whole: {problem}", "run again")
-                continue
-            record = Record(
-                self.key(node), found, path, code, round(ended.seconds / len(group), 3), self.outcome(node.id).command,
-                datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), ended.host,
-                os.path.relpath(self.state.log(group[0].id), self.state.folder), facts,
-            )  # fmt: skip
-            if code in (DONE, GATE):
-                self.state.write(node.id, record)
-            if isinstance(node.options, Export) and node.options.precision == "int8" and code == DONE:
-                self.state.keep_plan(self._plan_key(node), self.state.folder / path)
-            state = FINISHED if code in (DONE, GATE) else FAILED
-            self.outcomes[node.id] = Outcome(state, code, reason_of(node, facts), record=record, passed=code == DONE,
-                                             log=record.log, command=record.command)  # fmt: skip
-
-    def _fail(self, node: Node, code: int, reason: str, fix: str, state: str = FAILED) -> None:
-        before = self.outcome(node.id)
-        self.outcomes[node.id] = Outcome(state, code, reason, fix, log=before.log, command=before.command)
-
-    def _path(self, node: Node, facts: Mapping[str, Any]) -> str | None:
-        """Where a node's result lies, from the pipeline file's folder; None where there is none."""
-        options, out = node.options, self.pipeline.settings.out
-        if isinstance(options, Export):
-            found = facts.get("artifact")
-            return str(found) if found else None
-        if isinstance(options, Check):
-            found = facts.get("artifact")
-            if not found:
-                return None
-            place = self.state.folder / f"{found}.check.json"
-            return os.path.relpath(place, self.state.folder) if place.is_file() else None
-        place = f"{out}/{node.id}"
-        if options.command == "package" and getattr(options, "layout", "zoo") == "zoo":
-            place = f"{place}.zoo"
-        return place if (self.state.folder / place).exists() else None
+            before = self.outcome(node.id)
+            one = Ended(ended.exit_code, ended.payload, ended.seconds / len(group), ended.host)
+            found = judge(node, one, self.key(node), before, self.state.folder, self.pipeline.settings.out, log)
+            if found.record is not None:
+                if is_int8(node) and found.outcome.passed:  # first: a kill between the two must not lose the choices
+                    self.state.keep_plan(self._plan_key(node), self.state.folder / found.record.path)
+                self.state.write(node.id, found.record)
+            self.outcomes[node.id] = found.outcome
 
     def stop(self) -> None:
         """End what runs."""
         for _, job, _, _ in self.running.values():
             job.stop()
         self.running.clear()
+
+
+def is_int8(node: Node) -> bool:
+    """Whether choices by measured time were made for it."""
+    return isinstance(node.options, Export) and node.options.precision == "int8"
 
 
 def run(engine: Run) -> dict[str, Outcome]:

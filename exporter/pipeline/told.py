@@ -9,7 +9,8 @@ from typing import Any
 from ...errors import DONE, INCONCLUSIVE, UNAVAILABLE, worst
 from .commands import Command, command_of
 from .graph import Node
-from .run import BLOCKED, CACHED, FAILED, FINISHED, LACKING, RUNNING, WAITING, Outcome, Run
+from .outcome import BLOCKED, CACHED, FAILED, FINISHED, LACKING, RUNNING, WAITING, Outcome
+from .run import Run
 
 WORDS = {FAILED: "fail", LACKING: "unavailable", BLOCKED: "skipped"}
 

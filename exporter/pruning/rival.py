@@ -8,8 +8,9 @@ import torch
 
 from ...calibration.pruning.groups import costs_of
 from ...errors import UsageError
+from ...models.fresh import new_model
 from ...models.registry import MODELS
-from ...models.sources import Model, SourceOptions, new_model
+from ...models.sources import Model, SourceOptions
 from ...models.training.recipe import Recipe
 
 NARROWEST, TRIES = 0.05, 12

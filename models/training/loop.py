@@ -70,7 +70,7 @@ def train(
     Of the processes that torchrun starts, each sees its part of every batch, and the first one writes and speaks.
 
     Args:
-        model: what `sources.new_model` gave; its module is trained in place.
+        model: what `fresh.new_model` gave; its module is trained in place.
         data: with as many classes as the model has.
         recipe: the numbers.
         out: the run folder.

@@ -49,7 +49,7 @@ class Asked:
     """What a training is made of, beside the files it writes.
 
     Attributes:
-        model: what `sources.new_model` gave; its module is trained in place.
+        model: what `fresh.new_model` gave; its module is trained in place.
         data: with as many classes as the model has.
         recipe: the numbers.
         device: where it runs.

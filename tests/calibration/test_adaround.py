@@ -14,7 +14,7 @@ from zoo.calibration.choice import Choice
 from zoo.calibration.quantize import channel_scales, to_int8
 from zoo.calibration.targets import onnx as target
 from zoo.calibration.view import View
-from zoo.exporter.backends.graph import list_layers
+from zoo.exporter.backends.layers import list_layers
 
 
 def problem(seed: int, rows: int, inner: int, groups: int = 1) -> tuple[np.ndarray, np.ndarray]:

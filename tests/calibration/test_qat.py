@@ -17,7 +17,8 @@ from zoo.calibration.targets import onnx as for_onnx
 from zoo.calibration.targets import trt as for_trt
 from zoo.errors import UnavailableError, UsageError
 from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.graph import list_layers, trace_graph
+from zoo.exporter.backends.graph import trace_graph
+from zoo.exporter.backends.layers import list_layers
 from zoo.exporter.qat import learned_ranges
 
 TARGETS = {"onnx": for_onnx, "trt": for_trt}

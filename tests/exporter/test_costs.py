@@ -15,7 +15,7 @@ from zoo.calibration.sensitivity import Cost, Effect
 from zoo.calibration.targets import onnx as target
 from zoo.errors import GateError, UsageError
 from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.graph import list_layers
+from zoo.exporter.backends.layers import list_layers
 from zoo.exporter.climb import Judge
 from zoo.exporter.costs import Costs, by_layer, hold_drop, measure_costs
 from zoo.exporter.int8 import Int8Options

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from zoo.exporter.checks.check import check
 from zoo.exporter.export import export
+from zoo.models.fresh import new_model
 from zoo.models.registry import FAMILIES
-from zoo.models.sources import SourceOptions, new_model, resolve
+from zoo.models.sources import SourceOptions, resolve
 from zoo.models.spec import ModelSpec
 from zoo.models.training.loop import train
 from zoo.models.training.recipe import load_recipe

@@ -15,7 +15,8 @@ from zoo.exporter import climb as climbing
 from zoo.exporter import faster
 from zoo.exporter.artifact import Batch, Layer, Receipt, load_artifact
 from zoo.exporter.backends.base import ExportOptions
-from zoo.exporter.backends.graph import export_graph, list_layers
+from zoo.exporter.backends.graph import export_graph
+from zoo.exporter.backends.layers import list_layers
 from zoo.exporter.calibrate import calibrate
 from zoo.exporter.checks.check import check
 from zoo.exporter.checks.precision import integer_share

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from zoo.errors import UnavailableError, UsageError
 from zoo.models import weights
+from zoo.models.fresh import new_model
 from zoo.models.registry import create_model
-from zoo.models.sources import SourceOptions, logits_of, new_model, rebuild, resolve
+from zoo.models.sources import SourceOptions, logits_of, rebuild, resolve
 from zoo.models.spec import ModelSpec
 
 FACTORY = """

@@ -18,10 +18,12 @@ from ....errors import GateError, IntegrityError, UnavailableError, UsageError
 from ....models.spec import ModelSpec
 from ...artifact import Artifact, Batch, Platform, Precision
 from ...lint import lint_errors
-from ..base import Available, Backend, ExportOptions, Progress, Runner, Unavailable, Written
-from ..graph import INPUT, OUTPUT, installed, list_layers, make_graph, opset_of, save_graph, wrong_precision
+from ..base import Available, Backend, ExportOptions, Progress, Unavailable, Written
+from ..graph import INPUT, OUTPUT, installed, make_graph, opset_of, save_graph
+from ..layers import list_layers, wrong_precision
 from ..pixels import read_pixels
 from ..retype import to_float16, widened
+from ..runner import Runner
 from ..sparse import sparse_layers, told_sparse, verified_sparse
 from . import machine
 from .cache import read_cache, write_cache

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ....errors import IntegrityError, UnavailableError, UsageError
+from ....models.preprocess import Images
 from ....models.spec import ModelSpec
 from ...artifact import Batch, Layer, Receipt
-from ..base import Images, Logits, Runner
+from ..runner import Logits, Runner
 from .cuda import ALIGNMENT, Captured, Cuda
 from .inspector import make_receipt, parse_engine
 from .log import Log

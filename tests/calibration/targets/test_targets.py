@@ -17,7 +17,7 @@ from zoo.calibration.targets import onnx as for_onnx
 from zoo.calibration.targets import torchscript as for_torchscript
 from zoo.calibration.targets import trt as for_trt
 from zoo.calibration.view import View
-from zoo.exporter.backends.graph import count_layers, list_layers
+from zoo.exporter.backends.layers import count_layers, list_layers
 from zoo.exporter.backends.retype import to_float16
 from zoo.exporter.lint import lint
 

@@ -11,22 +11,16 @@ from conftest import tiny_model
 from onnx import TensorProto, helper, numpy_helper
 from zoo.errors import GateError, UsageError
 from zoo.exporter.artifact import Batch, Layer, load_artifact
-from zoo.exporter.backends.base import ExportOptions, split
-from zoo.exporter.backends.graph import (
-    INPUT,
-    OUTPUT,
-    count_layers,
-    export_graph,
-    list_layers,
-    read_graph,
-    share_of,
-    wrong_precision,
-)
+from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.backends.graph import INPUT, OUTPUT, export_graph, read_graph
+from zoo.exporter.backends.layers import count_layers, list_layers, share_of, wrong_precision
 from zoo.exporter.backends.retype import to_bfloat16, widened
+from zoo.exporter.backends.runner import split
 from zoo.exporter.export import export
 from zoo.exporter.golden import make_golden
+from zoo.models.fresh import new_model
 from zoo.models.preprocess import prepare
-from zoo.models.sources import SourceOptions, new_model
+from zoo.models.sources import SourceOptions
 from zoo.models.spec import ModelSpec, imagenet_preprocess, numbered_labels
 
 BATCH = Batch(1, 4, 8)

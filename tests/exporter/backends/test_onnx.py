@@ -10,7 +10,8 @@ import pytest
 from zoo.errors import UnavailableError, UsageError
 from zoo.exporter.artifact import load_artifact
 from zoo.exporter.backends import onnx as backend
-from zoo.exporter.backends.graph import count_layers, verify_graph
+from zoo.exporter.backends.graph import verify_graph
+from zoo.exporter.backends.layers import count_layers
 
 
 @pytest.fixture(scope="module")

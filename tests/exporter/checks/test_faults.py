@@ -45,7 +45,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def made(photographs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An onnx artifact of a small network that learnt to tell them apart."""
     from zoo.exporter.export import export
-    from zoo.models.sources import SourceOptions, new_model, resolve
+    from zoo.models.fresh import new_model
+    from zoo.models.sources import SourceOptions, resolve
     from zoo.models.spec import ModelSpec, Preprocess
     from zoo.models.training.loop import train
     from zoo.models.training.recipe import load_recipe

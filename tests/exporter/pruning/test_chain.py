@@ -16,7 +16,8 @@ from zoo.exporter.pruning.options import PruneOptions
 from zoo.exporter.pruning.prune import prune
 from zoo.models.data import catalog
 from zoo.models.data.catalog import open_data
-from zoo.models.sources import SourceOptions, new_model, resolve
+from zoo.models.fresh import new_model
+from zoo.models.sources import SourceOptions, resolve
 from zoo.models.spec import ModelSpec
 from zoo.models.training.loop import train
 from zoo.models.training.recipe import load_recipe

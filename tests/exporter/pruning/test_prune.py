@@ -18,8 +18,9 @@ from zoo.exporter.pruning.options import PruneOptions
 from zoo.exporter.pruning.prune import prune
 from zoo.exporter.pruning.report import Report, told_beside, told_of
 from zoo.exporter.pruning.rival import Beside, from_scratch, narrow_like
+from zoo.models.fresh import new_model
 from zoo.models.runs import newest_run, read_run
-from zoo.models.sources import SourceOptions, new_model, resolve
+from zoo.models.sources import SourceOptions, resolve
 from zoo.models.training.loop import train
 from zoo.models.training.recipe import load_recipe
 

@@ -19,8 +19,9 @@ from zoo.exporter.pruning.prune import Told, prune
 from zoo.exporter.pruning.report import told_of
 from zoo.exporter.pruning.sensitivity import as_mapping, save, stage_curves
 from zoo.exporter.pruning.shapes import Shape
+from zoo.models.fresh import new_model
 from zoo.models.runs import read_metrics, read_run
-from zoo.models.sources import SourceOptions, new_model, resolve
+from zoo.models.sources import SourceOptions, resolve
 from zoo.models.training.epoch import Watcher
 from zoo.models.training.loop import train
 from zoo.models.training.recipe import load_recipe

@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import TINY
 from zoo.errors import UnavailableError
-from zoo.models.sources import SourceOptions, new_model
+from zoo.models.fresh import new_model
+from zoo.models.sources import SourceOptions
 from zoo.models.training.loop import Watcher, train
 from zoo.models.training.memory import Parts
 from zoo.models.training.recipe import Recipe

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import TINY
-from zoo.models.sources import SourceOptions, new_model
+from zoo.models.fresh import new_model
+from zoo.models.sources import SourceOptions
 from zoo.models.training.overfit import overfit_batch
 from zoo.models.training.recipe import Recipe
 

@@ -11,8 +11,9 @@ from conftest import TINY
 from torch import nn
 from zoo.errors import UnavailableError, UsageError
 from zoo.models.data.dataset import ArraySplit
+from zoo.models.fresh import new_model
 from zoo.models.registry import create_model
-from zoo.models.sources import SourceOptions, new_model
+from zoo.models.sources import SourceOptions
 from zoo.models.training.diagnosis import batch_statistics, why_drifted
 from zoo.models.training.loop import Watcher, train
 from zoo.models.training.recipe import Recipe

@@ -13,9 +13,10 @@ import torch
 from conftest import TINY
 from PIL import Image
 from zoo.errors import IntegrityError, UnavailableError, UsageError, ZooError
+from zoo.models.fresh import new_model
 from zoo.models.registry import MODELS
 from zoo.models.runs import CHECKPOINT, read_run
-from zoo.models.sources import SourceOptions, new_model
+from zoo.models.sources import SourceOptions
 from zoo.models.training.average import make_average
 from zoo.models.training.draws import Draws
 from zoo.models.training.feed import Batch, ResidentFeed, StreamFeed, random_resized_crop
