@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -40,6 +41,11 @@ class Ended:
 
 class Job(Protocol):
     """A command that was started."""
+
+    @property
+    def end(self) -> int | None:
+        """A file descriptor that can be read from once it has ended; None where there is none."""
+        ...
 
     def poll(self) -> Ended | None:
         """How it ended; None while it runs."""
@@ -83,12 +89,21 @@ class Process:
                 [sys.executable, "-m", CHILD, json.dumps(task)], cwd=folder, env=environment,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=words, start_new_session=True,
             )  # fmt: skip
+        self._end: int | None = None
+        with contextlib.suppress(OSError, AttributeError):  # not on macOS, nor in every container
+            self._end = os.pidfd_open(self._process.pid)
+
+    @property
+    def end(self) -> int | None:
+        """Of Linux: pidfd_open(2)."""
+        return self._end
 
     def poll(self) -> Ended | None:
         """How it ended; None while it runs."""
         code = self._process.poll()
         if code is None:
             return None
+        self._close()
         try:
             payload = json.loads(self._out.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -105,7 +120,13 @@ class Process:
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+        self._close()
         self._files.cleanup()
+
+    def _close(self) -> None:
+        if self._end is not None:
+            os.close(self._end)
+            self._end = None
 
     def progress(self) -> tuple[str, int, int] | None:
         """The last line of its bar."""

@@ -8,6 +8,7 @@ loses what it was running, and the next one goes on.
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from .outcome import BLOCKED, CACHED, LACKING, RUNNING, WAITING, Outcome
 from .schedule import Limits, choose, gpus_of
 from .state import Record, State
 
-PAUSE = 0.05  # seconds between two looks
+PAUSE, LOOK = 0.05, 0.25  # seconds between two looks, the second where an end wakes us
 
 
 @dataclass
@@ -257,19 +258,31 @@ def is_int8(node: Node) -> bool:
 def run(engine: Run) -> dict[str, Outcome]:
     """Run all that is to be run; where each node stands in the end."""
     try:
+        changed, groups, started = True, [], []
         while True:
-            engine.collect()
-            groups = engine.groups(engine.settle())
-            started = engine.pick(groups)
-            for index in started:
-                engine.begin(groups[index])
+            if changed or engine.fleet is not None:  # nothing else changes what this machine can begin
+                groups = engine.groups(engine.settle())
+                started = engine.pick(groups)
+                for index in started:
+                    engine.begin(groups[index])
             engine.told(engine)
             if not engine.running and not started and not groups:
                 return engine.outcomes
-            time.sleep(PAUSE)
+            rest([job for _, job, _, _ in engine.running.values()])
+            changed = engine.collect() or bool(started)
+            started = []
     except BaseException:
         engine.stop()
         raise
+
+
+def rest(jobs: Sequence[Job]) -> None:
+    """Until one of these ends, where that can be waited for; else for a moment, in which they have the machine."""
+    ends = [end for job in jobs if (end := job.end) is not None]
+    if ends and len(ends) == len(jobs):
+        select.select(ends, [], [], LOOK)
+    else:
+        time.sleep(PAUSE)
 
 
 def prepare(pipeline: Pipeline, start: Callable[..., Job] | None = None, facts: Facts | None = None) -> Run:

@@ -116,6 +116,10 @@ class Remote:
         """Whether a task of it may be on the cluster."""
         return self._now is not None
 
+    @property
+    def end(self) -> None:
+        """Nothing to wait for: Ray is asked."""
+
     def poll(self) -> Ended | None:
         """How it ended; None while it runs, waits for a place, or is about to be begun again."""
         if time.monotonic() < self._not_before:
@@ -240,6 +244,10 @@ class Over:
     """A command that could not even be sent."""
 
     ended: Ended
+
+    @property
+    def end(self) -> None:
+        """It has ended."""
 
     def poll(self) -> Ended:
         """Why."""

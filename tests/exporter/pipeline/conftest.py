@@ -56,6 +56,7 @@ class Played:
     """A command that ends at once, having left what the real one leaves."""
 
     ended: Ended
+    end = None
 
     def poll(self) -> Ended | None:
         return self.ended
