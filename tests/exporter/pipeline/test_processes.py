@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, as_json, zoo
+from conftest import ENVIRONMENT, as_json, need, zoo
 from zoo.exporter.artifact import load_artifact
 from zoo.exporter.package.container import Package
+from zoo.exporter.pipeline import run as running
+from zoo.exporter.pipeline.commands import Command
+from zoo.exporter.pipeline.here import Process
 
 PIPELINE = """
 [pipeline]
@@ -145,6 +148,20 @@ def test_a_second_run_beside_it_is_refused(place: Path) -> None:
     assert process.returncode == 143
     assert other.returncode == 2
     assert "another zoo run" in json.loads(other.stdout)["error"]["message"]
+
+
+def test_a_run_sleeps_until_a_command_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "LOOK", 60.0)
+    monkeypatch.setattr(running, "PAUSE", 60.0)
+    job = Process(Command(("list", "models")), tmp_path, tmp_path / "log")
+    need(job.end is not None, "pidfd_open")
+    begun = time.monotonic()
+    running.rest([job])
+    assert time.monotonic() - begun < 50, "its end woke the run"
+    ended = job.poll()
+    assert ended is not None
+    assert ended.exit_code == 0
+    assert job.end is None, "and nothing is left open"
 
 
 def test_a_command_whose_parent_is_gone_does_not_begin(tmp_path: Path) -> None:
