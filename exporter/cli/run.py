@@ -74,6 +74,7 @@ def _where(on: str, pipeline: Pipeline) -> Iterator[Run]:
 def _clean(engine: Run) -> Outcome:
     from ..report.console import say
 
+    engine.state.refuse()
     if not engine.state.out.is_dir():
         return Outcome({"left": []}, show=lambda: say(f"{engine.state.out}: nothing is there"))
     with engine.state.locked():
@@ -92,6 +93,7 @@ def _look(engine: Run, *, planning: bool) -> Outcome:
     from ..pipeline.told import as_mapping, planned, standing
     from ..report.console import say, table
 
+    engine.state.refuse()
     engine.settle_all()
     payload = as_mapping(engine)
     waiting = [node for node in engine.nodes if engine.outcome(node.id).state == "waiting"]
@@ -107,7 +109,7 @@ def _look(engine: Run, *, planning: bool) -> Outcome:
         lacking = sum("unavailable" in row[2] for row in rows)
         say(f"{payload['cached']} of {len(rows)} are done, {len(waiting)} are not, {lacking} lack something here")
 
-    return Outcome(payload, DONE, show, f"zoo run {engine.pipeline.path}" if waiting else "")
+    return Outcome(payload, DONE, show, f"zoo run {shlex.quote(str(engine.pipeline.path))}" if waiting else "")
 
 
 def _when(mapping: dict[str, Any]) -> str:
@@ -155,8 +157,8 @@ def _run(engine: Run, file: Path) -> Outcome:
 def _next(engine: Run, payload: dict[str, Any]) -> str:
     packages = [one["path"] for one in payload["nodes"] if one["kind"] == "package" and one["path"]]
     if packages:
-        return f"zoo verify {os.path.relpath(engine.state.folder / packages[0])}"
-    return f"zoo run {engine.pipeline.path} --status"
+        return f"zoo verify {shlex.quote(os.path.relpath(engine.state.folder / packages[0]))}"
+    return f"zoo run {shlex.quote(str(engine.pipeline.path))} --status"
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from ...errors import BUG, DONE, INTERRUPTED, TERMINATED, USAGE, UnavailableError, UsageError, ZooError
+from .streams import keep_stderr, reader_left
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run; auto takes a GPU if there is one.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of everything that is drawn at random.")]
@@ -45,6 +46,7 @@ class Outcome:
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; the one place where errors become words and codes."""
+    keep_stderr()
     try:
         out = _own_stdout() if "--json" in arguments else None
     except (OSError, AttributeError) as error:  # Python gives a closed stdout no object at all
@@ -98,6 +100,8 @@ def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list
     except (KeyboardInterrupt, typer.Abort):
         return _stopped(out, came)
     except SystemExit as error:
+        if reader_left(error):
+            return DONE
         message = f"something called sys.exit({error.code!r}) in the middle of the command"
         return _fail(out, USAGE, {"kind": "usage", "message": message, "fix": "look at the model's own code"})
     except OSError as error:  # disk full, no permission: the machine's fault, not a bug

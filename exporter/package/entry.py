@@ -6,6 +6,7 @@ It needs numpy and Pillow, and ONNX Runtime (or torch, for a TorchScript artifac
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ...errors import DONE, INTERRUPTED, UsageError, ZooError, worst
+from ...errors import DONE, INTERRUPTED, USAGE, UsageError, ZooError, worst
 from .container import Package
 
 if TYPE_CHECKING:
@@ -38,17 +39,11 @@ def main(path: str, arguments: Sequence[str] | None = None) -> int:
         return _failed(given, error.exit_code, error.as_mapping(), str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        return DONE
     except ImportError as error:  # numpy or Pillow is missing
         message = f"{error.name} is not installed"
         return _failed(given, 3, {"kind": "unavailable", "message": message}, f"{message}; pip install {NEEDS}")
-    if given.json:
-        _out(json.dumps({"ok": code == DONE, "exit_code": code, **payload}))
-    else:
-        for line in show:
-            _out(line)
-    return code
+    lines = [json.dumps({"ok": code == DONE, "exit_code": code, **payload})] if given.json else show
+    return code if _out(lines) else code or USAGE
 
 
 NEEDS = "onnxruntime numpy pillow"
@@ -172,9 +167,15 @@ COMMANDS: dict[str, Callable[[Package, argparse.Namespace], Done]] = {
 
 def _failed(given: argparse.Namespace, code: int, error: dict[str, str], text: str) -> int:
     if given.json:
-        _out(json.dumps({"ok": False, "exit_code": code, "error": error}))
-    sys.stderr.write(f"error: {' '.join(plain(text).split())}\n")
+        _out([json.dumps({"ok": False, "exit_code": code, "error": error})])
+    _complain(" ".join(plain(text).split()))
     return code
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # nobody reads it: the exit code still tells
+        sys.stderr.write(f"error: {text}\n")
+        sys.stderr.flush()
 
 
 def plain(text: str) -> str:
@@ -182,5 +183,21 @@ def plain(text: str) -> str:
     return "".join(one if one.isprintable() or one.isspace() else repr(one)[1:-1] for one in text)
 
 
-def _out(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+def _out(lines: Sequence[str]) -> bool:
+    """Write them; whether they arrived, or nobody wanted them any more."""
+    try:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _no_more_output()
+    except (OSError, AttributeError) as error:  # full, or closed
+        _no_more_output()
+        _complain(f"stdout cannot be written: {getattr(error, 'strerror', None) or 'it is closed'}")
+        return False
+    return True
+
+
+def _no_more_output() -> None:
+    """What Python would still write as it ends goes nowhere: it would fail again, and that would be the exit code."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

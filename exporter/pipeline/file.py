@@ -12,6 +12,7 @@ from ...config import from_mapping, near, read_toml
 from ...errors import UsageError
 from .kinds import KINDS, Export, Kind, Source, Train, several
 from .names import refuse_unknown
+from .values import refuse_values
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 COMMON = ("do", "from", "cores", "memory", "gpus", "accelerator_type", "resources", "device")
@@ -46,6 +47,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        for name in ("out", "data", "data_root", "store"):
+            if getattr(self, name) == "":
+                raise ValueError(f"{name} is empty: leave it out, or name something")
+        if self.seed >= 2**31:
+            raise ValueError(f"seed must be below {2**31}, got {self.seed}")
         if self.seed < 0 or (self.gpus is not None and self.gpus < 0):
             raise ValueError("seed and gpus must not be negative")
 
@@ -73,6 +79,12 @@ class Needs:
     def __post_init__(self) -> None:
         if self.cores is not None and self.cores < 1:
             raise ValueError(f"cores must be at least 1, got {self.cores}")
+        if self.memory is not None and self.memory <= 0:
+            raise ValueError(f"memory must be positive, got {self.memory}")
+        if self.gpus is not None and self.gpus < 0:
+            raise ValueError(f"gpus must not be negative, got {self.gpus}")
+        if any(value < 0 for value in self.resources.values()):
+            raise ValueError(f"resources must not be negative, got {self.resources}")
         if self.device not in (None, "auto", "cpu", "cuda"):
             raise ValueError(f"device is auto, cpu or cuda, got {self.device}")
 
@@ -120,6 +132,7 @@ def read_pipeline(path: Path) -> Pipeline:
     steps = {name: _step(name, table, where, settings, path.parent) for name, table in tables.items()}
     for step in steps.values():
         refuse_wrong_inputs(step, steps, where)
+        refuse_own_results(step, settings, where, path.parent)
     return Pipeline(path, settings, ordered(steps, where))
 
 
@@ -148,6 +161,7 @@ def _step(name: str, table: object, where: str, settings: Settings, folder: Path
     if "data" in own and getattr(options, "data", None) is None and settings.data is not None:
         options = replace(options, data=settings.data)
     refuse_contradictions(here, options, sources)
+    refuse_values(here, options)
     refuse_unknown(here, options, folder)
     refuse_chance(here, options, folder)
     return Step(name, options, sources, needs)
@@ -199,6 +213,17 @@ def refuse_wrong_inputs(step: Step, steps: Mapping[str, Step], where: str) -> No
         if gives not in takes:
             raise UsageError(f"{here}: {name} gives {gives}s, and this takes {' or '.join(takes)}s",
                              fix="name another step")  # fmt: skip
+
+
+def refuse_own_results(step: Step, settings: Settings, where: str, folder: Path) -> None:
+    """Raise UsageError where results would lie among the data: each run would find other data than the last."""
+    data = getattr(step.options, "data", None)
+    if not isinstance(data, str) or not (folder / data).is_dir():
+        return
+    out, images = (folder / settings.out).resolve(), (folder / data).resolve()
+    if out == images or images in out.parents:
+        raise UsageError(f"{where}: out, {settings.out}, lies in the data of steps.{step.name}, {data}",
+                         fix="give another out in [pipeline]")  # fmt: skip
 
 
 def ordered(steps: Mapping[str, Step], where: str) -> tuple[Step, ...]:

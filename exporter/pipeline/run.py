@@ -293,7 +293,7 @@ def prepare(pipeline: Pipeline, start: Callable[..., Job] | None = None, facts: 
     """
     nodes = expand(pipeline)
     folder = pipeline.path.absolute().parent
-    state = State(folder, pipeline.settings.out)
+    state = State(folder, pipeline.settings.out, pipeline.path.name)
 
     def here(_group: Sequence[Node], command: Command, log: Path, gpus: tuple[int, ...] | None) -> Job:
         return Process(command, folder, log, gpus)

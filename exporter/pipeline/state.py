@@ -59,10 +59,11 @@ class State:
     Args:
         folder: of the pipeline file, where commands run.
         out: below it, where everything is written.
+        file: the pipeline file's name.
     """
 
-    def __init__(self, folder: Path, out: str) -> None:
-        self.folder, self.out = folder, folder / out
+    def __init__(self, folder: Path, out: str, file: str = "pipeline.toml") -> None:
+        self.folder, self.out, self.file = folder, folder / out, file
         self.place = self.out / STATE
 
     @contextmanager
@@ -77,18 +78,41 @@ class State:
             yield
 
     def claim(self) -> None:
-        """Make the folder, or raise UsageError where it holds what no pipeline wrote."""
-        if self.out.exists() and not self.out.is_dir():
-            raise UsageError(f"{self.out} is a file", fix="give another out in [pipeline]")
-        if self.out.is_dir() and any(self.out.iterdir()) and not (self.place / MARK).is_file():
-            raise UsageError(f"{self.out} is not empty and holds no pipeline", fix="give another out in [pipeline]")
+        """Make the folder, and write whose it is; raises UsageError as `refuse`."""
+        self.refuse()
         self.place.mkdir(parents=True, exist_ok=True)
-        if not (self.place / MARK).is_file():
-            atomic.write_file(self.place / MARK, to_json({"format": FORMAT}).encode())
+        if self._owner() != self.file:
+            atomic.write_file(self.place / MARK, to_json({"format": FORMAT, "file": self.file}).encode())
+
+    def refuse(self) -> None:
+        """Raise UsageError where the folder cannot be, holds what no pipeline wrote, or is another file's."""
+        fix = "give another out in [pipeline]"
+        try:
+            there = self.out.lstat()
+            if not self.out.is_dir():
+                raise UsageError(f"{self.out} is no folder", fix=fix)
+            if there and any(self.out.iterdir()) and not (self.place / MARK).is_file():
+                raise UsageError(f"{self.out} is not empty and holds no pipeline", fix=fix)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UsageError(f"{self.out} cannot be used: {error.strerror}", fix=fix) from error
+        owner = self._owner()
+        if owner not in ("", self.file) and (self.folder / owner).is_file():  # else it was renamed
+            raise UsageError(f"{self.out} holds what {owner} wrote, not {self.file}", fix=fix)
+
+    def _owner(self) -> str:
+        """The name of the file whose folder this is; "" where none is known."""
+        try:
+            return str(json.loads((self.place / MARK).read_text(encoding="utf-8")).get("file", ""))
+        except (OSError, ValueError, AttributeError):
+            return ""
 
     def read(self, node: str) -> Record | None:
         """The record of a node; None where there is none, or none that can be read."""
         try:
+            if not self._record(node).is_file():  # a device would be read for ever
+                return None
             return from_mapping(Record, json.loads(self._record(node).read_text(encoding="utf-8")), node)
         except (OSError, ValueError, UsageError, RecursionError):
             return None

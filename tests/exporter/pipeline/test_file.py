@@ -13,6 +13,8 @@ from zoo.exporter.pipeline.file import read_pipeline
 from zoo.exporter.pipeline.kinds import KINDS, Build, flag_of, flags
 
 OUT = '[steps.out]\ndo = "export"\nfrom = "base"\n'
+CHECK = '[steps.proof]\ndo = "check"\nfrom = "out"\n'
+PRUNE = '[steps.half]\ndo = "prune"\nfrom = "base"\ndata = "digits"\n'
 BASE = '[steps.base]\ndo = "train"\nsource = "resnet18"\ndata = "digits"\n'
 
 
@@ -43,7 +45,7 @@ BASE = '[steps.base]\ndo = "train"\nsource = "resnet18"\ndata = "digits"\n'
         ("steps = 3\n", r"no \[steps.NAME\]"),
         ("steps.base = 3\n", r"steps.base is no table"),
         (f"{BASE}from = 3\n", r"steps.base.from is the name of a step"),
-        ('[steps.a]\ndo = "prune"\nfrom = "b"\ndata = "digits"\n[steps.b]\ndo = "prune"\nfrom = "a"\ndata = "digits"\n',
+        ('[steps.a]\ndo = "train"\nfrom = "b"\ndata = "digits"\n[steps.b]\ndo = "train"\nfrom = "a"\ndata = "digits"\n',
          r"a, b wait for each other"),
         ('[steps.a]\ndo = "source"\nsource = "resnet18"\n', r"steps.a.weights is missing"),
         ('[steps.a]\ndo = "train"\nsource = "resnet81"\ndata = "digits"\n', r'no model "resnet81", did you mean'),
@@ -51,6 +53,26 @@ BASE = '[steps.base]\ndo = "train"\nsource = "resnet18"\ndata = "digits"\n'
         (f'{BASE}recipe = "mine.toml"\n', r"steps.base.recipe: no such file, mine.toml"),
         (f'{BASE}{OUT}to = ["onnx", "tensorflow"]\n', r'out.to: no backend "tensorflow"'),
         ("[steps", r"cannot be read as TOML"),
+        ("[pipeline]\nmemory = nan\n" + BASE, r"nan is beyond what a number can be"),
+        ("[pipeline]\nseed = 2147483648\n" + BASE, r"seed must be below"),
+        ('[pipeline]\nout = ""\n' + BASE, r"out is empty"),
+        (f"{BASE}memory = -1.0\n", r"memory must be positive"),
+        (f"{BASE}gpus = -1\n", r"gpus must not be negative"),
+        (f"{BASE}resources = {{board = -1}}\n", r"resources must not be negative"),
+        (f"{BASE}epochs = 0\n", r"steps.base.epochs must be at least 1, got 0"),
+        (f'{BASE}input = "3x0x8"\n', r"steps.base.input: numbers are 1 to 8192, got 3x0x8"),
+        (f'{BASE}input = "3x8"\n', r"steps.base.input 3x8 cannot be read"),
+        (BASE.replace('"resnet18"', '["resnet18", "resnet18"]'), r"steps.base.source has something twice"),
+        (f'{BASE}{OUT}to = "onnx"\nprecision = []\n', r"steps.out.precision is an empty list"),
+        (f'{BASE}{OUT}to = "onnx"\nimages = 9\n', r"steps.out.images is of int8"),
+        (f'{BASE}{OUT}to = "onnx"\nset = {{"trt.a" = 1}}\n', r'out.set: "trt.a" is of no backend in `to`'),
+        (f'{BASE}{OUT}to = "onnx"\nbatch = "8:1:2"\n', r"steps.out.batch 8:1:2 is not SMALLEST:USUAL:LARGEST"),
+        (f'{BASE}{OUT}to = "onnx"\n{CHECK}rounds = 12\n', r"steps.proof.rounds is of the latency"),
+        (f'{BASE}{OUT}to = "onnx"\n{CHECK}latency = true\nrounds = 5\n', r"rounds must be at least 10"),
+        (f'{BASE}{OUT}to = "onnx"\n{CHECK}latency = true\nbatch_sizes = "0"\n', r"numbers are 1 to 4096, got 0"),
+        (f'{BASE}{PRUNE}', r"steps.half: nothing says what is to go"),
+        (f'{BASE}{PRUNE}macs = 0.5\nlatency = 0.5\n', r"steps.half: macs and latency contradict"),
+        (f'{BASE}{PRUNE}macs = 5.0\n', r"steps.half.macs must be between 0 and 1, got 5.0"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named(text: str, words: str, tmp_path: Path) -> None:
@@ -84,3 +106,20 @@ def test_flags_leave_out_what_nobody_said() -> None:
     train = KINDS["train"](source="resnet18", data="digits", set={"lr": 0.05, "augment": "none"})
     assert flags(train)[2:] == ["--data", "digits", "--set", "lr=0.05", "--set", "augment=none"]
     assert flags(KINDS["prune"](timed=False, latency=0.5)) == ["--latency", "0.5", "--no-timed"]
+
+
+def test_results_among_the_data_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    path = tmp_path / "pipeline.toml"
+    text = f'[pipeline]\nout = "photos/out"\n{BASE}'.replace('"digits"', '"photos"')
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"out, photos/out, lies in the data of steps.base, photos"):
+        read_pipeline(path)
+
+
+def test_a_byte_order_mark_and_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(BASE, encoding="utf-8-sig")
+    assert [step.name for step in read_pipeline(path).steps] == ["base"]
+    with pytest.raises(UsageError, match="is no regular file"):
+        read_pipeline(tmp_path)

@@ -13,6 +13,7 @@ from zoo.errors import UsageError
 from zoo.exporter.pipeline.graph import expand
 from zoo.exporter.pipeline.lacks import MODULES, Facts
 from zoo.exporter.pipeline.run import run
+from zoo.exporter.pipeline.state import State
 from zoo.exporter.pipeline.told import as_mapping, exit_code
 
 THERE = Facts(frozenset(MODULES), 1, 2, 8.0)
@@ -222,6 +223,26 @@ def test_clean_removes_what_was_made_and_nothing_else(engine, stage, tmp_path: P
     mine.unlink()
     made.state.clean()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_one_files(engine, stage, tmp_path: Path) -> None:
+    made = engine()
+    run(made)
+    other = State(tmp_path, "out", "other.toml")
+    with pytest.raises(UsageError, match=r"holds what pipeline.toml wrote, not other.toml"):
+        other.refuse()
+    (tmp_path / "pipeline.toml").rename(tmp_path / "other.toml")
+    other.claim()
+    other.refuse()
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "loop"])
+def test_a_place_that_cannot_be_is_said_by_a_look(out: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError, match="give another out"):
+        State(tmp_path, out).refuse()
+    assert (tmp_path / "file").read_text() == "x"
 
 
 def test_clean_removes_nothing_outside(engine, stage, tmp_path: Path) -> None:
