@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +66,9 @@ def package(
         "package": str(made.path), "bytes": made.bytes, "checked": list(made.checked), "notes": remarks,
         "signature": None if signature is None else str(signature),
     }  # fmt: skip
-    return Outcome(payload, show=show, next=f"zoo verify {made.path}{' --key KEY.pub' if sign else ''}")
+    return Outcome(
+        payload, show=show, next=f"zoo verify {shlex.quote(str(made.path))}{' --key KEY.pub' if sign else ''}"
+    )
 
 
 def _triton(artifacts: list[Path], out: Path) -> Outcome:

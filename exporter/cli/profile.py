@@ -26,7 +26,7 @@ def profile(
     artifact: Annotated[str | None, typer.Option(help="Which one of a package; else the first that runs.")] = None,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="The time of each operator too.")] = False,
     data: Annotated[str | None, typer.Option(help="Validation images that each device answers too.")] = None,
-    images: Annotated[int, typer.Option(min=1, help="How many of them at most.")] = 500,
+    images: Annotated[int | None, typer.Option(min=1, help="How many of them at most; else 500.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for profile.json, and profile.png with --per-layer.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write all of it as one HTML file.")] = None,
     data_root: DataRoot = None,
@@ -46,6 +46,9 @@ def profile(
         claim_place(out)
     if html is not None:
         refuse_html(html, what, out)
+    if images is not None and data is None:
+        raise UsageError("--images are of --data, which is not given", fix="give --data")
+    images = images or 500
     dataset = None
     if data is not None:
         from ...models.data.catalog import open_data
@@ -68,7 +71,8 @@ def profile(
         if unwritten:
             say(unwritten)
         raise rows[0].error
-    after = f"zoo check {what} --data DATA --latency" if what.is_dir() else f"zoo verify {what}"
+    named = shlex.quote(str(what))
+    after = f"zoo check {named} --data DATA --latency" if what.is_dir() else f"zoo verify {named}"
     written = [out, None if unwritten else html]
     return Outcome(payload, code, show=lambda: show(rows, written, [others, unwritten]), next=after)
 
@@ -77,7 +81,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     """`1,8` as numbers. Raises UsageError."""
     parts = text.split(",")
     if not all(part.strip().isascii() and part.strip().isdigit() and len(part) < 9 for part in parts):
-        raise UsageError(f"--batch-sizes {text} are no numbers", fix="for example --batch-sizes 1,8")
+        raise UsageError(f"--batch-sizes {text} are no numbers of images", fix="for example --batch-sizes 1,8")
     return tuple(int(part) for part in parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -50,4 +51,4 @@ def verify(
             )  # fmt: skip
 
     payload = {"gates": [one.as_mapping() for one in gates], "skews": [asdict(one) for one in found.skews]}
-    return Outcome(payload, code, show=show, next=f"python {package} predict IMAGE.jpg")
+    return Outcome(payload, code, show=show, next=f"python {shlex.quote(str(package))} predict IMAGE.jpg")

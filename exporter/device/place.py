@@ -79,14 +79,34 @@ def places(on: str) -> tuple[Place, ...]:
     path = Path(on)
     if path.suffix != ".toml":
         raise UsageError(f"--on {on} is neither local, ssh://user@host nor a .toml file", fix="ssh://pi@board:22")
-    found = from_mapping(_Devices, read_toml(path), str(path)).device
+    data = read_toml(path)
+    found = from_mapping(_Devices, data, str(path)).device
     if not found:
         raise UsageError(f"{path} names no device", fix='[[device]] with on = "ssh://pi@board"')
+    for table, one in zip(data["device"], found, strict=True):
+        if "on" not in table:
+            raise UsageError(f"{path}: a [[device]] does not say where it is", fix='on = "ssh://pi@board", or "local"')
+        refuse_files(one, str(path))
     labels = [one.label for one in found]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
         raise UsageError(f"{path} has two devices named {', '.join(sorted(twice))}", fix="give each its name")
     return found
+
+
+def refuse_files(place: Place, where: str) -> None:
+    """Raise UsageError for what only ssh takes, and for a key or a file of host keys that is not there."""
+    for name in ("identity", "known_hosts"):
+        value = getattr(place, name)
+        if value is not None and place.on != LOCAL and not Path(value).expanduser().is_file():
+            raise UsageError(f"{where}: {name} of {place.label}: no such file, {value}", fix="give its whole path")
+    given = [
+        name
+        for name in ("python", "identity", "known_hosts", "timeout")
+        if getattr(place, name) != getattr(Place(), name)
+    ]
+    if place.on == LOCAL and given:
+        raise UsageError(f"{where}: {', '.join(given)} of {place.label} are of a device over ssh", fix="leave out")
 
 
 def _split(url: str) -> tuple[str, str, int | None]:
@@ -99,6 +119,8 @@ def _split(url: str) -> tuple[str, str, int | None]:
     user, _, host = parts.netloc.rpartition("@")
     host = host if port is None else host.rpartition(":")[0]
     plain = not (parts.path.strip("/") or parts.query or parts.fragment) and ":" not in user
+    if port == 0 or parts.netloc.startswith("@") or not url.isprintable():
+        raise UsageError(f"--on {url!r} is not ssh://[user@]host[:port]", fix="ssh://user@host:22")
     if parts.scheme != "ssh" or not plain or not _HOST.fullmatch(host) or (user and not _USER.fullmatch(user)):
         raise UsageError(f"--on {url} is not ssh://[user@]host[:port]", fix="ssh://user@host:22")
     return user, host.strip("[]"), port

@@ -207,7 +207,8 @@ def test_the_command_with_a_file_of_devices(sshd: Sshd, packed: Path, tmp_path: 
     ("on", "words"),
     [("ssh://", "is not ssh"), ("ssh://-oProxyCommand=x", "is not ssh"), ("ssh://a b", "is not ssh"),
      ("ssh://u@h/path", "is not ssh"), ("ssh://u:secret@h", "is not ssh"), ("ssh://h:99999", "ort"),
-     ("ssh://u;rm@h", "is not ssh"), ("ssh://$(x)@h", "is not ssh"), ("http://h", "neither local")],
+     ("ssh://u;rm@h", "is not ssh"), ("ssh://$(x)@h", "is not ssh"), ("http://h", "neither local"),
+     ("ssh://h:0", "is not ssh"), ("ssh://@h", "is not ssh"), ("ssh://h\n", "is not ssh")],
 )  # fmt: skip
 def test_hosts_that_could_be_options_or_commands_are_refused(on: str, words: str) -> None:
     from zoo.exporter.device.place import places
@@ -239,3 +240,19 @@ def test_files_of_devices_that_cannot_be(tmp_path: Path) -> None:
 def test_options_that_cannot_be(wrong) -> None:
     with pytest.raises(UsageError):
         ProfileOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('name = "board"', "does not say where it is"),
+        ('on = "ssh://h"\nidentity = "nope"', "identity of h: no such file, nope"),
+        ('on = "ssh://h"\nknown_hosts = "/nope"', "known_hosts of h: no such file, /nope"),
+        ('on = "local"\npython = "/opt/python"', "python of local are of a device over ssh"),
+    ],
+)
+def test_a_file_of_devices_says_all_and_nothing_in_vain(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text(f"[[device]]\n{text}\n")
+    with pytest.raises(UsageError, match=words):
+        places(str(path))

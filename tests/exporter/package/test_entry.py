@@ -119,3 +119,23 @@ def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
         low, high = interval_of_median(ordered)
         held += low <= np.log(2) <= high
     assert held >= 0.94 * 400
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("predict IMAGE | true", 0),
+        ("predict IMAGE >/dev/full", 2),
+        ("predict IMAGE >&-", 2),
+        ("predict none.png 2>&-", 2),
+        ("predict none.png 2>/dev/full", 2),
+        ("predict none.png --json | true", 2),
+    ],
+)
+def test_nobody_listens(packed, exported_folders, clean_python: Path, tmp_path: Path, line: str, code: int) -> None:
+    image = exported_folders["onnx"] / "golden" / "0.png"
+    script = f"set -o pipefail; {clean_python} {packed} {line.replace('IMAGE', str(image))}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
