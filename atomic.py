@@ -147,19 +147,20 @@ def remove_stale(final: Path) -> list[Path]:
 
 
 @contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
+def locked(folder: Path, what: str, instead: str = "another --out") -> Iterator[None]:
     """The block in which no other process of zoo writes to a folder that is there; the lock ends with the process.
 
     Args:
         folder: that is written to.
         what: for the message.
+        instead: what else can be given.
 
     Raises:
         UsageError: another process is writing to it.
     """
     handle = _try_lock(folder)
     if handle is None:
-        raise UsageError(f"{folder}: another {what} is writing to it", fix="wait for it, or give another --out")
+        raise UsageError(f"{folder}: another {what} is writing to it", fix=f"wait for it, or give {instead}")
     try:
         yield
     finally:

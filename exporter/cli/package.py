@@ -39,6 +39,9 @@ def package(
     from ..package.signing import sign as sign_package
     from ..report.console import notes, say
 
+    artifacts = [one for one in artifacts if not one.name.endswith(".check.json")]  # `exports/resnet18/*` has them
+    if not artifacts:
+        raise UsageError("only evidence of checks is given, and no artifact", fix="give the artifacts' folders")
     if layout not in LAYOUTS:
         raise UsageError(f'no layout "{layout}"{near(layout, LAYOUTS)}', fix=f"one of {', '.join(LAYOUTS)}")
     if layout != "zoo":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import DONE, UnavailableError, UsageError
+from ...errors import DONE, INCONCLUSIVE, UnavailableError, UsageError
 from .shell import Debug, Json, Outcome
 
 if TYPE_CHECKING:
@@ -190,9 +190,11 @@ def _watched() -> Iterator[Callable[[Run], None]]:
                     bar.update(tasks[name], total=total or None, completed=done, doing=f"{what} {done}/{total}")
             if not out.is_terminal:
                 for node in engine.nodes:
-                    state = engine.outcome(node.id).state
+                    outcome = engine.outcome(node.id)
+                    state = outcome.state
                     if seen.get(node.id) != state and state in ("running", "done", "failed"):
-                        say(f"{state}: {node.id}")
+                        word = "inconclusive" if outcome.exit_code == INCONCLUSIVE else state
+                        say(f"{word}: {node.id}")
                     seen[node.id] = state
 
         yield told

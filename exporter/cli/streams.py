@@ -45,7 +45,7 @@ def keep_stderr() -> None:
             os.dup2(number, 2)
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - for good
     elif not isinstance(sys.stderr, Stderr):
-        sys.stderr = Stderr(sys.stderr)  # pyright: ignore[reportAttributeAccessIssue]
+        sys.stderr = Stderr(sys.stderr)
 
 
 def reader_left(error: BaseException) -> bool:

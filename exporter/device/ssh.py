@@ -275,8 +275,9 @@ def _reason(text: str) -> str:
 
 
 def _fix(text: str, place: Place) -> str:
+    port = f"-p {place.port} " if place.port else ""
     if "Host key verification failed" in text:
-        return f"ssh {place.host} once by hand, and compare its key"
+        return f"ssh {port}{place.host} once by hand, and compare its key"
     if "Permission denied" in text:
-        return f"ssh-copy-id {place.host}: no password is asked for"
+        return f"ssh-copy-id {port}{place.host}: no password is asked for"
     return "see that it is on, and that ssh reaches it"

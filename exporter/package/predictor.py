@@ -175,8 +175,9 @@ def choose(manifest: Mapping[str, Any], name: str | None) -> dict[str, Any]:
         if one["backend"] in RUNS and _installed(one["backend"]):
             return one
     needs = ", ".join(f"{one['backend']} ({_missing(one['backend'])})" for one in wanted)
-    own = any(one["backend"] in RUNS for one in wanted)
-    fix = "pip install onnxruntime" if own else "zoo profile and zoo check take the artifact's own folder"
+    runs = [one["backend"] for one in wanted if one["backend"] in RUNS]
+    wheel = "torch" if runs and "onnx" not in runs else "onnxruntime"
+    fix = f"pip install {wheel}" if runs else "zoo profile and zoo check take the artifact's own folder"
     raise UnavailableError(f"nothing here runs {needs}", fix=fix)
 
 

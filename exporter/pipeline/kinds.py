@@ -168,7 +168,7 @@ class Build(Kind):
 
 @dataclass(frozen=True)
 class Check(Kind):
-    """Judge artifacts against their reference; hands on those that no gate failed."""
+    """Judge artifacts against their reference; hands on those of which no gate failed and none was inconclusive."""
 
     command: ClassVar[str] = "check"
     takes: ClassVar[tuple[str, ...]] = ("artifact",)

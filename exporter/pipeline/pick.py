@@ -105,6 +105,8 @@ def pick(device: str, candidates: Sequence[Candidate]) -> Pick:
         measured = sum(one.cost is not None for one in rest)
         missing = next((f": {one.missing}" for one in rest if one.missing), "")
         failed = f"none of {measured} that were measured passed its gates"
+        if measured and all(one.out.startswith("not checked") for one in rest):
+            failed = f"none of {measured} that were measured was checked"
         why = failed if measured else f"nothing was measured{missing}"
         return Pick(device, "", f"{device}: no artifact to take, {why}", tuple((one.name, lost(one)) for one in rest))
     alike = [one for one in front_of(able) if one.span[0] <= surest(able).span[1]]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...errors import DONE, UNAVAILABLE, UnavailableError
+from ...errors import DONE, INCONCLUSIVE, UNAVAILABLE, UnavailableError
 from .answers import reason_of
 from .commands import Command, Made, command_of, model_of, together
 from .file import Pipeline
@@ -101,7 +101,12 @@ class Run:
             bad = next(name for name, one in zip(node.needs, needs, strict=True) if not one.passed)
             return Outcome(BLOCKED, reason=f"waits for {bad}: {self.outcome(bad).state}")
         if node.partial and not any(one.passed for one in needs):
-            return Outcome(BLOCKED, reason="none of what it takes could be had")
+            seen = {name: self.outcome(name) for name in node.needs}
+            told = [
+                f"{name} {'inconclusive' if one.exit_code == INCONCLUSIVE else one.state}" for name, one in seen.items()
+            ]
+            return Outcome(BLOCKED, reason=f"none of what it takes could be had: {', '.join(told[:3])}"
+                           f"{', ...' if len(told) > 3 else ''}")  # fmt: skip
         key = self.key(node)
         if isinstance(node.options, Source):
             path = self._made(node, "")

@@ -16,7 +16,7 @@ from page_help import embedded
 from sshd_help import Sshd, free_port
 from zoo.errors import IntegrityError, UnavailableError, UsageError
 from zoo.exporter.device import ssh
-from zoo.exporter.device.place import Place
+from zoo.exporter.device.place import Place, places
 from zoo.exporter.device.profile import ProfileOptions, profile
 from zoo.exporter.device.ssh import LinkError, clean, probe, run_there
 from zoo.exporter.package.bundle import pack
