@@ -40,10 +40,8 @@ def main(path: str, arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except ImportError as error:  # numpy or Pillow is missing
-        message, fix = (
-            f"{PIP.get(str(error.name), error.name)} is not installed in {sys.executable}",
-            f"pip install {NEEDS}",
-        )
+        message = f"{PIP.get(str(error.name), error.name)} is not installed in {sys.executable}"
+        fix = f"pip install {NEEDS}"
         return _failed(given, 3, {"kind": "unavailable", "message": message, "fix": fix}, f"{message}; {fix}")
     lines = [json.dumps({"ok": code == DONE, "exit_code": code, **payload})] if given.json else show
     return code if _out(lines) else code or USAGE
