@@ -74,7 +74,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is no regular file", fix="give a TOML file")
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"), parse_float=_finite)  # Windows' Notepad marks UTF-8
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows' Notepad marks UTF-8
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (ValueError, OSError, RecursionError) as error:  # of the text, its numbers, and its nesting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -121,6 +122,7 @@ def read_pipeline(path: Path) -> Pipeline:
             key's path.
     """
     data, where = read_toml(path), str(path)
+    refuse_no_numbers(data, f"{where}: ")
     for name in data:
         if name not in ("pipeline", "steps"):
             raise UsageError(f"{where}: unknown key `{name}`{near(name, ('pipeline', 'steps'))}",
@@ -165,6 +167,15 @@ def _step(name: str, table: object, where: str, settings: Settings, folder: Path
     refuse_unknown(here, options, folder)
     refuse_chance(here, options, folder)
     return Step(name, options, sources, needs)
+
+
+def refuse_no_numbers(value: object, here: str) -> None:
+    """Raise UsageError for nan and inf, which TOML has and no key can be."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{here} is {value}", fix="give a number")
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in inner:
+        refuse_no_numbers(one, f"{here}{'' if here.endswith(' ') else '.'}{name}")
 
 
 def refuse_contradictions(here: str, options: Kind, sources: tuple[str, ...]) -> None:

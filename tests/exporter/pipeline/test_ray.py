@@ -281,6 +281,7 @@ def _holds(path: Path, mark: bytes) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_what_the_cluster_lacks_and_writes_nothing(cluster: Nodes, tmp_path: Path) -> None:
     site = make_site(tmp_path, ROUTED)
     payload = site.run("--on", cluster.address, "--dry-run")
