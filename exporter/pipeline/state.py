@@ -89,10 +89,10 @@ class State:
         """Raise UsageError where the folder cannot be, holds what no pipeline wrote, or is another file's."""
         fix = "give another out in [pipeline]"
         try:
-            there = self.out.lstat()
+            self.out.lstat()  # raises where nothing is there; of a link in a circle it does not
             if not self.out.is_dir():
                 raise UsageError(f"{self.out} is no folder", fix=fix)
-            if there and any(self.out.iterdir()) and not (self.place / MARK).is_file():
+            if any(self.out.iterdir()) and not (self.place / MARK).is_file():
                 raise UsageError(f"{self.out} is not empty and holds no pipeline", fix=fix)
         except FileNotFoundError:
             return

@@ -11,6 +11,7 @@ from zoo.errors import UsageError
 from zoo.exporter.cli.app import app
 from zoo.exporter.pipeline.file import read_pipeline
 from zoo.exporter.pipeline.kinds import KINDS, Build, flag_of, flags
+from zoo.exporter.pipeline.values import AT_LEAST
 
 OUT = '[steps.out]\ndo = "export"\nfrom = "base"\n'
 CHECK = '[steps.proof]\ndo = "check"\nfrom = "out"\n'
@@ -124,3 +125,19 @@ def test_a_byte_order_mark_and_no_file(tmp_path: Path) -> None:
     assert [step.name for step in read_pipeline(path).steps] == ["base"]
     with pytest.raises(UsageError, match="is no regular file"):
         read_pipeline(tmp_path)
+
+
+def test_limits_are_those_of_the_commands() -> None:
+    command = typer.main.get_command(app)
+    held = 0
+    for kind in KINDS.values():
+        for one in fields(kind):
+            flag = flag_of(one)
+            if not kind.command or flag is None or one.name not in AT_LEAST:
+                continue
+            option = next(param for param in command.commands[kind.command].params if flag in param.opts)
+            least = getattr(option, "min", None)
+            if least is not None:
+                assert AT_LEAST[one.name] == least, (kind.command, one.name)
+                held += 1
+    assert held >= 6

@@ -165,3 +165,8 @@ def test_nothing_to_take() -> None:
     assert pick("here", [failed]).sentence == "here: no artifact to take, none of 1 that were measured passed its gates"
     assert pick("here", [Candidate("x")]).sentence == "here: no artifact to take, nothing was measured"
     assert pick("here", []).others == ()
+
+
+def test_what_no_step_checks_failed_no_gate() -> None:
+    found = pick("here", [Candidate("net/onnx-fp32", out="not checked: no step checks it", cost=1.0)])
+    assert found.sentence == "here: no artifact to take, none of 1 that were measured was checked"

@@ -225,6 +225,16 @@ def test_clean_removes_what_was_made_and_nothing_else(engine, stage, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+def test_clean_removes_evidence_that_no_record_holds(engine, stage, tmp_path: Path) -> None:
+    """Of a check that was inconclusive, which is tried again."""
+    made = engine()
+    run(made)
+    for record in (tmp_path / "out/.zoo/steps/checks").rglob("*.json"):
+        record.unlink()
+    assert list((tmp_path / "out").rglob("*.check.json"))
+    assert made.state.clean() == []
+
+
 def test_a_folder_is_one_files(engine, stage, tmp_path: Path) -> None:
     made = engine()
     run(made)
