@@ -54,6 +54,7 @@ class Choice:
         equalised: whether the channels between layers were given like ranges first.
         adaround: whether weights are rounded for the least change of the output, not to the nearest integer.
         weight_bits: 8, or 7 for a CPU without VNNI.
+        blocks: whether the target reads wide linear layers in blocks, which suits one image at a time.
         keep: layers that stay float, with the reason.
     """
 
@@ -62,6 +63,7 @@ class Choice:
     equalised: bool = False
     adaround: bool = False
     weight_bits: int = 8
+    blocks: bool = False
     keep: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -70,6 +72,7 @@ class Choice:
         parts += ["equalised"] if self.equalised else []
         parts += ["AdaRound"] if self.adaround else []
         parts += ["7-bit weights"] if self.weight_bits == 7 else []
+        parts += ["linear layers in blocks"] if self.blocks else []
         parts += ["first and last layer float"] if ENDS in self.keep.values() else []
         parts += ["depthwise layers float"] if DEPTHWISE in self.keep.values() else []
         return ", ".join(parts)

@@ -18,6 +18,7 @@ from ..calibration.ranges import ALL_METHODS
 from ..config import read_json
 from ..errors import GateError, UsageError, one_line
 from ..models.data.dataset import Dataset
+from .artifact import Batch
 from .backends.base import Backend, Timing
 from .backends.layers import list_layers
 from .backends.onnx import OrtRunner
@@ -26,7 +27,7 @@ from .calibrate import Progress, equalised
 from .checks.accuracy import judge_accuracy, measure_accuracy
 from .climb import JUDGED, Judge, answers, climb, depthwise_layers, make_judge, rungs_for
 from .costs import hold_drop, measure_costs
-from .faster import Timed, fastest, measure
+from .faster import ALIKE, Timed, fastest, measure
 
 if TYPE_CHECKING:
     from ..models.runs import Learned
@@ -84,6 +85,7 @@ def decide(
     options: Int8Options,
     tell: Callable[[str], None] | None = None,
     progress: Progress | None = None,
+    batch: Batch | None = None,
 ) -> Decided:
     """What an int8 export to a backend is made with: weight bits and layers that suit the CPU, then the climb.
 
@@ -95,6 +97,7 @@ def decide(
         options: what was asked for.
         tell: is told a line for each rung, and for each division that was timed.
         progress: is told (what, rounds done, rounds in all) of the timing.
+        batch: sizes that were asked for; where one image comes at a time, linear layers may be read in blocks.
 
     Raises:
         UsageError: a plan that is none, or not of this model.
@@ -123,9 +126,19 @@ def decide(
     if timing is not None:
         base, timed = _never_slower(timing, model, calibrated, base, tell, progress)
         times += map(str, timed)
+        if (
+            timing.blocks
+            and batch is not None
+            and batch.max == 1
+            and base.method != "learned"
+            and base.weight_bits == 8
+        ):
+            base, told = _in_blocks(timing, model, base, progress)
+            times.append(told)
+            tell(told)
         record["timed"] = times
         best = next(one for one in timed if one.keep == frozenset(base.keep))
-        notes = (*notes, f"int8: {best}")
+        notes = (*notes, f"int8: {best}", *(times[-1:] if base.blocks else []))
         if best.ratio < 1:
             slow = f"int8 is slower than float on this CPU ({best.ratio:.2f} times as fast), whatever stays float"
             notes = (*notes, slow)
@@ -230,6 +243,18 @@ def _never_slower(
     return replace(base, keep=dict.fromkeys(best.keep, f"measured: {best}")), timed
 
 
+def _in_blocks(timing: Timing, model: Model, base: Choice, progress: Progress | None) -> tuple[Choice, str]:
+    """The choice with linear layers in blocks where that is faster, and how much."""
+    told = None if progress is None else lambda done, total: progress("timing linear layers", done, total)
+    blocked = replace(base, blocks=True)
+    files = {"blocks": timing.render(blocked)}
+    ratios = measure(timing.render(base), files, (1, *model.spec.input), told, timing.suffix)["blocks"]
+    faster = statistics.median(ratios) > 1 / ALIKE
+    spread = f"{statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})"
+    kept = "; no other runtime reads the file" if faster else ", so they are not"
+    return blocked if faster else base, f"int8 with linear layers read in blocks, one image at a time: {spread}{kept}"
+
+
 def _timed_again(timing: Timing, model: Model, choice: Choice, progress: Progress | None) -> str:
     """What a choice that the climb changed takes; how its weights are rounded makes no difference to that."""
     files = {"int8": timing.render(replace(choice, equalised=False, adaround=False))}
@@ -263,14 +288,14 @@ def parse_plan(path: Path) -> tuple[Choice, frozenset[str]]:
     data = read_json(path / "artifact.json" if path.is_dir() else path)
     try:
         made, plan = data["options"]["int8"], {layer["name"]: layer for layer in data["plan"]}
-        facts = [made["bias_correction"], made.get("equalised", False), made.get("adaround", False)]
+        facts = [made["bias_correction"], *(made.get(one, False) for one in ("equalised", "adaround", "blocks"))]
         if made["method"] not in ALL_METHODS or made["weight_bits"] not in (7, 8):
             raise ValueError(f"method {made['method']!r}, weight_bits {made['weight_bits']!r}")
         if not all(isinstance(one, bool) for one in facts) or len(plan) != len(data["plan"]):
             raise ValueError(f"true or false is expected, got {facts}, and each layer once")
         keep = {name: layer["reason"] or "plan" for name, layer in plan.items() if layer["precision"] != "int8"}
-        corrected, equal, rounded = facts
-        return Choice(made["method"], corrected, equal, rounded, made["weight_bits"], keep), frozenset(plan)
+        corrected, equal, rounded, blocks = facts
+        return Choice(made["method"], corrected, equal, rounded, made["weight_bits"], blocks, keep), frozenset(plan)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{path} holds no int8 plan ({one_line(error)})", fix="give the artifact.json of one"
@@ -291,6 +316,7 @@ def _as_mapping(choice: Choice) -> dict[str, object]:
         "equalised": choice.equalised,
         "adaround": choice.adaround,
         "weight_bits": choice.weight_bits,
+        "blocks": choice.blocks,
         "kept_float": len(choice.keep),
     }
 

@@ -8,6 +8,8 @@ The rules, from what was measured (docs/benchmarks/quantisation.md):
   layers go on with integers;
 - a float tensor that integer layers read gets Q/DQ for them alone: its float readers keep the float;
 - ReduceMean over height and width is written as GlobalAveragePool, which has an integer kernel;
+- the first convolution reads its three colours as channels in fours (stem.py);
+- where one image comes at a time, linear layers of millions of weights may be read in blocks instead (blocks.py);
 - 7-bit weights for CPUs without VNNI, whose instruction adds pairs of products in 16 bits and saturates.
 
 TensorRT wants another placement: the same table, written its way, gains nothing here.
@@ -26,7 +28,9 @@ from ..choice import Choice
 from ..quantize import affine_uint8, channel_scales, from_int8
 from ..ranges import RangeTable
 from ..view import View, attribute, given
+from .blocks import from_blocks, read_in_blocks, to_blocks, wide_layers
 from .sites import AVERAGES, JOINS, MOVES, edge_of, find_sites, prepare
+from .stem import read_by_fours
 from .writer import Writer
 
 __all__ = ["channel_axis", "edges", "prepare", "render"]
@@ -55,7 +59,9 @@ def render(
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     view = View(made)
-    sites = find_sites(view, set(layers) - set(choice.keep), CARRIES, table.edges)
+    integer = set(layers) - set(choice.keep)
+    in_blocks = wide_layers(view) & integer if choice.blocks else frozenset[str]()
+    sites = find_sites(view, integer - in_blocks, CARRIES, table.edges)
     writer = _Writer(made, table, choice, rounder)
     for name in (*sites.entered, *sites.produced):
         root = name
@@ -69,7 +75,10 @@ def render(
                 node.input[index] = writer.dequantised[name]
         if node.name in sites.layers:
             writer.weights(node, view, read[node.name])
+        elif node.name in in_blocks:
+            writer.blocks(node, view, read[node.name])
     writer.finish()
+    read_by_fours(made)
     return made
 
 
@@ -78,7 +87,7 @@ class _Writer(Writer):
 
     def __init__(self, proto: onnx.ModelProto, table: RangeTable, choice: Choice, rounder: Rounder | None) -> None:
         super().__init__(proto.graph, rounder if choice.adaround else None)
-        self._table, self._choice = table, choice
+        self._proto, self._table, self._choice = proto, table, choice
         self._scales: dict[str, float] = {}
         self.dequantised: dict[str, str] = {}
 
@@ -109,6 +118,22 @@ class _Writer(Writer):
             both = (scales * self._scales[node.input[0]]).astype(np.float32)
             steps = np.clip(np.round(bias.astype(np.float64) / both), -(2**31) + 1, 2**31 - 1).astype(np.int32)
             node.input[2] = self.dequantise(f"{node.name}_bias", steps, both, 0)
+
+    def blocks(self, node: onnx.NodeProto, view: View, data: str) -> None:
+        """A linear layer that is read in blocks; `data` is the tensor it reads, before quantisation."""
+        weight, bias = view.value(node.input[1]), view.value(given(node, 2))
+        assert weight is not None
+        weight = weight if channel_axis(node) == 0 else weight.T
+        integers, scales = to_blocks(weight)
+        stem = f"{node.name}_weight"
+        names = [self.constant(f"{stem}_quantized", integers), self.constant(f"{stem}_scale", scales)]
+        seen = self._table.edges.get(edge_of(data))
+        if self._choice.bias_correction and seen is not None and seen.channel_mean.size:
+            shift = shift_of(weight, from_blocks(integers, scales, weight.shape[1]), seen.channel_mean)
+            bias = (np.zeros(len(shift)) if bias is None else bias) - shift
+        if bias is not None:
+            names.append(self.constant(f"{node.name}_bias", bias.astype(np.float32).ravel()))
+        read_in_blocks(self._proto, node, names, weight.shape)
 
 
 def channel_axis(node: onnx.NodeProto) -> int:

@@ -51,6 +51,7 @@ def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
     made.CopyFrom(proto)
     name_nodes(made)
     averages_as_pools(made)
+    without_idle_pools(made)
     return made
 
 
@@ -146,3 +147,24 @@ def averages_as_pools(proto: onnx.ModelProto) -> None:
             nodes.append(onnx.helper.make_node("Flatten", [inner], list(node.output), f"{node.name}_flat", axis=1))
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
+
+
+def without_idle_pools(proto: onnx.ModelProto) -> None:
+    """Leave out average pools of single positions, which adaptive pools of a network's usual input size become."""
+    ends = {one.name for one in proto.graph.output}
+    same: dict[str, str] = {}
+    nodes: list[onnx.NodeProto] = []
+    for node in proto.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = same.get(name, name)
+        if node.op_type == "AveragePool" and _idle(node) and node.output[0] not in ends:
+            same[node.output[0]] = node.input[0]
+        else:
+            nodes.append(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+
+
+def _idle(pool: onnx.NodeProto) -> bool:
+    window = {"kernel_shape": (), "strides": (), "pads": (), **{one.name: tuple(one.ints) for one in pool.attribute}}
+    return set(window["kernel_shape"]) == {1} and set(window["strides"]) <= {1} and set(window["pads"]) <= {0}

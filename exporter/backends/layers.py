@@ -76,7 +76,12 @@ def list_layers(proto: onnx.ModelProto) -> tuple[Layer, ...]:
 
     found: list[Layer] = []
     for node in proto.graph.node:
-        if node.op_type in _INTEGER:
+        if node.op_type == "MatMulNBits":
+            own = {one.name: one.i for one in node.attribute}
+            rows = math.prod(known.shapes.get(node.input[0], (1, 1))[:-1])
+            kind = "int8" if own.get("bits") == 8 and own.get("accuracy_level") == 4 else "unknown"
+            found.append(Layer(node.name, node.op_type, kind, rows * own.get("K", 0) * own.get("N", 0)))
+        elif node.op_type in _INTEGER:
             found.append(Layer(node.name, node.op_type, "int8", _macs(node, known.shapes)))
         elif node.op_type in _COMPUTE:
             both = all(integer(name) for name in node.input[:2])

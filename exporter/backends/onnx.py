@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -60,6 +61,9 @@ class Onnx(Backend):
         proto = make_graph(module, spec, options, batch, "fp32", _render)
         sparse = sparse_layers(proto) if options.graph else verified_sparse(module, proto, spec.name)
         plan = list_layers(proto)
+        if options.calibrated is not None:  # an int8 graph may read its images in more channels than the model does
+            own = {layer.name: layer.macs for layer in list_layers(options.calibrated.graph)}
+            plan = tuple(replace(layer, macs=own.get(layer.name, layer.macs)) for layer in plan)
         if options.with_preprocess:
             read_pixels(proto, spec)
         describe(proto, spec, options.with_preprocess)
@@ -75,10 +79,17 @@ class Onnx(Backend):
 
     def timing(self, model: Model, calibrated: Calibrated) -> Timing:
         """The rendered graph against the float one."""
+        from ...calibration.targets import blocks
         from ...calibration.targets import onnx as target
+        from ...calibration.view import View
 
-        reference = target.prepare(calibrated.graph).SerializeToString()
-        return Timing(reference, lambda choice: _render(calibrated, choice).SerializeToString(), ".onnx")
+        reference = target.prepare(calibrated.graph)
+        return Timing(
+            reference.SerializeToString(),
+            lambda choice: _render(calibrated, choice).SerializeToString(),
+            ".onnx",
+            bool(blocks.wide_layers(View(reference))),
+        )
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
         """The rendered graph in a session."""

@@ -1,0 +1,137 @@
+"""The first convolution's three colours as channels by fours, which ONNX Runtime's integer kernel reads at a time.
+
+MLAS has a convolution kernel that gathers its operands itself, for channels in multiples of four; with three it copies
+every window out first. So the colours get a fourth channel of zeros, or, where the stride skips columns anyway, the
+columns of a stride become channels: 224 columns of 3 at stride 4 are 56 of 12. Both are exact: what is added meets
+weights that are zero, and folding moves numbers. Rows stay, so that folding costs no copy in the kernel's own layout
+(N x H x W x C), where it is a Reshape; the transposes around it cancel with those that ONNX Runtime adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from ..view import View, given
+
+COLOURS, LANES = 3, 4
+WASTE = 1.25  # times as wide as it is a kernel may become by folding
+
+
+@dataclass(frozen=True)
+class Stem:
+    """How a convolution reads its images.
+
+    Attributes:
+        fold: columns that become channels; 1 for none.
+        zeros: channels of zeros that are added before.
+        left, right: columns of zeros that are added; all of the convolution's own padding of columns where it folds.
+        taps: columns of the folded kernel.
+    """
+
+    fold: int
+    zeros: int
+    left: int
+    right: int
+    taps: int
+
+
+def plan_stem(width: int, kernel: int, stride: int, pads: tuple[int, int]) -> Stem:
+    """How three colours of `width` columns are best read by a convolution; pads are its columns left and right."""
+    beside = Stem(1, LANES - COLOURS, 0, 0, kernel)
+    if stride == 1:
+        return beside
+    taps = -(-kernel // stride)
+    outputs = (width + sum(pads) - kernel) // stride + 1
+    right = (outputs - 1 + taps) * stride - width - pads[0]
+    if taps * stride > WASTE * kernel or right < 0:
+        return beside
+    return Stem(stride, 0 if COLOURS * stride % LANES == 0 else LANES - COLOURS, pads[0], right, taps)
+
+
+def fold_weights(weight: npt.NDArray[np.int8], stem: Stem) -> npt.NDArray[np.int8]:
+    """K x C x H x W weights for images read that way: K x (C + zeros) * fold x H x taps."""
+    outputs, _, height, width = weight.shape
+    wide = np.pad(weight, ((0, 0), (0, stem.zeros), (0, 0), (0, stem.taps * stem.fold - width)))
+    apart = wide.reshape(outputs, -1, height, stem.taps, stem.fold).transpose(0, 4, 1, 2, 3)
+    return np.ascontiguousarray(apart.reshape(outputs, -1, height, stem.taps))
+
+
+def read_by_fours(proto: onnx.ModelProto) -> None:
+    """Rewrite the quantised convolutions that read three channels, in place; others stay as they are."""
+    view = View(proto)
+    for node in view.nodes:
+        if node.op_type == "Conv":
+            _rewrite(proto, view, node.name)
+
+
+def _rewrite(proto: onnx.ModelProto, view: View, name: str) -> None:
+    graph = proto.graph
+    node = next(one for one in graph.node if one.name == name)
+    own = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    data, stored = (view.producer.get(one) for one in node.input[:2])
+    if data is None or stored is None or {data.op_type, stored.op_type} != {"DequantizeLinear"}:
+        return
+    integers, shape = view.value(given(stored, 0)), view.shapes.get(data.input[0], ())
+    plain = (
+        own.get("group", 1) == 1
+        and set(own.get("dilations", ())) <= {1}
+        and not own.get("auto_pad", b"").strip(b"NOTSET")
+    )
+    if integers is None or integers.ndim != 4 or integers.shape[1] != COLOURS or not plain or len(shape) != 4:
+        return
+    if not all(isinstance(size, int) and size > 0 for size in shape[2:]):
+        return
+    (top, left, bottom, right), strides = own.get("pads", (0, 0, 0, 0)), own.get("strides", (1, 1))
+    stem = plan_stem(int(shape[3]), integers.shape[3], strides[1], (left, right))
+    nodes = _nodes(graph, stem, data, name, int(shape[2]), int(shape[3]))
+    _put_before(graph, node, nodes)
+    if len(view.readers[node.input[0]]) == 1:
+        graph.node.remove(next(one for one in graph.node if one.name == data.name))
+    node.input[0] = nodes[-1].output[0]
+    next(one for one in graph.initializer if one.name == stored.input[0]).CopyFrom(
+        numpy_helper.from_array(fold_weights(integers, stem), stored.input[0])
+    )
+    if stem.fold > 1:
+        own |= {"strides": [strides[0], 1], "pads": [top, 0, bottom, 0]}
+    own["kernel_shape"] = [integers.shape[2], stem.taps]
+    del node.attribute[:]
+    node.attribute.extend(helper.make_attribute(key, value) for key, value in own.items())
+
+
+def _nodes(
+    graph: onnx.GraphProto, stem: Stem, data: onnx.NodeProto, name: str, height: int, width: int
+) -> list[onnx.NodeProto]:
+    """From the integers that `data` dequantises to a dequantised tensor of the stem's channels."""
+    quantised, scale, zero = data.input
+
+    def constant(what: str, values: list[int]) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), f"{name}_{what}"))
+        return f"{name}_{what}"
+
+    sizes = constant("added", [0, 0, 0, stem.left, 0, stem.zeros, 0, stem.right])
+    made = [helper.make_node("Pad", [quantised, sizes, zero], [f"{name}_padded"], f"{name}_pad")]
+    if stem.fold > 1:
+        columns = (stem.left + width + stem.right) // stem.fold
+        shape = constant("folded", [-1, height, columns, (COLOURS + stem.zeros) * stem.fold])
+        steps = (
+            ("Transpose", [], {"perm": [0, 2, 3, 1]}),
+            ("Reshape", [shape], {}),
+            ("Transpose", [], {"perm": [0, 3, 1, 2]}),
+        )
+        for index, (kind, more, options) in enumerate(steps):
+            out = f"{name}_fold_{index}"
+            made.append(helper.make_node(kind, [made[-1].output[0], *more], [out], out, **options))
+    back = f"{name}_images_DequantizeLinear"
+    made.append(helper.make_node("DequantizeLinear", [made[-1].output[0], scale, zero], [back], back))
+    return made
+
+
+def _put_before(graph: onnx.GraphProto, node: onnx.NodeProto, more: list[onnx.NodeProto]) -> None:
+    index = list(graph.node).index(node)
+    for one in reversed(more):
+        graph.node.insert(index, one)
