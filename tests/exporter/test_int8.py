@@ -282,6 +282,33 @@ class TestNeverSlower:
         assert told.startswith("all layers int8: ")
         assert "100% of MACs int8" in told
 
+    @pytest.mark.parametrize(("ratio", "batch", "taken"), [
+        (1.2, Batch(1, 1, 1), True), (1.01, Batch(1, 1, 1), False), (1.2, Batch(1, 4, 8), False), (1.2, None, False),
+    ])  # fmt: skip
+    def test_linear_layers_in_blocks_for_one_image_at_a_time_where_that_is_faster(
+        self, ratio: float, batch: Batch | None, taken: bool, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from zoo.calibration.targets import blocks
+        from zoo.exporter import int8
+        from zoo.exporter.backends import get_backend
+
+        monkeypatch.setattr(blocks, "WIDE", 1)
+        for module, times in ((faster, 2.0), (int8, ratio)):
+            monkeypatch.setattr(
+                module, "measure", lambda _ref, graphs, *_more, times=times: {key: [times] for key in graphs}
+            )
+        monkeypatch.setattr(int8, "suitable_bits", lambda *_: 8)
+        model = replace(tiny_model("alexnet"), meaningful=False, weights="random, seed 0")
+        calibrated = calibrate(model, few_digits, images=100)
+        told: list[str] = []
+        options = Int8Options(images=100)
+        decided = decide(get_backend("onnx"), model, few_digits, calibrated, options, told.append, batch=batch)
+        assert decided.choice.blocks is taken
+        assert decided.record["blocks"] is taken
+        said = [line for line in told if "read in blocks" in line]
+        assert len(said) == (batch is not None and batch.max == 1)
+        assert ("no other runtime reads the file" in "".join(said)) == taken
+
     def test_networks_without_islands_have_one_candidate(self) -> None:
         model = tiny_model("resnet18")
         graph = export_graph(model.module, model.spec, "fp32", Batch(1, 4, 8))

@@ -109,6 +109,25 @@ def test_kept_layers_stay_float_and_the_rest_does_not() -> None:
         assert Counter(found.values())["int8"] == len(layers) - 2
 
 
+def test_average_pools_of_single_positions_are_left_out() -> None:
+    from zoo.calibration.targets.sites import without_idle_pools
+
+    def pooled(window: int, last: bool, **more: list[int]) -> list[str]:
+        value = onnx.helper.make_tensor_value_info
+        nodes = [onnx.helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[window] * 2, **more)]
+        nodes += [] if last else [onnx.helper.make_node("Relu", ["y"], ["z"])]
+        shapes = [value(name, onnx.TensorProto.FLOAT, [1, 1, None, None]) for name in ("x", "y" if last else "z")]
+        proto = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", shapes[:1], shapes[1:]))
+        without_idle_pools(proto)
+        onnx.checker.check_model(proto, full_check=True)
+        return [node.op_type for node in proto.graph.node]
+
+    assert pooled(1, last=False) == ["Relu"]
+    assert pooled(1, last=True) == ["AveragePool"], "what it writes is the graph's output"
+    assert pooled(2, last=False) == pooled(1, last=False, strides=[2, 2]) == ["AveragePool", "Relu"]
+    assert pooled(1, last=False, pads=[1, 1, 1, 1]) == ["AveragePool", "Relu"]
+
+
 def test_seven_bit_weights() -> None:
     _, quantised = rendered("resnet18", Choice(weight_bits=7))
     for one in quantised.graph.initializer:
