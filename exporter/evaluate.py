@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -81,16 +82,22 @@ def evaluate(
             f"{opened.what} gives NaN or infinity on {data.name}", fix="train it again, or check its weights"
         )
     metrics = measure(logits, labels, spec.labels)
-    out.mkdir(parents=True, exist_ok=True)
     progress("drawing", 0, 2)
     used = np.unique(np.concatenate([labels, logits.argmax(1)]))
     confusion = np.asarray(metrics.confusion)[np.ix_(used, used)]
-    plot_confusion(out / FILES[1], confusion, tuple(spec.labels[i] for i in used), f"{opened.what} on {data.name}")
-    progress("drawing", 1, 2)
-    points = np.concatenate(features) if features else logits
     kind = "features before the last layer" if features else "logits"
-    plot_tsne(out / FILES[2], points, labels, spec.labels, f"{opened.what} on {data.name}: t-SNE of {kind}", seed)
-    progress("drawing", 2, 2)
     document = {"what": opened.what, "data": data.name, "test_flip": flip, **to_mapping(metrics), "tsne_of": kind}
-    atomic.write_file(out / FILES[0], to_json(document).encode())
+    with tempfile.TemporaryDirectory() as folder:  # all at once: a folder that was half written would be refused
+        place = Path(folder)
+        plot_confusion(
+            place / FILES[1], confusion, tuple(spec.labels[i] for i in used), f"{opened.what} on {data.name}"
+        )
+        progress("drawing", 1, 2)
+        points = np.concatenate(features) if features else logits
+        plot_tsne(place / FILES[2], points, labels, spec.labels, f"{opened.what} on {data.name}: t-SNE of {kind}", seed)
+        progress("drawing", 2, 2)
+        (place / FILES[0]).write_bytes(to_json(document).encode())
+        out.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            atomic.write_file(out / name, (place / name).read_bytes())
     return Evaluated(opened.what, data.name, metrics, out)

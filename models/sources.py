@@ -96,6 +96,8 @@ def resolve(source: str, options: SourceOptions | None = None) -> Model:
         return _own(source, options)
     if is_run(Path(source)):
         return _run(Path(source), options)
+    if Path(source).is_file() and source.endswith(".zoo"):
+        raise UsageError(f"{source} is a package, which runs by itself", fix=f"python {source} predict IMAGE")
     if Path(source).exists():
         raise UsageError(f"{source} is no run folder (it has no run.json)", fix="give a run, or a name of `zoo list`")
     if ":" in source:

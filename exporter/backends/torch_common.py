@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -34,11 +37,15 @@ class Typed(nn.Module):
 
 
 class FromPixels(nn.Module):
-    """A module that reads uint8 N x H x W x C in a decoded image's order, and normalises as `normalise` does."""
+    """A module that reads uint8 N x H x W x C in a decoded image's order, and normalises as `normalise` does.
+
+    Anything else is refused, also by a trace of it: a float image would otherwise be scaled a second time in silence.
+    """
 
     def __init__(self, module: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
         self.module = module
+        self.crop, self.depth = preprocess.crop, preprocess.depth
         self.scale = float(np.float32(preprocess.scale))
         self.swapped = preprocess.channels == "BGR"
         self.mean = nn.Buffer(torch.tensor(preprocess.mean, dtype=torch.float32).reshape(1, -1, 1, 1))
@@ -46,11 +53,29 @@ class FromPixels(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 N x H x W x C -> float32 logits N x K."""
-        made = images.permute(0, 3, 1, 2)
+        made = _scripted_check()(images, *self.crop, self.depth).permute(0, 3, 1, 2)
         made = made.flip(1) if self.swapped else made
         # contiguous: the layers then see what they see without this, and give the same to the last bit
         made = made.to(torch.float32, memory_format=torch.contiguous_format)
         return self.module((made * self.scale - self.mean) / self.std)
+
+
+def _require(images: Tensor, height: int, width: int, depth: int) -> Tensor:
+    fits = images.dim() == 4 and images.size(1) == height and images.size(2) == width and images.size(3) == depth
+    if images.dtype != torch.uint8 or not fits:
+        raise ValueError(
+            "images must be uint8 N x " + str(height) + " x " + str(width) + " x " + str(depth)
+            + ", got " + str(images.dtype) + " " + str(images.size())
+        )  # fmt: skip
+    return images
+
+
+@cache
+def _scripted_check() -> Callable[..., Tensor]:
+    """`_require` as a script: a trace keeps its condition, where of Python's it would keep what came of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated and stays: docs/decisions/0004
+        return torch.jit.script(_require)
 
 
 def in_precision(module: nn.Module, precision: Precision) -> nn.Module:

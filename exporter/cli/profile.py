@@ -74,7 +74,7 @@ def profile(
     named = shlex.quote(str(what))
     after = f"zoo check {named} --data DATA --latency" if what.is_dir() else f"zoo verify {named}"
     written = [out, None if unwritten else html]
-    return Outcome(payload, code, show=lambda: show(rows, written, [others, unwritten]), next=after)
+    return Outcome(payload, code, show=lambda: show(rows, written, [others, unwritten], per_layer), next=after)
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
@@ -170,7 +170,7 @@ def artifacts_in(package: Path) -> list[str]:
     return names if len(names) > 1 else []
 
 
-def show(rows: list[Measured], written: list[Path | None], notes: list[str]) -> None:
+def show(rows: list[Measured], written: list[Path | None], notes: list[str], per_layer: bool) -> None:
     """A table, then what each device told."""
     from ..report.console import say, table
     from ..report.devices import COLUMNS
@@ -194,7 +194,12 @@ def show(rows: list[Measured], written: list[Path | None], notes: list[str]) -> 
             say(f"  {line}")
         if row.found["operators"]:
             total = sum(one["microseconds"] for one in row.found["operators"])
-            say(f"  the slowest of {len(row.found['operators'])} operators, batch 1, {total / 1e3:.2f} ms together:")
+            say(
+                f"  the slowest of {len(row.found['operators'])} operators, batch 1, {total / 1e3:.2f} ms together "
+                "(more than the latency: the runtime's profiler slows each):"
+            )
+        elif per_layer:
+            say(f"  no times of operators: of {row.found['artifact']} no runtime tells them; those of onnx and trt do")
         for one in row.found["operators"][:10]:
             say(f"  {one['microseconds']:>9.0f} us  {one['kind']:<22} {one['layer'] or one['name']}")
     for note in filter(None, notes):

@@ -49,7 +49,7 @@ def run(
             return _clean(engine)
         if dry_run or status:
             return _look(engine, planning=dry_run)
-        return _run(engine, file)
+        return _run(engine, file, "" if on == LOCAL else f" --on {on}")
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def _when(mapping: dict[str, Any]) -> str:
     return f"{mapping['ended']}, {mapping['seconds']:.1f} s" if mapping["ended"] else ""
 
 
-def _run(engine: Run, file: Path) -> Outcome:
+def _run(engine: Run, file: Path, where: str) -> Outcome:
     from ..pipeline.report import write_report
     from ..pipeline.run import run as run_all
     from ..pipeline.told import as_mapping, exit_code, standing
@@ -125,7 +125,11 @@ def _run(engine: Run, file: Path) -> Outcome:
     with engine.state.locked():
         with _watched() as told:
             engine.told = told
-            outcomes = run_all(engine)
+            try:
+                outcomes = run_all(engine)
+            except KeyboardInterrupt:
+                say(f"what is done stays done; go on with: zoo run {shlex.quote(str(file))}{where}")
+                raise
         payload = as_mapping(engine)
         report = write_report(engine, payload)
     code = exit_code(outcomes)

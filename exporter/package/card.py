@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +123,13 @@ def _pixels(artifacts: Sequence[Manifest]) -> list[str]:
 
 
 def _labels(labels: Sequence[str]) -> str:
-    shown = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    shown = ", ".join(map(_plain, labels[:20])) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
     return f"## Classes\n\n{shown} (labels.txt)"
+
+
+def _plain(text: str) -> str:
+    """As it is in Markdown: a label is a folder's name, and may look like markup."""
+    return "".join(f"\\{one}" if one in string.punctuation and one not in ",.-:;'" else one for one in text)
 
 
 def _made_with(first: Manifest, licensed: bool) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -128,8 +128,31 @@ def run_profile(package: Package, given: argparse.Namespace) -> Done:
     for name, value in (*(("batch", one) for one in batches), ("threads", given.threads)):
         if value is not None and not 1 <= value <= 4096:
             raise UsageError(f"--{name} must be 1 to 4096, got {value}", fix=f"such as --{name} 1")
-    found = profile(package, given.artifact, batches, given.threads, per_layer=given.per_layer, samples=given.samples)
-    return asdict(found), DONE, told_profile(found)
+    with _doing() as tell:
+        found = profile(
+            package, given.artifact, batches, given.threads, per_layer=given.per_layer, samples=given.samples, tell=tell
+        )
+    lines = told_profile(found)
+    if given.per_layer and not found.operators:
+        lines.append("no times of operators: only ONNX Runtime tells them")
+    return asdict(found), DONE, lines
+
+
+@contextlib.contextmanager
+def _doing() -> Iterator[Callable[[str], None]]:
+    """A line on the terminal that says what is done now, gone at the end; nothing where stderr is no terminal."""
+    shown = sys.stderr is not None and sys.stderr.isatty()
+
+    def write(text: str) -> None:
+        if shown:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"\r\033[K{text}")
+                sys.stderr.flush()
+
+    try:
+        yield lambda what: write(f"measuring: {what} …")
+    finally:
+        write("")
 
 
 def told_profile(found: Profile) -> list[str]:
@@ -157,6 +180,8 @@ def told_profile(found: Profile) -> list[str]:
     lines += list(seen.throttled)
     if seen.silent:
         lines.append(f"not told by this device: {', '.join(seen.silent)}")
+    if found.operators:
+        lines.append("operators, the slowest first; the runtime's profiler slows each:")
     for one in found.operators[:10]:
         lines.append(f"{one.microseconds:>9.0f} us  {one.kind:<22} {one.name}")
     return lines

@@ -9,7 +9,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from .predictor import INPUT, Predictor
 from .telemetry import Telemetry, Watching
 
 WARM_SECONDS, LEAST, SECONDS = 0.5, 100, 3.0
+FEWEST, LONGEST = 20, 60.0  # runs of a batch so large that LEAST of them take longer than so many seconds
 SAMPLES_FOR = {50: 20, 90: 100, 95: 200, 99: 1000}  # runs below which a percentile is not said
 OPERATOR_RUNS = 50
 
@@ -123,6 +124,7 @@ def profile(
     *,
     per_layer: bool = False,
     samples: Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Profile:
     """Measure one artifact with made-up images, without preprocessing.
 
@@ -133,6 +135,7 @@ def profile(
         threads: of the runtime; None for what it chooses.
         per_layer: the time of each operator too, in a session of its own, since that slows it.
         samples: a folder with pixels.npy (uint8 N x C x H x W) and labels.npy, to count right answers of.
+        tell: is told what is measured now.
 
     Raises:
         UsageError, UnavailableError, IntegrityError: as `Predictor`.
@@ -140,7 +143,9 @@ def profile(
     begun = time.perf_counter()
     predictor = Predictor(package, artifact, threads)
     load = 1e3 * (time.perf_counter() - begun)
-    rows, energy_of, telemetry = measure_all(predictor, batches)
+    tell = tell or (lambda _what: None)
+    rows, energy_of, telemetry = measure_all(predictor, batches, tell)
+    tell("right answers and operators")
     accuracy = None if samples is None else count_right(predictor, samples)
     found = operators(package, predictor) if per_layer else ()
     return Profile(
@@ -149,13 +154,16 @@ def profile(
     )  # fmt: skip
 
 
-def measure_all(predictor: Runs, batches: Sequence[int]) -> tuple[tuple[Row, ...], str, Telemetry]:
+def measure_all(
+    predictor: Runs, batches: Sequence[int], tell: Callable[[str], None] = lambda _what: None
+) -> tuple[tuple[Row, ...], str, Telemetry]:
     """Each size of batch in turn, which sensor the energy is of, and what the device told meanwhile."""
     random = np.random.default_rng(0)
     rows: list[Row] = []
     energy_of = ""
     with Watching() as whole:
-        for batch in batches:
+        for index, batch in enumerate(batches, 1):
+            tell(f"batch {batch}, {index} of {len(batches)}")
             pixels = random.integers(0, 256, (batch, *predictor.spec.input), np.uint8)
             images = as_input(pixels, predictor.spec.preprocess, predictor.pixels)
             row, energy_of = measure(predictor, images)
@@ -174,7 +182,7 @@ def measure(predictor: Runs, images: Images) -> tuple[Row, str]:
     times: list[float] = []
     with Watching() as watching:
         begun, busy = time.perf_counter(), time.process_time()
-        while len(times) < LEAST or time.perf_counter() - begun < SECONDS:
+        while more(len(times), time.perf_counter() - begun):
             one = time.perf_counter()
             predictor.run(images)
             times.append(1e3 * (time.perf_counter() - one))
@@ -189,6 +197,11 @@ def measure(predictor: Runs, images: Images) -> tuple[Row, str]:
         count / (sum(times) / 1e3), 1e3 * busy / len(times), None if energy is None else energy[0] / count,
     )  # fmt: skip
     return row, "" if energy is None else energy[1]
+
+
+def more(runs: int, seconds: float) -> bool:
+    """Whether so many runs in so many seconds are too few."""
+    return runs < FEWEST or seconds < SECONDS or (runs < LEAST and seconds < LONGEST)
 
 
 def operators(package: Package, predictor: Predictor) -> tuple[Operator, ...]:

@@ -103,6 +103,12 @@ def test_unknown_sources_name_near_ones(here: Path, source: str, words: str) -> 
         resolve(source)
 
 
+def test_a_package_is_said_to_run_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "one.zoo").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"is a package, which runs by itself; python .*one.zoo predict"):
+        resolve(str(tmp_path / "one.zoo"))
+
+
 def test_without_weights_the_newest_run_is_taken_and_said(here: Path, trained_folder: Path) -> None:
     shutil.copytree(trained_folder, here / "runs" / "older")
     newer = Path(shutil.copytree(trained_folder, here / "runs" / "newer"))

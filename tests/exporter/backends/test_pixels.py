@@ -94,6 +94,23 @@ class TestArtifact:
             with pytest.raises(UsageError, match=r"got shape \(1, 4, 32, 32\)"):
                 runner.run(np.zeros((1, 4, 32, 32), np.uint8))
 
+    @pytest.mark.parametrize("wrong", [(np.float32, 32, 3), (np.uint8, 31, 3), (np.uint8, 32, 4)])
+    def test_the_file_itself_refuses_what_is_no_image(self, folders, name: str, wrong: tuple[type, int, int]) -> None:
+        """Loaded without zoo: a float image would be scaled twice and answered in silence."""
+        kind, side, depth = wrong
+        path, images = load_artifact(folders[name][0]).model_path, np.zeros((1, 32, side, depth), kind)
+        if name == "onnx":
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            with pytest.raises(Exception, match="images"):
+                session.run(None, {"images": images})
+        else:
+            import torch
+
+            with pytest.raises(RuntimeError, match="images must be uint8 N x 32 x 32 x 3"):
+                torch.jit.load(path)(torch.from_numpy(images))
+
     def test_it_is_checked_from_raw_images_on(self, folders, name: str, few_digits) -> None:
         (row,) = check(folders[name][0], few_digits)
         assert {gate.name: gate.verdict for gate in row.gates}["numerics"] == "pass", row

@@ -344,3 +344,21 @@ def test_graphs_that_take_something_else_are_an_integrity_error(packed: Path, tm
         path = changed(packed, tmp_path / f"{name}.zoo", swap)
         with pytest.raises(IntegrityError, match=r"fails on images|gave float32"), Package(path) as package:
             verify(package, "onnx-fp32")
+
+
+def test_labels_that_look_like_markup_are_shown_as_they_are() -> None:
+    from zoo.exporter.package.card import _labels
+
+    assert _labels(["<b>x</b>", "a_b_c", "tabby, tabby cat"]) == (
+        r"## Classes" + "\n\n" + r"\<b\>x\<\/b\>, a\_b\_c, tabby, tabby cat (labels.txt)"
+    )
+
+
+def test_batches_that_take_long_are_run_fewer_times() -> None:
+    from zoo.exporter.package.timing import more
+
+    assert more(19, 1e4)
+    assert more(99, 59.0)
+    assert more(500, 2.9)
+    assert not more(20, 61.0)
+    assert not more(100, 3.1)

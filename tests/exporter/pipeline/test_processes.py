@@ -136,6 +136,7 @@ def test_ctrl_c_ends_its_commands(place: Path) -> None:
     _, words = process.communicate(timeout=30)
     assert process.returncode == 130, words
     assert "interrupted" in words
+    assert "go on with: zoo run pipeline.toml" in words
     until(lambda: gone(child), 10)  # one that was just being started dies with its parent, a moment later
 
 
