@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 _PARTS = ("_QuantizeLinear", "_DequantizeLinear")
+_BRINGS = ("DequantizeLinear", "Pad", "Reshape", "Transpose")  # between Q and a layer: stem.py of the target
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def time_layers(
 def by_layer(times: Mapping[str, float], graph: onnx.ModelProto, layers: Collection[str]) -> dict[str, float]:
     """Node times as layer times: a layer has its own kernel and the Q/DQ on what it writes.
 
-    Q/DQ on what no layer wrote is shared by the layers that read it. Other nodes are nobody's.
+    Q/DQ on what no layer wrote, and what then brings it into a layer's shape, is shared by the layers that read it.
+    Other nodes are nobody's.
     """
     original = original_names(graph)
     nodes = {node.name: node for node in graph.graph.node}
@@ -137,6 +139,15 @@ def by_layer(times: Mapping[str, float], graph: onnx.ModelProto, layers: Collect
     for node in graph.graph.node:
         for name in node.input:
             readers[name].append(node.name)
+
+    def sharing(node: onnx.NodeProto) -> list[str]:
+        after = [one for out in node.output for one in readers[out]]
+        return [
+            name
+            for one in after
+            for name in ([one] if one in layers else sharing(nodes[one]) if nodes[one].op_type in _BRINGS else [])
+        ]
+
     found: dict[str, float] = defaultdict(float)
     for name, time in times.items():
         own = original(name)
@@ -145,11 +156,10 @@ def by_layer(times: Mapping[str, float], graph: onnx.ModelProto, layers: Collect
             found[own] += time
         elif stem is not None and original(stem) in layers:
             found[original(stem)] += time
-        elif stem is not None:
-            back = nodes.get(f"{stem}_DequantizeLinear")
-            sharing = [one for one in readers[back.output[0]] if one in layers] if back is not None else []
-            for one in sharing:
-                found[one] += time / len(sharing)
+        elif own in nodes and (stem is not None or nodes[own].op_type in _BRINGS):
+            several = sharing(nodes[own])
+            for one in several:
+                found[one] += time / len(several)
     return dict(found)
 
 

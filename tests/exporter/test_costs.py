@@ -119,6 +119,9 @@ def test_a_layers_time_is_its_kernel_and_its_own_qdq() -> None:
     assert quantise in nodes
     times = {f"{first}_token_3": 10.0, quantise: 4.0, f"{second}_token_7": 20.0, "images_QuantizeLinear": 2.0, "Mul": 9}
     assert by_layer(times, graph, names) == {first: 16.0, second: 20.0}
+    assert f"{first}_pad" in nodes
+    colours = {f"{first}_pad": 1.0, "images_QuantizeLinear": 2.0, "Transpose": 4.0}
+    assert by_layer(colours, graph, names) == {first: 3.0}, "what its colours take is the first layer's"
     floats = {f"{relu}_nchwc": 30.0, second: 50.0}
     assert by_layer(floats, base, names) == {first: 30.0, second: 50.0}
 
