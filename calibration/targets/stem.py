@@ -118,14 +118,11 @@ def _nodes(
     if stem.fold > 1:
         columns = (stem.left + width + stem.right) // stem.fold
         shape = constant("folded", [-1, height, columns, (COLOURS + stem.zeros) * stem.fold])
-        steps = (
-            ("Transpose", [], {"perm": [0, 2, 3, 1]}),
-            ("Reshape", [shape], {}),
-            ("Transpose", [], {"perm": [0, 3, 1, 2]}),
-        )
-        for index, (kind, more, options) in enumerate(steps):
+        steps = (("Transpose", [], [0, 2, 3, 1]), ("Reshape", [shape], []), ("Transpose", [], [0, 3, 1, 2]))
+        for index, (kind, more, perm) in enumerate(steps):
             out = f"{name}_fold_{index}"
-            made.append(helper.make_node(kind, [made[-1].output[0], *more], [out], out, **options))
+            made.append(helper.make_node(kind, [made[-1].output[0], *more], [out], out))
+            made[-1].attribute.extend([helper.make_attribute("perm", perm)] if perm else [])
     back = f"{name}_images_DequantizeLinear"
     made.append(helper.make_node("DequantizeLinear", [made[-1].output[0], scale, zero], [back], back))
     return made

@@ -69,7 +69,7 @@ def test_onnx_runtime_computes_what_the_integers_stand_for(inputs: int) -> None:
     batch = np.random.default_rng(1).normal(size=(3, inputs)).astype(np.float32)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     wanted = batch @ from_blocks(integers, scales, inputs).T + bias
-    assert np.abs(session.run(None, {"images": batch})[0] - wanted).max() < 0.01 * np.ptp(wanted)
+    assert np.abs(np.asarray(session.run(None, {"images": batch})[0]) - wanted).max() < 0.01 * np.ptp(wanted)
     next(one for one in node.attribute if one.name == "accuracy_level").i = 0
     (layer,) = list_layers(proto)
     assert layer.precision == "unknown", "at other levels it computes in float"
@@ -96,7 +96,7 @@ def test_a_network_with_them(corrected: bool, monkeypatch: pytest.MonkeyPatch, t
     assert (counted["MatMulNBits"], counted["QLinearConv"], counted["QGemm"]) == (3, 5, 0)
     batch = images(4, 1)
     float_one = onnxruntime.InferenceSession(base.SerializeToString(), providers=["CPUExecutionProvider"])
-    reference, got = (one.run(None, {"images": batch})[0] for one in (float_one, session))
+    reference, got = (np.asarray(one.run(None, {"images": batch})[0]) for one in (float_one, session))
     assert np.abs(reference - got).max() < 0.2 * np.ptp(reference)
     keep = {names[-1]: "last"}
     kept = for_onnx.render(base, made.table, names, Choice(blocks=True, keep=keep))
