@@ -20,10 +20,10 @@ from zoo.calibration.pruning.structured import prune_channels
 from zoo.exporter.backends import get_backend
 from zoo.exporter.calibrate import calibrate
 from zoo.exporter.faster import measure
-from zoo.exporter.int8 import cpu_flags, suitable_bits
 from zoo.exporter.pruning.latency import left, share_of_time
 from zoo.exporter.pruning.options import usual_block
 from zoo.exporter.pruning.pay import will_it_pay
+from zoo.exporter.starting import cpu_flags, suitable_bits
 from zoo.models.data.catalog import open_data
 from zoo.models.sources import Model, SourceOptions, resolve
 

@@ -89,7 +89,8 @@ def export(
 
     golden = make_golden(model, data, seed)
     from .calibrate import calibrate
-    from .int8 import Int8Options, decide, parse_plan  # reads images only where it is asked for
+    from .int8 import Int8Options, decide  # reads images only where it is asked for
+    from .plan import parse_plan
 
     absent = {} if options.build_later or options.graph else _absent(found)
     calibrated = None

@@ -17,7 +17,7 @@ from ..models.preprocess import normalise
 from .backends import get_backend
 from .calibrate import BATCH, calibrate
 from .costs import Costs, measure_costs
-from .int8 import cpu_flags, suitable_bits
+from .starting import cpu_flags, suitable_bits
 
 if TYPE_CHECKING:
     from ..models.sources import Model

@@ -17,8 +17,8 @@ from ..models.sources import Model, SourceOptions
 from ..models.training.recipe import Recipe, default_recipe, load_recipe
 from ..models.training.setup import spec_for_training, stem_arguments
 from ..models.training.start import Recovery
-from .int8 import cpu_flags, suitable_bits
 from .qat import QatStandin, qat_recipe
+from .starting import cpu_flags, suitable_bits
 
 if TYPE_CHECKING:
     from ..models.data.dataset import Dataset

@@ -89,13 +89,13 @@ def prune(
     from ...models.sources import SourceOptions, resolve
     from ...models.training.epoch import Watcher
     from ...models.training.recipe import load_recipe
-    from ..int8 import cpu_flags
     from ..pruning.options import PruneOptions, usual_block
     from ..pruning.prune import Told
     from ..pruning.prune import prune as prune_model
     from ..pruning.report import told_beside, told_channels, told_of, told_zeros
     from ..pruning.shapes import refuse_target
     from ..report.console import notes, progress, say, table
+    from ..starting import cpu_flags
     from .train import line_of, told_how_to_go_on
 
     given = SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed)

@@ -23,7 +23,8 @@ from zoo.exporter.checks.precision import integer_share
 from zoo.exporter.climb import Judge, climb, make_judge, rungs_for
 from zoo.exporter.export import export
 from zoo.exporter.faster import Timed, candidates, fastest, measure
-from zoo.exporter.int8 import Int8Options, confirm, decide, judged_by, suitable_bits
+from zoo.exporter.int8 import Int8Options, confirm, decide, judged_by
+from zoo.exporter.starting import suitable_bits
 from zoo.models.data.dataset import Dataset
 from zoo.models.sources import resolve
 
@@ -289,15 +290,15 @@ class TestNeverSlower:
         self, ratio: float, batch: Batch | None, taken: bool, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from zoo.calibration.targets import blocks
-        from zoo.exporter import int8
+        from zoo.exporter import starting, timed
         from zoo.exporter.backends import get_backend
 
         monkeypatch.setattr(blocks, "WIDE", 1)
-        for module, times in ((faster, 2.0), (int8, ratio)):
+        for module, times in ((faster, 2.0), (timed, ratio)):
             monkeypatch.setattr(
                 module, "measure", lambda _ref, graphs, *_more, times=times: {key: [times] for key in graphs}
             )
-        monkeypatch.setattr(int8, "suitable_bits", lambda *_: 8)
+        monkeypatch.setattr(starting, "suitable_bits", lambda *_: 8)
         model = replace(tiny_model("alexnet"), meaningful=False, weights="random, seed 0")
         calibrated = calibrate(model, few_digits, images=100)
         told: list[str] = []

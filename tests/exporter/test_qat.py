@@ -15,8 +15,9 @@ from zoo.errors import UsageError
 from zoo.exporter.artifact import Batch, load_artifact
 from zoo.exporter.backends.base import ExportOptions
 from zoo.exporter.export import export
-from zoo.exporter.int8 import Int8Options, starting_choice
+from zoo.exporter.int8 import Int8Options
 from zoo.exporter.qat import qat_recipe
+from zoo.exporter.starting import starting_choice
 from zoo.exporter.training import Asked, set_up
 from zoo.models.data.dataset import Dataset
 from zoo.models.runs import Learned, read_run
@@ -136,10 +137,10 @@ def test_wrong_requests_are_refused(trained_folder: Path, few_digits: Dataset, c
 
 
 def test_what_a_learned_choice_starts_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo.exporter import int8
+    from zoo.exporter import starting
 
     learned = Learned("onnx", 8, {"x": (0.0, 1.0)}, 0.9)
-    monkeypatch.setattr(int8, "cpu_flags", lambda: frozenset({"sse2"}))
+    monkeypatch.setattr(starting, "cpu_flags", lambda: frozenset({"sse2"}))
     choice, notes = starting_choice("onnx", learned, None)
     assert (choice.method, choice.weight_bits) == ("learned", 8)
     assert "may saturate" in notes[0]

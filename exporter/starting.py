@@ -1,0 +1,42 @@
+"""Where an int8 export starts: the cheapest way that suits the CPU and what training learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..calibration.choice import Choice
+
+if TYPE_CHECKING:
+    from ..models.runs import Learned
+
+
+def starting_choice(backend: str, learned: Learned | None, bits: int | None) -> tuple[Choice, tuple[str, ...]]:
+    """The cheapest way: what training with fake quantisation learned for this target, else min-max; and notes."""
+    suits = suitable_bits(backend, cpu_flags())
+    if learned is None:
+        return Choice(weight_bits=bits or suits), ()
+    if learned.target != backend:
+        note = f"trained with fake quantisation for {learned.target}: ranges for {backend} are calibrated"
+        return Choice(weight_bits=bits or suits), (note,)
+    bits = bits or learned.bits
+    more = () if bits == learned.bits else (f"trained for {learned.bits}-bit weights, exported with {bits}",)
+    if bits > suits:
+        more = (*more, f"{bits}-bit weights, as trained: on this CPU, which has no VNNI, sums of products may saturate")
+    return Choice("learned", weight_bits=bits), more
+
+
+def suitable_bits(backend: str, flags: frozenset[str]) -> int:
+    """7-bit weights where a runtime's kernels would add pairs of products in 16 bits: x86 without VNNI or AMX."""
+    vnni = flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
+    return 7 if backend in ("onnx", "torchscript") and "sse2" in flags and not vnni else 8
+
+
+def cpu_flags() -> frozenset[str]:
+    """What /proc/cpuinfo says the first processor can; empty where it cannot be read."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    line = next((one for one in text.splitlines() if one.split(":")[0].strip() in ("flags", "Features")), "")
+    return frozenset(line.partition(":")[2].split())

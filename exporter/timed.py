@@ -1,0 +1,99 @@
+"""An int8 choice by time: which layers stay float and which are read in blocks, as measured on this machine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..calibration.choice import Calibrated, Choice
+from .backends.base import Timing
+from .backends.layers import list_layers
+from .calibrate import Progress
+from .faster import ALIKE, fastest, measure
+
+if TYPE_CHECKING:
+    from ..models.sources import Model
+
+
+@dataclass(frozen=True)
+class ByTime:
+    """What timing decided.
+
+    Attributes:
+        choice: with the layers that stay float.
+        lines: of each division that was timed.
+        notes: of the one that was taken.
+    """
+
+    choice: Choice
+    lines: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def never_slower(
+    timing: Timing,
+    model: Model,
+    calibrated: Calibrated,
+    base: Choice,
+    single: bool,
+    tell: Callable[[str], None],
+    progress: Progress | None = None,
+) -> ByTime:
+    """The fastest division between int8 and float, and whether linear layers are faster in blocks.
+
+    Args:
+        timing: how the backend's files are made.
+        model: the float model.
+        calibrated: graph and ranges.
+        base: bits and ranges.
+        single: the artifact takes one image at a time, for which blocks are.
+        tell: is told a line for each that was timed.
+        progress: is told (what, rounds done, rounds in all).
+    """
+    layers = list_layers(calibrated.graph)
+    best, timed = fastest(
+        calibrated.graph, layers, lambda keep: timing.render(replace(base, keep=dict.fromkeys(keep, ""))),
+        model.spec.input, _told(progress, "timing int8"), timing.reference, timing.suffix,
+    )  # fmt: skip
+    for one in timed:
+        tell(f"int8, {one}")
+    lines, notes = [str(one) for one in timed], [f"int8: {best}"]
+    choice = replace(base, keep=dict.fromkeys(best.keep, f"measured: {best}"))
+    if timing.blocks and single and base.method != "learned" and base.weight_bits == 8:
+        choice, line = _in_blocks(timing, model, choice, progress)
+        tell(line)
+        lines.append(line)
+        notes += [line] if choice.blocks else []
+    if best.ratio < 1:
+        notes.append(f"int8 is slower than float on this CPU ({best.ratio:.2f} times as fast), whatever stays float")
+        tell(notes[-1])
+    return ByTime(choice, tuple(lines), tuple(notes))
+
+
+def _in_blocks(timing: Timing, model: Model, base: Choice, progress: Progress | None) -> tuple[Choice, str]:
+    """The choice with linear layers in blocks where that is faster, and how much."""
+    blocked = replace(base, blocks=True)
+    files = {"blocks": timing.render(blocked)}
+    told = _told(progress, "timing linear layers")
+    ratios = measure(timing.render(base), files, (1, *model.spec.input), told, timing.suffix)["blocks"]
+    faster = statistics.median(ratios) > 1 / ALIKE
+    spread = f"{statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})"
+    kept = "; no other runtime reads the file" if faster else ", so they are not"
+    return blocked if faster else base, f"int8 with linear layers read in blocks, one image at a time: {spread}{kept}"
+
+
+def time_again(timing: Timing, model: Model, choice: Choice, progress: Progress | None = None) -> str:
+    """What a choice that the climb changed takes; how its weights are rounded makes no difference to that."""
+    files = {"int8": timing.render(replace(choice, equalised=False, adaround=False))}
+    told = _told(progress, "timing int8")
+    ratios = measure(timing.reference, files, (1, *model.spec.input), told, timing.suffix)["int8"]
+    middle = statistics.median(ratios)
+    slower = ", slower than float on this CPU" if middle < 1 else ""
+    spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
+    return f"int8 with the layers that accuracy wants in float: {middle:.2f} times as fast as float {spread}{slower}"
+
+
+def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(what, done, total)
