@@ -63,10 +63,9 @@ class FromPixels(nn.Module):
 def _require(images: Tensor, height: int, width: int, depth: int) -> Tensor:
     fits = images.dim() == 4 and images.size(1) == height and images.size(2) == width and images.size(3) == depth
     if images.dtype != torch.uint8 or not fits:
-        raise ValueError(
-            "images must be uint8 N x " + str(height) + " x " + str(width) + " x " + str(depth)
-            + ", got " + str(images.dtype) + " " + str(images.size())
-        )  # fmt: skip
+        wanted = "images must be uint8 N x " + str(height) + " x " + str(width) + " x " + str(depth)
+        kind = "" if images.dtype == torch.uint8 else ", and not uint8"
+        raise ValueError(wanted + ", got " + str(images.size()) + kind)
     return images
 
 
