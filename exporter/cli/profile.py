@@ -36,7 +36,7 @@ def profile(
     """Measure latency, throughput, memory, energy and heat here or on devices over ssh, where no torch is needed."""
     del debug, json
     from ..device.place import places
-    from ..device.profile import ProfileOptions, worst_of
+    from ..device.profile import ProfileOptions, meaningful, worst_of
     from ..device.profile import profile as measure
     from ..report.console import progress, say
 
@@ -49,11 +49,13 @@ def profile(
     if images is not None and data is None:
         raise UsageError("--images are of --data, which is not given", fix="give --data")
     images = images or 500
-    dataset = None
+    dataset, pointless = None, ""
     if data is not None:
         from ...models.data.catalog import open_data
 
         dataset = open_data(data, data_root)
+        if not meaningful(what):
+            dataset, pointless = None, "the weights are random: no right answers are counted"
     with progress("devices") as bar:
         rows = measure(what, where, options, dataset, images, bar)
     payload: dict[str, Any] = {"what": str(what), "devices": [as_mapping(row) for row in rows]}
@@ -64,7 +66,8 @@ def profile(
         about = asked(options, dataset.name if dataset is not None else None, images)
         unwritten = write_html({**payload, "options": about}, code, html)
         code = worst([code, USAGE]) if unwritten else code
-        payload |= {"notes": [unwritten]} if unwritten else {}
+    kept = [note for note in (pointless, unwritten) if note]
+    payload |= {"notes": kept} if kept else {}
     several = [] if artifact is not None or what.is_dir() else artifacts_in(what)
     others = f"the package has {', '.join(several)}; --artifact chooses" if several else ""
     if len(rows) == 1 and rows[0].error is not None:
@@ -74,7 +77,9 @@ def profile(
     named = shlex.quote(str(what))
     after = f"zoo check {named} --data DATA --latency" if what.is_dir() else f"zoo verify {named}"
     written = [out, None if unwritten else html]
-    return Outcome(payload, code, show=lambda: show(rows, written, [others, unwritten], per_layer), next=after)
+    return Outcome(
+        payload, code, show=lambda: show(rows, written, [pointless, others, unwritten], per_layer), next=after
+    )
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import UsageError, ZooError
-from ..artifact import ARTIFACT
+from ..artifact import ARTIFACT, read_manifest
 from ..package.container import Package
 from . import built
 from .place import LOCAL, Place
@@ -151,6 +151,18 @@ def _engine(what: Path, options: ProfileOptions, data: Dataset | None, images: i
         return built.measure_there(place, artifact, options.batches, samples)
 
     return run
+
+
+def meaningful(what: Path) -> bool:
+    """Whether the answers of a package or an artifact mean anything: not those of random weights.
+
+    Raises:
+        UsageError, IntegrityError: it is neither, or is not whole.
+    """
+    if what.is_dir():
+        return read_manifest(what).meaningful
+    with Package(what) as opened:
+        return bool(opened.manifest["meaningful"])
 
 
 def run_here(place: Place, files: dict[str, Path], arguments: Sequence[str]) -> dict[str, Any]:

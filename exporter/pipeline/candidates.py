@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..report.figures import interval_of_time, interval_of_top1
-from .pick import Candidate, beaten_by, front_of, pick
+from .pick import UNCHECKED, Candidate, beaten_by, front_of, pick
 
 CERTAINTY = 0.95
 THERE = ("cached", "done")
@@ -35,9 +35,9 @@ def against(artifact: Plain, check: Plain | None, row: Plain | None) -> str:
     if artifact["state"] not in THERE or artifact["exit_code"]:
         return f"not made: {artifact['reason'] or artifact['state']}"
     if check is None:
-        return "not checked: no step checks it"
+        return f"{UNCHECKED}: no step checks it"
     if row is None:
-        return f"not checked: {check['reason'] or check['state']}"
+        return f"{UNCHECKED}: {check['reason'] or check['state']}"
     if row.get("error"):
         return f"could not be checked: {row['error'].get('message')}"
     gates = row.get("gates") or []
@@ -45,7 +45,7 @@ def against(artifact: Plain, check: Plain | None, row: Plain | None) -> str:
     bad = [f"{words[one['verdict']].format(one.get('name'))}: {one.get('reason')}" for one in gates
            if one.get("verdict") in words]  # fmt: skip
     if not bad and not any(one.get("verdict") == "pass" for one in gates):
-        return "not checked: no gate was judged"
+        return f"{UNCHECKED}: no gate was judged"
     return "; ".join(bad)
 
 

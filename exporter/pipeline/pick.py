@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from ..report.figures import pareto_front
 
+UNCHECKED = "not checked"  # begins what is against a candidate that no gate judged
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -105,7 +107,7 @@ def pick(device: str, candidates: Sequence[Candidate]) -> Pick:
         measured = sum(one.cost is not None for one in rest)
         missing = next((f": {one.missing}" for one in rest if one.missing), "")
         failed = f"none of {measured} that were measured passed its gates"
-        if measured and all(one.out.startswith("not checked") for one in rest):
+        if measured and all(one.out.startswith(UNCHECKED) for one in rest):
             failed = f"none of {measured} that were measured was checked"
         why = failed if measured else f"nothing was measured{missing}"
         return Pick(device, "", f"{device}: no artifact to take, {why}", tuple((one.name, lost(one)) for one in rest))

@@ -61,7 +61,10 @@ def test_stems_of_the_networks(width: int, kernel: int, stride: int, pads: tuple
     assert plan_stem(width, kernel, stride, pads) == stem
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet18", "mobilenet_v2", "googlenet", "vgg11_bn"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("googlenet", "vgg11_bn")]
+
+
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "mobilenet_v2", *SLOW])
 def test_runtimes_answer_is_the_same_to_the_bit(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _, made = calibrated_model(name)
     base = for_onnx.prepare(made.graph)

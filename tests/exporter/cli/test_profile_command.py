@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from conftest import as_json, zoo
+from conftest import as_json, reseal, zoo
 from page_help import check_outline, embedded
 from zoo.errors import UsageError
 from zoo.exporter.cli.profile import asked, refuse_html, write_html
@@ -74,3 +75,13 @@ def test_what_was_asked_for_is_said(tmp_path: Path) -> None:
     for words in ("1, 8", ">2<", "onnx-int8", "measured where the runtime tells", "up to 500 of digits"):
         assert words in page
     assert json.loads(json.dumps(embedded(page)))["options"]["batch sizes"] == [1, 8]
+
+
+def test_right_answers_of_random_weights_are_not_counted(exported_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported_folders["onnx"], tmp_path / "random"))
+    reseal(folder, meaningful=False, weights="random, seed 0")
+    done = zoo("profile", folder, "--data", "digits", "--threads", "1", "--json", cwd=tmp_path)
+    found = as_json(done)
+    assert done.returncode == 0, done.stderr
+    assert found["notes"] == ["the weights are random: no right answers are counted"]
+    assert found["devices"][0]["accuracy"] is None

@@ -362,3 +362,14 @@ def test_batches_that_take_long_are_run_fewer_times() -> None:
     assert more(500, 2.9)
     assert not more(20, 61.0)
     assert not more(100, 3.1)
+
+
+def test_evidence_among_the_artifacts_is_no_artifact(exported_folders: dict[str, Path], tmp_path: Path) -> None:
+    """`zoo package exports/resnet18/*`: a shell's star brings the evidence that lies beside."""
+    folder = exported_folders["onnx"]
+    beside = tmp_path / f"{folder.name}.check.json"
+    beside.write_text("{}")
+    done = zoo("package", folder, beside, "--out", "a.zoo", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with Package(tmp_path / "a.zoo") as package:
+        assert [one["name"] for one in package.manifest["artifacts"]] == [folder.name]
