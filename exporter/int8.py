@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from .climb import JUDGED, Judge, answers, climb, depthwise_layers, make_judge, 
 from .costs import hold_drop, measure_costs
 from .plan import as_mapping, measured_before, read_plan
 from .starting import starting_choice
-from .timed import never_slower, time_again
+from .timed import IN_BLOCKS, UNPORTABLE, never_slower, time_again
 
 if TYPE_CHECKING:
     from ..models.sources import Model
@@ -116,8 +116,9 @@ def decide(
     Raises:
         UsageError: a plan that is none, or not of this model.
     """
+    single = batch is not None and batch.max == 1
     if options.plan is not None:
-        return _by_plan(options.plan, backend, model, calibrated)
+        return _by_plan(options.plan, backend, model, calibrated, single)
     table = calibrated.table
     record = {"calibration": {"images": table.images, "data": table.data, "weights": table.weights}}
     story = _Story(tell or (lambda _line: None), dict(record), list(calibrated.notes))
@@ -127,7 +128,6 @@ def decide(
     timing = backend.timing(model, calibrated) if options.never_slower else None
     times: list[str] = []
     if timing is not None:
-        single = batch is not None and batch.max == 1
         by_time = never_slower(timing, model, calibrated, base, single, story.tell, progress)
         base = by_time.choice
         times += by_time.lines
@@ -147,7 +147,8 @@ def decide(
     return story.end(choice, own)
 
 
-def _by_plan(path: Path, backend: Backend, model: Model, calibrated: Calibrated) -> Decided:
+def _by_plan(path: Path, backend: Backend, model: Model, calibrated: Calibrated, single: bool) -> Decided:
+    """The choices of an earlier export; linear layers are read in blocks only where one image comes at a time."""
     choice = read_plan(path, calibrated)
     if choice.method == "learned" and (model.learned is None or model.learned.target != backend.name):
         raise UsageError(
@@ -155,8 +156,13 @@ def _by_plan(path: Path, backend: Backend, model: Model, calibrated: Calibrated)
             fix="give the plan of an export without them, or a run of `zoo train --qat`",
         )
     own = equalised(calibrated, model.spec) if choice.equalised else calibrated
+    notes = calibrated.notes
+    if choice.blocks and backend.name == "onnx":
+        instead = f"{IN_BLOCKS}: {UNPORTABLE}"
+        notes = (*notes, instead if single else "the plan reads linear layers in blocks: left out without --batch 1")
+    choice = replace(choice, blocks=choice.blocks and single and backend.name == "onnx")
     record = {"plan": str(path), **as_mapping(choice), **measured_before(path)}
-    return Decided(choice, own, record, calibrated.notes)
+    return Decided(choice, own, record, notes)
 
 
 def _judge(

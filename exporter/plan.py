@@ -38,6 +38,8 @@ def parse_plan(path: Path) -> tuple[Choice, frozenset[str]]:
             raise ValueError(f"method {made['method']!r}, weight_bits {made['weight_bits']!r}")
         if not all(isinstance(one, bool) for one in facts) or len(plan) != len(data["plan"]):
             raise ValueError(f"true or false is expected, got {facts}, and each layer once")
+        if not all(isinstance(layer["reason"], str) for layer in plan.values()):
+            raise ValueError("the reason of a layer is no text")
         keep = {name: layer["reason"] or "plan" for name, layer in plan.items() if layer["precision"] != "int8"}
         corrected, equal, rounded, blocks = facts
         return Choice(made["method"], corrected, equal, rounded, made["weight_bits"], blocks, keep), frozenset(plan)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ..models.sources import Model
 
 
+IN_BLOCKS = "int8 with linear layers read in blocks"
+UNPORTABLE = "no other runtime reads the file"
+
+
 @dataclass(frozen=True)
 class ByTime:
     """What timing decided.
@@ -60,28 +64,31 @@ def never_slower(
     for one in timed:
         tell(f"int8, {one}")
     lines, notes = [str(one) for one in timed], [f"int8: {best}"]
+    ratio = best.ratio
     choice = replace(base, keep=dict.fromkeys(best.keep, f"measured: {best}"))
-    if timing.blocks and single and base.method != "learned" and base.weight_bits == 8:
-        choice, line = _in_blocks(timing, model, choice, progress)
+    if timing.blocks - choice.keep.keys() and single and base.method != "learned" and base.weight_bits == 8:
+        choice, gain, line = _in_blocks(timing, model, choice, progress)
         tell(line)
         lines.append(line)
+        ratio *= gain
         notes += [line] if choice.blocks else []
-    if best.ratio < 1:
-        notes.append(f"int8 is slower than float on this CPU ({best.ratio:.2f} times as fast), whatever stays float")
+    if ratio < 1:
+        notes.append(f"int8 is slower than float on this CPU ({ratio:.2f} times as fast), whatever stays float")
         tell(notes[-1])
     return ByTime(choice, tuple(lines), tuple(notes))
 
 
-def _in_blocks(timing: Timing, model: Model, base: Choice, progress: Progress | None) -> tuple[Choice, str]:
-    """The choice with linear layers in blocks where that is faster, and how much."""
+def _in_blocks(timing: Timing, model: Model, base: Choice, progress: Progress | None) -> tuple[Choice, float, str]:
+    """The choice with linear layers in blocks where that is faster, how much faster, and in words."""
     blocked = replace(base, blocks=True)
     files = {"blocks": timing.render(blocked)}
     told = _told(progress, "timing linear layers")
     ratios = measure(timing.render(base), files, (1, *model.spec.input), told, timing.suffix)["blocks"]
-    faster = statistics.median(ratios) > 1 / ALIKE
-    spread = f"{statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})"
-    kept = "; no other runtime reads the file" if faster else ", so they are not"
-    return blocked if faster else base, f"int8 with linear layers read in blocks, one image at a time: {spread}{kept}"
+    gain = statistics.median(ratios)
+    told = f"{IN_BLOCKS}, one image at a time: {gain:.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})"
+    if gain <= 1 / ALIKE:
+        return base, 1.0, f"{told}, so they are not"
+    return blocked, gain, f"{told}; {UNPORTABLE}"
 
 
 def time_again(timing: Timing, model: Model, choice: Choice, progress: Progress | None = None) -> str:

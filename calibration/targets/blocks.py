@@ -28,14 +28,22 @@ ZERO = 128  # stands for zero where no zero points are given
 
 
 def wide_layers(view: View) -> frozenset[str]:
-    """Names of the linear layers that may be read in blocks: plain products with so many constant weights."""
+    """Names of the linear layers that may be read in blocks: plain products with so many constant weights.
+
+    What is added to the product must be constant too, one number or one for each output: MatMulNBits takes a bias.
+    """
     found: set[str] = set()
     for node in view.nodes:
         if node.op_type not in ("Gemm", "MatMul") or not view.is_constant(given(node, 1)):
             continue
         plain = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1 and not attribute(node, "transA", 0)
         shape = view.shapes.get(node.input[1], ())
-        if plain and len(shape) == 2 and int(shape[0]) * int(shape[1]) >= WIDE:
+        if not plain or len(shape) != 2 or int(shape[0]) * int(shape[1]) < WIDE:
+            continue
+        outputs = shape[0] if node.op_type == "Gemm" and attribute(node, "transB", 0) else shape[1]
+        added = given(node, 2)
+        bias = view.value(added)
+        if not added or (bias is not None and bias.size in (1, outputs)):
             found.add(node.name)
     return frozenset(found)
 

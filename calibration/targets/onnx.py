@@ -132,7 +132,8 @@ class _Writer(Writer):
             shift = shift_of(weight, from_blocks(integers, scales, weight.shape[1]), seen.channel_mean)
             bias = (np.zeros(len(shift)) if bias is None else bias) - shift
         if bias is not None:
-            names.append(self.constant(f"{node.name}_bias", bias.astype(np.float32).ravel()))
+            each = np.broadcast_to(bias.astype(np.float32).ravel(), len(weight))
+            names.append(self.constant(f"{node.name}_bias", each))
         read_in_blocks(self._proto, node, names, weight.shape)
 
 

@@ -20,6 +20,7 @@ from ..view import View, given
 
 COLOURS, LANES = 3, 4
 WASTE = 1.25  # times as wide as it is a kernel may become by folding
+LARGE, MORE = 7, 1.15  # of kernels wider than that, whose windows are cheap to copy, the work may not grow by more
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,17 @@ class Stem:
     taps: int
 
 
-def plan_stem(width: int, kernel: int, stride: int, pads: tuple[int, int]) -> Stem:
-    """How three colours of `width` columns are best read by a convolution; pads are its columns left and right."""
+def plan_stem(width: int, kernel: int, stride: int, pads: tuple[int, int]) -> Stem | None:
+    """How three colours of `width` columns are best read by a convolution; pads are its columns left and right.
+
+    None: as they are.
+    """
+    found = _best(width, kernel, stride, pads)
+    work = (COLOURS + found.zeros) * found.fold * found.taps / (COLOURS * kernel)
+    return found if kernel <= LARGE or work <= MORE else None
+
+
+def _best(width: int, kernel: int, stride: int, pads: tuple[int, int]) -> Stem:
     beside = Stem(1, LANES - COLOURS, 0, 0, kernel)
     if stride == 1:
         return beside
@@ -88,11 +98,13 @@ def _rewrite(proto: onnx.ModelProto, view: View, name: str) -> None:
         return
     (top, left, bottom, right), strides = own.get("pads", (0, 0, 0, 0)), own.get("strides", (1, 1))
     stem = plan_stem(int(shape[3]), integers.shape[3], strides[1], (left, right))
+    if stem is None:
+        return
     nodes = _nodes(graph, stem, data, name, int(shape[2]), int(shape[3]))
     _put_before(graph, node, nodes)
-    if len(view.readers[node.input[0]]) == 1:
+    before, node.input[0] = node.input[0], nodes[-1].output[0]
+    if not any(before in one.input for one in graph.node):
         graph.node.remove(next(one for one in graph.node if one.name == data.name))
-    node.input[0] = nodes[-1].output[0]
     next(one for one in graph.initializer if one.name == stored.input[0]).CopyFrom(
         numpy_helper.from_array(fold_weights(integers, stem), stored.input[0])
     )

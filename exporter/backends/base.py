@@ -119,13 +119,13 @@ class Timing:
         reference: the float export.
         render: an int8 export with a choice.
         suffix: of the files.
-        blocks: whether the model has linear layers that the target can read in blocks.
+        blocks: names of the linear layers that the target can read in blocks.
     """
 
     reference: bytes
     render: Callable[[Choice], bytes]
     suffix: str
-    blocks: bool = False
+    blocks: frozenset[str] = frozenset()
 
 
 class Backend(abc.ABC):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _COMPUTE = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "NhwcFusedConv"}
 _NAMES = {1: "fp32", 10: "fp16", 16: "bf16", 11: "fp64", 3: "int8", 2: "int8"}  # onnx.TensorProto's numbers
 _INTEGER = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "ConvIntegerBias"}
+BLOCKED = "MatMulNBits"  # ONNX Runtime's own, of weights in blocks
 _PASSES_ON = ("Transpose", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 INT8_AT_LEAST = 0.5  # of the MACs of an int8 graph
 SMALL = 1024  # elements; larger constants are weights, and shapes do not depend on them
@@ -76,11 +77,11 @@ def list_layers(proto: onnx.ModelProto) -> tuple[Layer, ...]:
 
     found: list[Layer] = []
     for node in proto.graph.node:
-        if node.op_type == "MatMulNBits":
+        if node.op_type == BLOCKED:
             own = {one.name: one.i for one in node.attribute}
-            rows = math.prod(known.shapes.get(node.input[0], (1, 1))[:-1])
             kind = "int8" if own.get("bits") == 8 and own.get("accuracy_level") == 4 else "unknown"
-            found.append(Layer(node.name, node.op_type, kind, rows * own.get("K", 0) * own.get("N", 0)))
+            made = math.prod(known.shapes.get(node.output[0], (0,)))
+            found.append(Layer(node.name, node.op_type, kind, made * own.get("K", 0)))
         elif node.op_type in _INTEGER:
             found.append(Layer(node.name, node.op_type, "int8", _macs(node, known.shapes)))
         elif node.op_type in _COMPUTE:
@@ -125,7 +126,7 @@ def _inferred(proto: onnx.ModelProto) -> _Known:
     light.opset_import.extend(proto.opset_import)
     light.ir_version = proto.ir_version
     light.graph.name = "light"
-    light.graph.node.extend(proto.graph.node)
+    light.graph.node.extend(map(_standard, proto.graph.node))
     light.graph.output.extend(proto.graph.output)
     constants = {one.name for one in proto.graph.initializer}
     for one in proto.graph.initializer:
@@ -140,6 +141,11 @@ def _inferred(proto: onnx.ModelProto) -> _Known:
             dims = fed.type.tensor_type.shape.dim
             if dims and not dims[0].dim_value:
                 dims[0].dim_value = 1
+    for node in proto.graph.node:
+        if node.op_type == BLOCKED:
+            own = {one.name: one.i for one in node.attribute}
+            shape = [own.get("K", 0), own.get("N", 0)]
+            light.graph.input.append(onnx.helper.make_tensor_value_info(_matrix(node), onnx.TensorProto.FLOAT, shape))
     for value in light.graph.output:
         value.type.tensor_type.ClearField("shape")
     with contextlib.suppress(onnx.shape_inference.InferenceError):  # then what is not known counts as unknown
@@ -156,6 +162,20 @@ def _inferred(proto: onnx.ModelProto) -> _Known:
     ) in proto.graph.value_info:  # of tensors that inference did not reach, such as those of a runtime's operators
         types.setdefault(value.name, value.type.tensor_type.elem_type)
     return _Known(shapes, types)
+
+
+def _matrix(node: onnx.NodeProto) -> str:
+    """A name for the weights of a product in blocks, as the matrix that they stand for."""
+    return f"{node.output[0]}/matrix"
+
+
+def _standard(node: onnx.NodeProto) -> onnx.NodeProto:
+    """A product in blocks as the plain one, whose shapes ONNX can infer; other nodes as they are."""
+    import onnx
+
+    if node.op_type != BLOCKED:
+        return node
+    return onnx.helper.make_node("MatMul", [node.input[0], _matrix(node)], list(node.output), node.name)
 
 
 def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:

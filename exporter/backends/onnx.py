@@ -88,7 +88,7 @@ class Onnx(Backend):
             reference.SerializeToString(),
             lambda choice: _render(calibrated, choice).SerializeToString(),
             ".onnx",
-            bool(blocks.wide_layers(View(reference))),
+            blocks.wide_layers(View(reference)),
         )
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:

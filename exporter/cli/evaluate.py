@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,7 @@ def evaluate(
     from ...models.sources import SourceOptions
     from ..evaluate import FILES
     from ..evaluate import evaluate as evaluate_opened
-    from ..opened import open_any
+    from ..opened import is_artifact, open_any
     from ..report.console import notes, progress, table
 
     dataset = open_data(data, data_root)
@@ -60,6 +61,10 @@ def evaluate(
         table(f"{done.what} on {data}{flipped}", ["", ""], rows)
         notes(remarks)
 
+    named = shlex.quote(what)
+    on = shlex.quote(data)
+    after = f"zoo export {named} --to torchscript,onnx --data {on}"
+    after = f"zoo check {named} --data {on}" if is_artifact(what) else after
     payload = {
         "what": done.what,
         "data": data,
@@ -73,4 +78,4 @@ def evaluate(
         "confusion": metrics.confusion,
         "notes": remarks,
     }
-    return Outcome(payload, show=show, next=f"zoo export {what} --to torchscript,onnx --data {data}")
+    return Outcome(payload, show=show, next=after)

@@ -287,14 +287,15 @@ class TestNeverSlower:
         (1.2, Batch(1, 1, 1), True), (1.01, Batch(1, 1, 1), False), (1.2, Batch(1, 4, 8), False), (1.2, None, False),
     ])  # fmt: skip
     def test_linear_layers_in_blocks_for_one_image_at_a_time_where_that_is_faster(
-        self, ratio: float, batch: Batch | None, taken: bool, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+        self, ratio: float, batch: Batch | None, taken: bool, few_digits: Dataset, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
         from zoo.calibration.targets import blocks
         from zoo.exporter import starting, timed
         from zoo.exporter.backends import get_backend
 
         monkeypatch.setattr(blocks, "WIDE", 1)
-        for module, times in ((faster, 2.0), (timed, ratio)):
+        for module, times in ((faster, 0.9), (timed, ratio)):
             monkeypatch.setattr(
                 module, "measure", lambda _ref, graphs, *_more, times=times: {key: [times] for key in graphs}
             )
@@ -306,9 +307,21 @@ class TestNeverSlower:
         decided = decide(get_backend("onnx"), model, few_digits, calibrated, options, told.append, batch=batch)
         assert decided.choice.blocks is taken
         assert decided.record["blocks"] is taken
+        assert any("slower than float" in line for line in told) is not taken, "0.9 times as fast, and 1.2 times that"
         said = [line for line in told if "read in blocks" in line]
         assert len(said) == (batch is not None and batch.max == 1)
         assert ("no other runtime reads the file" in "".join(said)) == taken
+        plan = [{"name": layer.name, "precision": "int8", "reason": ""} for layer in list_layers(calibrated.graph)]
+        (tmp_path / "plan.json").write_text(json.dumps({"options": {"int8": decided.record}, "plan": plan}))
+        options = Int8Options(images=100, plan=tmp_path / "plan.json")
+        for backend, sizes, again in (
+            ("onnx", Batch(1, 1, 1), taken),
+            ("onnx", None, False),
+            ("torchscript", None, False),
+        ):
+            repeated = decide(get_backend(backend), model, few_digits, calibrated, options, batch=sizes)
+            assert repeated.choice.blocks is again
+            assert any("in blocks" in note for note in repeated.notes) is (taken and backend == "onnx")
 
     def test_networks_without_islands_have_one_candidate(self) -> None:
         model = tiny_model("resnet18")

@@ -53,6 +53,35 @@ def test_which_layers_may(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not wide_layers(View(one_layer("MatMul", (100, 49))))
 
 
+def test_what_is_added_must_be_a_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A residual is no bias; one number is, for every output."""
+    monkeypatch.setattr(blocks, "WIDE", 5_000)
+    for size, may in ((50, True), (1, True)):
+        proto = one_layer("Gemm", (100, 50))
+        proto.graph.node[0].input.append("c")
+        proto.graph.initializer.append(numpy_helper.from_array(np.ones(size, np.float32), "c"))
+        assert bool(wide_layers(View(proto))) is may
+    proto = one_layer("Gemm", (100, 50))
+    proto.graph.node[0].input.append("residual")
+    proto.graph.input.append(helper.make_tensor_value_info("residual", TensorProto.FLOAT, ["batch", 50]))
+    assert not wide_layers(View(proto))
+
+
+def test_what_comes_after_has_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX does not know the operator: the layers behind it would have no MACs."""
+    monkeypatch.setattr(blocks, "WIDE", 2_000)
+    proto = one_layer("MatMul", (100, 50))
+    proto.graph.node[0].output[0] = "inner"
+    proto.graph.node.append(helper.make_node("MatMul", ["inner", "v"], ["logits"], "after"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((50, 8), np.float32), "v"))
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
+    before = [(layer.name, layer.macs) for layer in list_layers(proto)]
+    integers, scales = to_blocks(numpy_helper.to_array(proto.graph.initializer[0]).T)
+    proto.graph.initializer.extend(map(numpy_helper.from_array, (integers, scales), ("q", "s")))
+    read_in_blocks(proto, proto.graph.node[0], ["q", "s"], (50, 100))
+    assert [(layer.name, layer.macs) for layer in list_layers(proto)] == before == [("layer", 5_000), ("after", 400)]
+
+
 @pytest.mark.parametrize("inputs", [256, 300, 1024])
 def test_onnx_runtime_computes_what_the_integers_stand_for(inputs: int) -> None:
     """Weights as stored, activations in 8 bits by block: within a hundredth of the product in float."""
