@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -181,7 +180,7 @@ def results(folder: Path, found: dict) -> dict[str, str]:
             made[one["id"]] = sha256((path / "weights.safetensors").read_bytes())
         elif one["kind"] == "export":
             manifest = load_artifact(path).manifest
-            files = {name: content_of(path / name, record.sha256) for name, record in manifest.files.items()}
+            files = {name: record.sha256 for name, record in manifest.files.items()}
             made[one["id"]] = sha256(json.dumps([files, str(manifest.plan)]).encode())
         elif one["kind"] == "check":
             gates = [[gate["name"], gate["verdict"], gate["reason"]] for gate in json.loads(path.read_text())["gates"]]
@@ -190,18 +189,9 @@ def results(folder: Path, found: dict) -> dict[str, str]:
             with Package(path) as package:
                 package.verify_all()
                 kept = {name: held["sha256"] for name, held in package.manifest["files"].items()
-                        if not name.endswith((".json", ".md", ".pt"))}  # fmt: skip
+                        if not name.endswith((".json", ".md"))}  # fmt: skip
             made[one["id"]] = sha256(json.dumps(kept).encode())
     return made
-
-
-def content_of(path: Path, known: str) -> str:
-    """A file's hash; of TorchScript's that of its members, without the debug part and the id that each saving has."""
-    if path.suffix != ".pt":
-        return known
-    with zipfile.ZipFile(path) as file:
-        kept = [one for one in sorted(file.namelist()) if not one.endswith((".debug_pkl", "serialization_id"))]
-        return sha256(b"".join(one.encode() + file.read(one) for one in kept))
 
 
 def sha256(content: bytes) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ...models.sources import Model
 
 MODEL = "model.pt"
+_VERSIONS = (".data/version", "version")  # where newer and older files have theirs
+_WRITERS_OWN = (*_VERSIONS, ".data/byteorder", "byteorder", ".data/serialization_id")  # records that the writer adds
 _COMPUTE = {"aten::_convolution", "aten::conv2d", "aten::linear", "aten::addmm", "aten::matmul"}
 
 
@@ -149,7 +151,27 @@ def script(module: nn.Module, spec: ModelSpec, strict: bool = True, pixels: bool
         ) from error
     except (RuntimeError, torch.jit.TracingCheckError) as error:
         raise UsageError(f"{spec.name} cannot be traced: {one_line(error)}") from error
-    return frozen, made.getvalue()
+    return frozen, without_debug(made.getvalue())
+
+
+def without_debug(content: bytes) -> bytes:
+    """A TorchScript file without its debug records.
+
+    They hold the lines of source that each operator comes from and where these lay: they tell of the machine, and would
+    make the same model another file on each.
+    """
+    import torch
+
+    reader, made = torch._C.PyTorchFileReader(io.BytesIO(content)), io.BytesIO()
+    writer = torch._C.PyTorchFileWriter(made)
+    names = reader.get_all_records()
+    writer.set_min_version(int(reader.get_record(next(name for name in _VERSIONS if name in names))))
+    for name in names:
+        if not name.endswith(".debug_pkl") and name not in _WRITERS_OWN:
+            record = reader.get_record(name)
+            writer.write_record(name, record, len(record))
+    writer.write_end_of_file()
+    return made.getvalue()
 
 
 def _precisions(module: Any) -> list[str]:
