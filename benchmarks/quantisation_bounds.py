@@ -1,13 +1,17 @@
-"""What bounds two ratios of benchmarks/quantisation.py: alexnet on ONNX Runtime, resnet50 on TorchScript.
+"""What bounds two ratios of benchmarks/quantisation.py, and what its parts give: alexnet on ONNX Runtime, resnet50.
 
-    .venv/bin/python benchmarks/quantisation_bounds.py
+    .venv/bin/python benchmarks/quantisation_bounds.py [alexnet] [resnet50] [parts]
 
+parts: on ONNX Runtime, the same int8 file without the stem by fours over the file with it, and without blocks over with.
 alexnet: microseconds by operator of both files from ONNX Runtime's profile, and float over int8 for the file as it is,
-with uint8 weights, and by quantize_static. resnet50: float over int8 with each of torch's quantised engines.
+with uint8 weights, and by quantize_static. resnet50: the operators of its int8 trace by torch's profile, and float
+over int8 with each of torch's quantised engines.
 """
 
 from __future__ import annotations
 
+import io
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -20,6 +24,8 @@ from quantize_static import static
 from zoo.calibration.choice import Choice
 from zoo.calibration.targets import onnx as for_onnx
 from zoo.calibration.targets import torchscript as for_torchscript
+from zoo.calibration.targets.blocks import wide_layers
+from zoo.calibration.view import View
 from zoo.exporter import faster
 from zoo.exporter.backends.layers import list_layers
 from zoo.exporter.backends.torchscript import script
@@ -74,13 +80,51 @@ def resnet50() -> None:
         files[engine] = script(for_torchscript.render(made, Choice()), model.spec, strict=False)[1]
     for_torchscript.ENGINES = known
     ratios = faster.measure(script(model.module, model.spec)[1], files, (1, *SHAPE), suffix=".pt")
+    print(f"resnet50, TorchScript int8, microseconds: {operators(files['x86'])}", flush=True)
     for name, several in ratios.items():
         print(f"resnet50, TorchScript, engine {name}: {told(several)}", flush=True)
+
+
+def operators(content: bytes) -> str:
+    """The slowest operators of a TorchScript file, by its own time in torch's profile: microseconds an image."""
+    import torch
+
+    torch.set_num_threads(faster.THREADS)
+    module, images = torch.jit.load(io.BytesIO(content)), torch.randn(1, *SHAPE)
+    with torch.inference_mode():
+        for _ in range(faster.RUNS // 2):
+            module(images)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+            for _ in range(faster.RUNS):
+                module(images)
+    slowest = sorted(found.key_averages(), key=lambda one: -one.self_cpu_time_total)[:4]
+    return ", ".join(f"{one.key} {one.self_cpu_time_total / faster.RUNS:.0f}" for one in slowest)
+
+
+def parts() -> None:
+    """Print, for each network, what the stem by fours and the blocks give."""
+    by_fours = for_onnx.read_by_fours
+    for name in ("resnet18", "resnet50", "googlenet", "mobilenet_v2", "vgg11", "alexnet"):
+        _, made, _ = calibrated(name)
+        base = for_onnx.prepare(made.graph)
+        layers = [layer.name for layer in list_layers(base)]
+
+        def file(made=made, base=base, layers=layers, **choice: bool) -> bytes:
+            return for_onnx.render(base, made.table, layers, Choice(**choice)).SerializeToString()
+
+        ours = file()
+        for_onnx.read_by_fours = lambda _proto, _sizes: None
+        plain = file()
+        for_onnx.read_by_fours = by_fours
+        told_of = {"stem by fours": told(faster.measure(plain, {"ours": ours}, (1, *SHAPE))["ours"])}
+        if wide_layers(View(base)):
+            told_of["blocks"] = told(faster.measure(ours, {"ours": file(blocks=True)}, (1, *SHAPE))["ours"])
+        print(f"{name}: " + ", ".join(f"{part} {ratio}" for part, ratio in told_of.items()), flush=True)
 
 
 if __name__ == "__main__":
     import warnings
 
     warnings.simplefilter("ignore")
-    alexnet()
-    resnet50()
+    for job in sys.argv[1:] or ["alexnet", "resnet50", "parts"]:
+        {"alexnet": alexnet, "resnet50": resnet50, "parts": parts}[job]()

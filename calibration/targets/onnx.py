@@ -78,7 +78,7 @@ def render(
         elif node.name in in_blocks:
             writer.blocks(node, view, read[node.name])
     writer.finish()
-    read_by_fours(made)
+    read_by_fours(made, {name: view.shapes.get(data, ()) for name, data in read.items()})
     return made
 
 

@@ -9,14 +9,13 @@ weights that are zero, and folding moves numbers. Rows stay, so that folding cos
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
-
-from ..view import View, given
 
 COLOURS, LANES = 3, 4
 WASTE = 1.25  # times as wide as it is a kernel may become by folding
@@ -71,46 +70,48 @@ def fold_weights(weight: npt.NDArray[np.int8], stem: Stem) -> npt.NDArray[np.int
     return np.ascontiguousarray(apart.reshape(outputs, -1, height, stem.taps))
 
 
-def read_by_fours(proto: onnx.ModelProto) -> None:
-    """Rewrite the quantised convolutions that read three channels, in place; others stay as they are."""
-    view = View(proto)
-    for node in view.nodes:
-        if node.op_type == "Conv":
-            _rewrite(proto, view, node.name)
+def read_by_fours(proto: onnx.ModelProto, sizes: Mapping[str, Sequence[int | str]]) -> None:
+    """Rewrite the quantised convolutions that read three channels, in place; others stay as they are.
 
-
-def _rewrite(proto: onnx.ModelProto, view: View, name: str) -> None:
+    Args:
+        proto: with Q/DQ.
+        sizes: of what each convolution reads, N x C x H x W, by the convolution's name.
+    """
     graph = proto.graph
-    node = next(one for one in graph.node if one.name == name)
+    producers = {name: node for node in graph.node for name in node.output}
+    stored = {one.name: one for one in graph.initializer}
+    for node in [one for one in graph.node if one.op_type == "Conv"]:
+        data, weights = (producers.get(name) for name in node.input[:2])
+        if data is None or weights is None or {data.op_type, weights.op_type} != {"DequantizeLinear"}:
+            continue
+        height, width = [*sizes.get(node.name, ()), 0, 0, 0, 0][2:4]
+        tensor = stored.get(weights.input[0])
+        if isinstance(height, int) and isinstance(width, int) and height and width and tensor is not None:
+            _rewrite(graph, node, data, tensor, (height, width))
+
+
+def _rewrite(
+    graph: onnx.GraphProto, node: onnx.NodeProto, data: onnx.NodeProto, weights: onnx.TensorProto, size: tuple[int, int]
+) -> None:
     own = {one.name: helper.get_attribute_value(one) for one in node.attribute}
-    data, stored = (view.producer.get(one) for one in node.input[:2])
-    if data is None or stored is None or {data.op_type, stored.op_type} != {"DequantizeLinear"}:
-        return
-    integers, shape = view.value(given(stored, 0)), view.shapes.get(data.input[0], ())
-    plain = (
-        own.get("group", 1) == 1
-        and set(own.get("dilations", ())) <= {1}
-        and not own.get("auto_pad", b"").strip(b"NOTSET")
-    )
-    if integers is None or integers.ndim != 4 or integers.shape[1] != COLOURS or not plain or len(shape) != 4:
-        return
-    if not all(isinstance(size, int) and size > 0 for size in shape[2:]):
+    plain = own.get("group", 1) == 1 and set(own.get("dilations", ())) <= {1}
+    if len(weights.dims) != 4 or weights.dims[1] != COLOURS or not plain or own.get("auto_pad", b"NOTSET") != b"NOTSET":
         return
     (top, left, bottom, right), strides = own.get("pads", (0, 0, 0, 0)), own.get("strides", (1, 1))
-    stem = plan_stem(int(shape[3]), integers.shape[3], strides[1], (left, right))
+    stem = plan_stem(size[1], weights.dims[3], strides[1], (left, right))
     if stem is None:
         return
-    nodes = _nodes(graph, stem, data, name, int(shape[2]), int(shape[3]))
-    _put_before(graph, node, nodes)
+    nodes = _nodes(graph, stem, data, node.name, *size)
+    index = list(graph.node).index(node)
+    for one in reversed(nodes):
+        graph.node.insert(index, one)
     before, node.input[0] = node.input[0], nodes[-1].output[0]
     if not any(before in one.input for one in graph.node):
-        graph.node.remove(next(one for one in graph.node if one.name == data.name))
-    next(one for one in graph.initializer if one.name == stored.input[0]).CopyFrom(
-        numpy_helper.from_array(fold_weights(integers, stem), stored.input[0])
-    )
+        graph.node.remove(data)
+    weights.CopyFrom(numpy_helper.from_array(fold_weights(numpy_helper.to_array(weights), stem), weights.name))
     if stem.fold > 1:
         own |= {"strides": [strides[0], 1], "pads": [top, 0, bottom, 0]}
-    own["kernel_shape"] = [integers.shape[2], stem.taps]
+    own["kernel_shape"] = [weights.dims[2], stem.taps]
     del node.attribute[:]
     node.attribute.extend(helper.make_attribute(key, value) for key, value in own.items())
 
@@ -138,9 +139,3 @@ def _nodes(
     back = f"{name}_images_DequantizeLinear"
     made.append(helper.make_node("DequantizeLinear", [made[-1].output[0], scale, zero], [back], back))
     return made
-
-
-def _put_before(graph: onnx.GraphProto, node: onnx.NodeProto, more: list[onnx.NodeProto]) -> None:
-    index = list(graph.node).index(node)
-    for one in reversed(more):
-        graph.node.insert(index, one)

@@ -74,7 +74,7 @@ def test_runtimes_answer_is_the_same_to_the_bit(name: str, monkeypatch: pytest.M
     base = for_onnx.prepare(made.graph)
     layers = [layer.name for layer in list_layers(base)]
     ours = for_onnx.render(base, made.table, layers, Choice())
-    monkeypatch.setattr(for_onnx, "read_by_fours", lambda _proto: None)
+    monkeypatch.setattr(for_onnx, "read_by_fours", lambda _proto, _sizes: None)
     plain = for_onnx.render(base, made.table, layers, Choice())
     onnx.checker.check_model(ours, full_check=True)
     options = onnxruntime.SessionOptions()
@@ -125,10 +125,14 @@ def test_other_convolutions_stay_as_they_are() -> None:
         one_convolution(3, auto_pad="SAME_UPPER"),
     ):  # fmt: skip
         before = proto.SerializeToString(deterministic=True)
-        read_by_fours(proto)
+        read_by_fours(proto, {"conv": ("batch", 3, 8, 8)})
         assert proto.SerializeToString(deterministic=True) == before
     proto = one_convolution(3)
-    read_by_fours(proto)
+    before = proto.SerializeToString(deterministic=True)
+    for unknown in ({}, {"conv": ("batch", 3, "height", "width")}):
+        read_by_fours(proto, unknown)
+        assert proto.SerializeToString(deterministic=True) == before, "of a size that is not known"
+    read_by_fours(proto, {"conv": ("batch", 3, 8, 8)})
     onnx.checker.check_model(proto, full_check=True)
     assert [node.op_type for node in proto.graph.node].count("Pad") == 1
 
@@ -142,7 +146,7 @@ def test_two_that_read_the_same_images_leave_nothing_unread() -> None:
     proto.graph.node.insert(0, weights)
     proto.graph.initializer.append(numpy_helper.from_array(np.ones((6, 3, 3, 3), np.int8), "w2"))
     proto.graph.node[4].input[1] = "wd2"
-    read_by_fours(proto)
+    read_by_fours(proto, dict.fromkeys(("conv", "other"), ("batch", 3, 8, 8)))
     onnx.checker.check_model(proto, full_check=True)
     read = {name for node in proto.graph.node for name in node.input} | {one.name for one in proto.graph.output}
     assert all(set(node.output) <= read for node in proto.graph.node)
