@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/quantisation_bounds.py [alexnet] [resnet50] [parts]
 
-parts: on ONNX Runtime, the same int8 file without the stem by fours over the file with it, and without blocks over with.
+parts: on ONNX Runtime, an int8 file without the stem by fours over the file with it, and without blocks over with.
 alexnet: microseconds by operator of both files from ONNX Runtime's profile, and float over int8 for the file as it is,
 with uint8 weights, and by quantize_static. resnet50: the operators of its int8 trace by torch's profile, and float
 over int8 with each of torch's quantised engines.

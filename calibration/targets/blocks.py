@@ -7,8 +7,7 @@ it comes, block by block, so that it needs no range and rounds less. From a few 
 
 MatMulNBits is an operator of ONNX Runtime's own (com.microsoft): no other runtime reads such a file. The standard's
 blocked DequantizeLinear before a MatMul would be read anywhere, but becomes this operator in new versions of ONNX
-Runtime alone, and there not before a Relu: elsewhere weights would be dequantised for every image, which takes ten
-times as long.
+Runtime alone, and there not before a Relu: elsewhere weights would be dequantised for every image.
 """
 
 from __future__ import annotations
