@@ -109,8 +109,8 @@ def parts() -> None:
         base = for_onnx.prepare(made.graph)
         layers = [layer.name for layer in list_layers(base)]
 
-        def file(made=made, base=base, layers=layers, **choice: bool) -> bytes:
-            return for_onnx.render(base, made.table, layers, Choice(**choice)).SerializeToString()
+        def file(made=made, base=base, layers=layers, blocks: bool = False) -> bytes:
+            return for_onnx.render(base, made.table, layers, Choice(blocks=blocks)).SerializeToString()
 
         ours = file()
         for_onnx.read_by_fours = lambda _proto, _sizes: None
