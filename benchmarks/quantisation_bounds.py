@@ -5,7 +5,7 @@
 parts: on ONNX Runtime, an int8 file without the stem by fours over the file with it, and without blocks over with.
 alexnet: microseconds by operator of both files from ONNX Runtime's profile, and float over int8 for the file as it is,
 with uint8 weights, and by quantize_static. resnet50: the operators of its int8 trace by torch's profile, and float
-over int8 with each of torch's quantised engines.
+over int8, as torch runs it by itself and for the engine onednn.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from quantisation import SHAPE, calibrated, told
+from quantisation import SHAPE, calibrated, time_scripts, told
 from quantize_static import static
 from zoo.calibration.choice import Choice
+from zoo.calibration.engine import quantised_engine
 from zoo.calibration.targets import onnx as for_onnx
-from zoo.calibration.targets import torchscript as for_torchscript
 from zoo.calibration.targets.blocks import wide_layers
 from zoo.calibration.view import View
 from zoo.exporter import faster
 from zoo.exporter.backends.layers import list_layers
-from zoo.exporter.backends.torchscript import script
+from zoo.exporter.backends.torchscript import TorchScript
 
 
 def with_uint8_weights(content: bytes) -> bytes:
@@ -72,26 +72,22 @@ def alexnet() -> None:
 
 
 def resnet50() -> None:
-    """Print the ratio with each engine that prepares and converts."""
+    """Print the operators' times and the ratio, as torch runs the file by itself and for the engine onednn."""
     model, made, _ = calibrated("resnet50")
-    known, files = for_torchscript.ENGINES, {}
-    for engine in ("x86", "fbgemm", "onednn"):
-        for_torchscript.ENGINES = (engine,)
-        files[engine] = script(for_torchscript.render(made, Choice()), model.spec, strict=False)[1]
-    for_torchscript.ENGINES = known
-    ratios = faster.measure(script(model.module, model.spec)[1], files, (1, *SHAPE), suffix=".pt")
-    print(f"resnet50, TorchScript int8, microseconds: {operators(files['x86'])}", flush=True)
-    for name, several in ratios.items():
+    timing = TorchScript().timing(model, made)
+    print(f"resnet50, TorchScript int8, microseconds: {operators(timing.render(Choice()), 'x86')}")
+    print(f"the same for the engine onednn: {operators(timing.render(Choice(fused=True)), 'onednn')}", flush=True)
+    for name, several in time_scripts(model, made).items():
         print(f"resnet50, TorchScript, engine {name}: {told(several)}", flush=True)
 
 
-def operators(content: bytes) -> str:
+def operators(content: bytes, engine: str) -> str:
     """The slowest operators of a TorchScript file, by its own time in torch's profile: microseconds an image."""
     import torch
 
     torch.set_num_threads(faster.THREADS)
-    module, images = torch.jit.load(io.BytesIO(content)), torch.randn(1, *SHAPE)
-    with torch.inference_mode():
+    with quantised_engine(engine), torch.inference_mode():
+        module, images = torch.jit.load(io.BytesIO(content)), torch.randn(1, *SHAPE)
         for _ in range(faster.RUNS // 2):
             module(images)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:

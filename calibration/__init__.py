@@ -1,1 +1,1 @@
-"""Smaller: ranges, quantisation, pruning. Nothing here yet; docs/decisions/0001 has the map."""
+"""Smaller: ranges, quantisation, pruning; docs/decisions/0001 has the map."""

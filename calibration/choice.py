@@ -55,6 +55,8 @@ class Choice:
         adaround: whether weights are rounded for the least change of the output, not to the nearest integer.
         weight_bits: 8, or 7 for a CPU without VNNI.
         blocks: whether the target reads wide linear layers in blocks, which suits one image at a time.
+        fused: whether residual additions are in convolutions, for torch's engine onednn; the export asks for it, and
+            no plan keeps it.
         keep: layers that stay float, with the reason.
     """
 
@@ -64,6 +66,7 @@ class Choice:
     adaround: bool = False
     weight_bits: int = 8
     blocks: bool = False
+    fused: bool = False
     keep: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -73,6 +76,7 @@ class Choice:
         parts += ["AdaRound"] if self.adaround else []
         parts += ["7-bit weights"] if self.weight_bits == 7 else []
         parts += ["linear layers in blocks"] if self.blocks else []
+        parts += ["additions in convolutions"] if self.fused else []
         parts += ["first and last layer float"] if ENDS in self.keep.values() else []
         parts += ["depthwise layers float"] if DEPTHWISE in self.keep.values() else []
         return ", ".join(parts)

@@ -137,7 +137,8 @@ def rungs_for(base: Choice, layers: Sequence[Layer], depthwise: Sequence[str] = 
         left = sum(layer.macs for layer in layers if layer.name not in keep)
         if rung.keep and (not more or ("depthwise" in rung.keep and not inner) or left / total < INT8_AT_LEAST):
             continue
-        found.append(replace(rung, weight_bits=base.weight_bits, blocks=base.blocks, keep=keep))
+        own = {"weight_bits": base.weight_bits, "blocks": base.blocks, "fused": base.fused}
+        found.append(replace(rung, **own, keep=keep))
     return tuple(found)
 
 

@@ -121,7 +121,7 @@ def export(
             if backend.name in absent:
                 raise absent[backend.name]
             if calibrated is not None and int8 is not None and data is not None and "int8" in backend.precisions:
-                decided = decide(backend, model, data, calibrated, int8, _named(tell, backend), progress, options.batch)
+                decided = decide(backend, model, data, calibrated, int8, _named(tell, backend), progress, options)
                 record = {**decided.record, "notes": list(decided.notes)}
                 own = replace(own, calibrated=decided.calibrated, choice=decided.choice, record=record)
             artifact = backend.export(model, golden, own, folder, accept, progress)

@@ -16,7 +16,7 @@ from ..calibration.images import DEFAULT_IMAGES
 from ..errors import GateError, UsageError
 from ..models.data.dataset import Dataset
 from .artifact import Batch
-from .backends.base import Backend
+from .backends.base import Backend, ExportOptions
 from .backends.layers import list_layers
 from .backends.onnx import OrtRunner
 from .backends.runner import Runner
@@ -99,7 +99,7 @@ def decide(
     options: Int8Options,
     tell: Callable[[str], None] | None = None,
     progress: Progress | None = None,
-    batch: Batch | None = None,
+    asked: ExportOptions | None = None,
 ) -> Decided:
     """What an int8 export to a backend is made with: weight bits and layers that suit the CPU, then the climb.
 
@@ -111,18 +111,20 @@ def decide(
         options: what was asked for.
         tell: is told a line for each rung, and for each division that was timed.
         progress: is told (what, rounds done, rounds in all) of the timing.
-        batch: sizes that were asked for; where one image comes at a time, linear layers may be read in blocks.
+        asked: the export's other options; where one image comes at a time, linear layers may be read in blocks.
 
     Raises:
         UsageError: a plan that is none, or not of this model.
     """
-    single = batch is not None and batch.max == 1
+    asked = asked or ExportOptions("int8")
     if options.plan is not None:
-        return _by_plan(options.plan, backend, model, calibrated, single)
+        return _by_plan(options.plan, backend, model, calibrated, asked)
+    single = takes_one(asked.batch)
     table = calibrated.table
     record = {"calibration": {"images": table.images, "data": table.data, "weights": table.weights}}
     story = _Story(tell or (lambda _line: None), dict(record), list(calibrated.notes))
     base, extra = starting_choice(backend.name, model.learned, options.weight_bits)
+    base = backend.start(base, asked)
     for note in extra:
         story.say(note)
     timing = backend.timing(model, calibrated) if options.never_slower else None
@@ -147,9 +149,9 @@ def decide(
     return story.end(choice, own)
 
 
-def _by_plan(path: Path, backend: Backend, model: Model, calibrated: Calibrated, single: bool) -> Decided:
+def _by_plan(path: Path, backend: Backend, model: Model, calibrated: Calibrated, asked: ExportOptions) -> Decided:
     """The choices of an earlier export; linear layers are read in blocks only where one image comes at a time."""
-    choice = read_plan(path, calibrated)
+    choice, single = read_plan(path, calibrated), takes_one(asked.batch)
     if choice.method == "learned" and (model.learned is None or model.learned.target != backend.name):
         raise UsageError(
             f"{path} takes ranges that were learned for {backend.name}, and this model has none",
@@ -160,7 +162,7 @@ def _by_plan(path: Path, backend: Backend, model: Model, calibrated: Calibrated,
     if choice.blocks and backend.name == "onnx":
         instead = f"{IN_BLOCKS}: {UNPORTABLE}"
         notes = (*notes, instead if single else "the plan reads linear layers in blocks: left out without --batch 1")
-    choice = replace(choice, blocks=choice.blocks and single and backend.name == "onnx")
+    choice = backend.start(replace(choice, blocks=choice.blocks and single and backend.name == "onnx"), asked)
     record = {"plan": str(path), **as_mapping(choice), **measured_before(path)}
     return Decided(choice, own, record, notes)
 
@@ -213,6 +215,11 @@ def _by_accuracy(
         told, story.record["confirmed"] = confirm(others, render, choice, tries, max_drop)
         story.say(told)
     return choice, own
+
+
+def takes_one(batch: Batch | None) -> bool:
+    """Whether an artifact with these sizes takes one image at a time."""
+    return batch is not None and batch.max == 1
 
 
 def judged_by(images: int, max_drop: float | None) -> int:

@@ -42,7 +42,8 @@ def parse_plan(path: Path) -> tuple[Choice, frozenset[str]]:
             raise ValueError("the reason of a layer is no text")
         keep = {name: layer["reason"] or "plan" for name, layer in plan.items() if layer["precision"] != "int8"}
         corrected, equal, rounded, blocks = facts
-        return Choice(made["method"], corrected, equal, rounded, made["weight_bits"], blocks, keep), frozenset(plan)
+        choice = Choice(made["method"], corrected, equal, rounded, made["weight_bits"], blocks, keep=keep)
+        return choice, frozenset(plan)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{path} holds no int8 plan ({one_line(error)})", fix="give the artifact.json of one"

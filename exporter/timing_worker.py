@@ -54,7 +54,7 @@ def main(path: str, runs: int, threads: int, shape: list[int], nodes: bool = Fal
 
 
 def script_times(path: str, runs: int, threads: int, shape: list[int]) -> list[float]:
-    """Milliseconds of each run of a TorchScript file, as it is loaded without zoo."""
+    """Milliseconds of each run of a TorchScript file, loaded without zoo, with the engine that its operators need."""
     import warnings
 
     import torch
@@ -62,6 +62,9 @@ def script_times(path: str, runs: int, threads: int, shape: list[int]) -> list[f
     warnings.simplefilter("ignore")
     torch.set_num_threads(threads)
     module = torch.jit.load(path, map_location="cpu")
+    if "quantized::conv2d_add" in str(module.inlined_graph):
+        torch.backends.quantized.engine = "onednn"
+        module = torch.jit.load(path, map_location="cpu")  # again: the engine packs the weights
     batch = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     times: list[float] = []
     warm = max(3, runs // 5)

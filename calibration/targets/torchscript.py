@@ -8,7 +8,8 @@ The rules: activations affine uint8, one scale a tensor; weights int8 symmetric,
 have 7 bits for x86 CPUs without VNNI, where fbgemm's kernels add pairs of products in 16 bits and saturate, and in
 depthwise convolutions for any CPU, since fbgemm's kernel for those does so everywhere (measured with 8 bits on
 mobilenet_v2: cosine 0.97 to the float model, 0.999 with 7). torch's own way out is 7-bit activations, which cost more.
-Convolution, batch norm and ReLU are one module; additions and concatenations are integer where both sides are.
+Convolution, batch norm and ReLU are one module; additions and concatenations are integer where both sides are. With
+`Choice.fused` additions are in the convolutions before them (additions.py), which takes torch's engine onednn.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from torch.ao.quantization import QConfig, QConfigMapping
 from torch.ao.quantization.observer import MinMaxObserver, PerChannelMinMaxObserver
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-from ...errors import UnavailableError, UsageError, ZooError, one_line
+from ...errors import UsageError, ZooError, one_line
 from ..bias_correction import shift_of
 from ..choice import Calibrated, Choice
+from ..engine import quantised_engine
 from ..quantize import channel_scales, from_int8, to_int8
 from ..recognise import ALIKE, apart, known_edges, seen_by
-
-ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
+from .additions import fuse_additions
 
 
 def render(calibrated: Calibrated, choice: Choice) -> nn.Module:
@@ -61,7 +62,7 @@ def _render(calibrated: Calibrated, choice: Choice) -> nn.Module:
         choice: `keep` names weights of the ONNX graph's layers, which are the module's own.
     """
     sample = torch.from_numpy(calibrated.sample)
-    with _quiet(), _engine():
+    with _quiet(), quantised_engine("onednn" if choice.fused else None):
         mapping = QConfigMapping().set_global(_qconfig(choice.weight_bits))
         for path, part in calibrated.module.named_modules():
             if _bits(part, choice) != choice.weight_bits:
@@ -77,7 +78,10 @@ def _render(calibrated: Calibrated, choice: Choice) -> nn.Module:
             observer.max_val = torch.tensor(max(high for _, high in ranges))
         if choice.bias_correction or choice.adaround:
             _round(prepared, edges, calibrated, choice)
-        return convert_fx(prepared).eval()
+        converted = convert_fx(prepared).eval()
+        if choice.fused:
+            fuse_additions(converted, sample)
+        return converted
 
 
 def kept_modules(calibrated: Calibrated, choice: Choice) -> list[str]:
@@ -150,21 +154,6 @@ def _round(prepared: Any, edges: dict[str, list[str]], calibrated: Calibrated, c
             before = inner.bias.detach() if inner.bias is not None else torch.zeros(len(weight))
             inner.bias = nn.Parameter(before - torch.from_numpy(shift).float())
         inner.weight = nn.Parameter(torch.from_numpy(rounded))
-
-
-@contextlib.contextmanager
-def _engine() -> Iterator[None]:
-    """The best quantised engine that this torch was built with, for the block."""
-    supported: list[str] = torch.backends.quantized.supported_engines
-    chosen = next((name for name in ENGINES if name in supported), None)
-    if chosen is None:
-        raise UnavailableError("this torch has no quantised engine", fix="export int8 to onnx")
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = chosen
-    try:
-        yield
-    finally:
-        torch.backends.quantized.engine = before
 
 
 @contextlib.contextmanager

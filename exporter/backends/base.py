@@ -289,6 +289,11 @@ class Backend(abc.ABC):
             raise UnavailableError(f"{self.name}: {here.reason}", fix=here.remedy)
         return here
 
+    def start(self, choice: Choice, options: ExportOptions) -> Choice:
+        """An int8 choice with what the export is asked for beside it; see `own_settings`."""
+        del options
+        return choice
+
     def own_settings(self, options: ExportOptions) -> Any:
         """The backend's own options, from `options.settings`. Raises UsageError for one it does not have."""
         given = dict(options.settings.get(self.name, {}))

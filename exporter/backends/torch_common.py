@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import numpy as np
@@ -97,10 +98,14 @@ def count_layers(module: nn.Module) -> dict[str, int]:
 
 
 class TorchRunner(Runner):
-    """Runs a callable of torch on a device."""
+    """Runs a callable of torch on a device, each time in the context `around`."""
 
-    def __init__(self, name: str, spec: ModelSpec, module: nn.Module, device: str) -> None:
+    def __init__(
+        self, name: str, spec: ModelSpec, module: nn.Module, device: str,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:  # fmt: skip
         super().__init__(name, spec)
+        self._around = around
         self._module = module
         self._device = torch.device(device)
         self._input: Tensor | None = None
@@ -115,14 +120,14 @@ class TorchRunner(Runner):
         self._input = self._output = None
 
     def _run(self, batch: Images) -> Logits:
-        with torch.inference_mode():
+        with self._around(), torch.inference_mode():
             return self._module(torch.from_numpy(batch).to(self._device)).cpu().numpy()
 
     def _prepare(self, batch: Images) -> None:
         self._input = torch.from_numpy(batch.copy()).to(self._device)
 
     def _step(self) -> None:
-        with torch.inference_mode():
+        with self._around(), torch.inference_mode():
             self._output = self._module(self._input)
 
     def _synchronize(self) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import warnings
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...errors import IntegrityError, UsageError, one_line
 from ...models.spec import ModelSpec
@@ -27,19 +29,43 @@ if TYPE_CHECKING:
 MODEL = "model.pt"
 _VERSIONS = (".data/version", "version")  # where newer and older files have theirs
 _WRITERS_OWN = (*_VERSIONS, ".data/byteorder", "byteorder", ".data/serialization_id")  # records that the writer adds
+_FUSED = "quantized::conv2d_add"  # what only the engine onednn runs
 _COMPUTE = {"aten::_convolution", "aten::conv2d", "aten::linear", "aten::addmm", "aten::matmul"}
+
+
+@dataclass(frozen=True)
+class ScriptOptions:
+    """Given as `--set torchscript.KEY=VALUE`.
+
+    Attributes:
+        engine: any, for an int8 file that torch runs as it is. onednn: residual additions are computed in the
+            convolutions before them, which is faster, and who loads the file sets `torch.backends.quantized.engine`
+            to "onednn" first.
+    """
+
+    engine: Literal["any", "onednn"] = "any"
 
 
 class TorchScript(Backend):
     """Export by torch.jit.trace and freeze."""
 
     name = "torchscript"
+    settings = ScriptOptions
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8")
     takes_pixels: ClassVar[bool] = True
 
     def available(self) -> Available | Unavailable:
         """Wherever torch is."""
         return torch_available()
+
+    def start(self, choice: Choice, options: ExportOptions) -> Choice:
+        """Additions in convolutions where the engine onednn is asked for."""
+        return replace(choice, fused=self.own_settings(options).engine == "onednn")
+
+    def _refuse(self, options: ExportOptions) -> None:
+        super()._refuse(options)
+        if self.own_settings(options).engine != "any" and options.precision != "int8":
+            raise UsageError(f"torchscript.engine is of int8, not {options.precision}", fix="leave --set out")
 
     def _export(
         self, module: nn.Module, spec: ModelSpec, options: ExportOptions, folder: Path, progress: Progress
@@ -56,16 +82,16 @@ class TorchScript(Backend):
             typed = in_precision(module, options.precision)
         if options.with_preprocess:
             typed = FromPixels(typed, spec.preprocess).eval()
-        frozen, content = script(typed, spec, strict=options.calibrated is None, pixels=options.with_preprocess)
+        with _engine(options.choice.fused):
+            frozen, content = script(typed, spec, strict=options.calibrated is None, pixels=options.with_preprocess)
         (folder / MODEL).write_bytes(content)
-        plan = _plan(frozen, options.calibrated) if options.calibrated is not None else ()
-        notes = ("fp16 TorchScript is for GPUs: on a CPU it is many times slower than fp32",)
+        fused = sum(node.kind().startswith(_FUSED) for node in frozen.inlined_graph.nodes())
         return Written(
             MODEL,
-            options={"method": "trace, freeze", "batch": "dynamic"},
+            options={"method": "trace, freeze", "batch": "dynamic", **({"engine": "onednn"} if fused else {})},
             tools={"torch": str(torch.__version__)},
-            notes=notes if options.precision == "fp16" else (),
-            plan=plan,
+            notes=_notes(options, fused),
+            plan=_plan(frozen, options.calibrated) if options.calibrated is not None else (),
         )
 
     def timing(self, model: Model, calibrated: Calibrated) -> Timing:
@@ -73,7 +99,8 @@ class TorchScript(Backend):
         from ...calibration.targets.torchscript import render
 
         def file_of(choice: Choice) -> bytes:
-            return script(render(calibrated, choice), model.spec, strict=False)[1]
+            with _engine(choice.fused):
+                return script(render(calibrated, choice), model.spec, strict=False)[1]
 
         return Timing(script(calibrated.module, model.spec)[1], file_of, ".pt")
 
@@ -82,7 +109,8 @@ class TorchScript(Backend):
         from ...calibration.targets.torchscript import render
         from .torch_common import TorchRunner
 
-        return TorchRunner(f"int8 {choice}", model.spec, render(calibrated, choice), "cpu")
+        around = partial(_engine, choice.fused)
+        return TorchRunner(f"int8 {choice}", model.spec, render(calibrated, choice), "cpu", around)
 
     def _load(self, artifact: Artifact, device: str) -> Runner:
         import torch
@@ -90,6 +118,7 @@ class TorchScript(Backend):
         from .torch_common import TorchRunner
 
         plan = artifact.manifest.plan
+        around = partial(_engine, artifact.manifest.options.get("engine") == "onednn")
 
         class ScriptRunner(TorchRunner):
             def _layers(self) -> dict[str, int]:
@@ -105,13 +134,31 @@ class TorchScript(Backend):
                 return replace(super()._receipt(), ran=names)
 
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), around():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 warnings.simplefilter("ignore", FutureWarning)
                 module = torch.jit.load(artifact.model_path, map_location=device)
         except RuntimeError as error:
             raise IntegrityError(f"{artifact.model_path}: {one_line(error)}", fix="export again") from error
-        return ScriptRunner(str(artifact.folder), artifact.manifest.spec, module, device)
+        return ScriptRunner(str(artifact.folder), artifact.manifest.spec, module, device, around)
+
+
+def _engine(fused: bool) -> contextlib.AbstractContextManager[None]:
+    """The engine that a file with fused additions is loaded, packed and run with; for others, whatever is set."""
+    from ...calibration.engine import quantised_engine
+
+    return quantised_engine("onednn") if fused else contextlib.nullcontext()
+
+
+def _notes(options: ExportOptions, fused: int) -> tuple[str, ...]:
+    if options.precision == "fp16":
+        return ("fp16 TorchScript is for GPUs: on a CPU it is many times slower than fp32",)
+    if fused:
+        told = f"{fused} residual additions are computed in convolutions"
+        return (f'{told}: set torch.backends.quantized.engine = "onednn" before torch.jit.load',)
+    if options.choice.fused:
+        return ("no addition fits in a convolution: the file needs no engine onednn",)
+    return ()
 
 
 def script(module: nn.Module, spec: ModelSpec, strict: bool = True, pixels: bool = False) -> tuple[Any, bytes]:

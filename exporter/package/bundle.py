@@ -22,7 +22,8 @@ from .writer import write
 
 # What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
 RUNTIME = (
-    "__init__.py", "errors.py", "models/__init__.py", "models/spec.py", "models/preprocess.py", "exporter/__init__.py",
+    "__init__.py", "errors.py", "models/__init__.py", "models/spec.py", "models/preprocess.py",
+    "calibration/__init__.py", "calibration/engine.py", "exporter/__init__.py",
     "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
     "exporter/checks/numerics.py", "exporter/package/__init__.py", "exporter/package/container.py",
     "exporter/package/wire.py", "exporter/package/predictor.py", "exporter/package/verify.py",
@@ -234,6 +235,7 @@ def manifest_of(
             "built": one.manifest.built,
             "checked": evidence[name].content is not None,
             "verdicts": evidence[name].verdicts,
+            **({"engine": one.manifest.options["engine"]} if "engine" in one.manifest.options else {}),
         }
         for name, one in zip(names, artifacts, strict=True)
     ]

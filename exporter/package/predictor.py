@@ -6,6 +6,8 @@ import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,17 +108,21 @@ class Predictor:
     def _torchscript(self, content: bytes) -> Any:
         import torch
 
+        from ...calibration.engine import quantised_engine
+
+        engine = self.artifact.get("engine")  # of the process: set for as long as it is needed
+        around = partial(quantised_engine, engine) if engine is not None else nullcontext
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), around():
                 warnings.simplefilter("ignore")  # that it is deprecated
                 module = torch.jit.load(io.BytesIO(content), map_location="cpu")
         except RuntimeError as error:
             raise IntegrityError(f"{self.artifact['model']}: torch refuses it ({one_line(error)})") from error
 
         def run(batch: Images) -> Logits:
-            with torch.inference_mode():
+            with around(), torch.inference_mode():
                 return module(torch.from_numpy(batch)).numpy()
 
         return run

@@ -55,6 +55,11 @@ def write_repository(folders: Sequence[str | Path], out: Path) -> list[str]:
             raise UsageError(f"Triton runs no {manifest.backend} artifact", fix=f"one of {', '.join(PLATFORMS)}")
         if not manifest.built:
             raise UnavailableError(f"{one.folder} is not built yet", fix=f"zoo build {one.folder}, on its device")
+        if "engine" in manifest.options:
+            raise UsageError(
+                f"{one.folder} needs torch's engine {manifest.options['engine']}, which Triton does not set",
+                fix="export again without torchscript.engine",
+            )
         if manifest.weights_sha256 != artifacts[0].manifest.weights_sha256:
             raise UsageError(f"{one.folder} has other weights than {artifacts[0].folder}")
         groups.setdefault(manifest.form, []).append(one)

@@ -304,7 +304,9 @@ class TestNeverSlower:
         calibrated = calibrate(model, few_digits, images=100)
         told: list[str] = []
         options = Int8Options(images=100)
-        decided = decide(get_backend("onnx"), model, few_digits, calibrated, options, told.append, batch=batch)
+        decided = decide(
+            get_backend("onnx"), model, few_digits, calibrated, options, told.append, asked=ExportOptions("int8", batch)
+        )
         assert decided.choice.blocks is taken
         assert decided.record["blocks"] is taken
         assert any("slower than float" in line for line in told) is not taken, "0.9 times as fast, and 1.2 times that"
@@ -319,7 +321,9 @@ class TestNeverSlower:
             ("onnx", None, False),
             ("torchscript", None, False),
         ):
-            repeated = decide(get_backend(backend), model, few_digits, calibrated, options, batch=sizes)
+            repeated = decide(
+                get_backend(backend), model, few_digits, calibrated, options, asked=ExportOptions("int8", sizes)
+            )
             assert repeated.choice.blocks is again
             assert any("in blocks" in note for note in repeated.notes) is (taken and backend == "onnx")
 

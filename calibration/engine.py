@@ -1,0 +1,35 @@
+"""torch's quantised engine: whose kernels int8 weights are packed for as they are loaded, and which operators run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ..errors import UnavailableError
+
+ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")  # from the one to prefer
+
+
+@contextlib.contextmanager
+def quantised_engine(name: str | None = None) -> Iterator[None]:
+    """For the block, the engine of this name, or the best that this torch was built with.
+
+    torch has one engine a process, not one a thread or a module.
+
+    Raises:
+        UnavailableError: this torch has no such engine.
+    """
+    import torch
+
+    supported: list[str] = torch.backends.quantized.supported_engines
+    chosen = next((one for one in ENGINES if one in supported and name in (None, one)), None)
+    if chosen is None:
+        which = f" {name}, only {', '.join(supported)}" if name else ""
+        fix = "export again without torchscript.engine, or use another machine" if name else "export int8 to onnx"
+        raise UnavailableError(f"this torch has no quantised engine{which}", fix=fix)
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = chosen
+    try:
+        yield
+    finally:
+        torch.backends.quantized.engine = before
