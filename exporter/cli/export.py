@@ -42,7 +42,7 @@ def export(
     build_later: Annotated[bool, typer.Option("--build-later", help="Write all but what only the GPU machine can make; "
                                               "`zoo build` finishes it there.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A backend's own option, such as "
-                                                   "trt.optimization_level=5; see docs/tensorrt.md.")] = None,
+                                                   "trt.optimization_level=5 or torchscript.engine=onednn.")] = None,
     out: Annotated[Path, typer.Option(help="Artifacts go to OUT/MODEL/BACKEND-PRECISION.")] = Path("exports"),
     data_root: DataRoot = None,
     device: Device = "auto",

@@ -353,14 +353,18 @@ class TestNeverSlower:
         monkeypatch.setattr(
             faster,
             "measure",
-            lambda _ref, graphs, *_more: {name: [speeds.get(name, 0.9)] for name in graphs},
+            lambda _ref, graphs, *_more: {name: [speeds.get(name, 0.9), *rest] for name in graphs},
         )
+        rest: list[float] = []
         best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
         assert best.name == "dense layers int8"
         assert tried[0].ratio == 0.7
         speeds["all layers int8"] = 2.0
         best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
         assert len(tried) == 1, "clearly faster: nothing else is timed"
+        rest += [1.2, 2.0]
+        best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
+        assert len(tried) > 1, "one round says otherwise: a neighbour may have slowed float in the others"
 
     def test_graphs_are_timed_in_processes_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = tiny_model("resnet18")
