@@ -53,8 +53,11 @@ def fuse_additions(module: fx.GraphModule, sample: Tensor) -> int:
 
 def _fits(module: fx.GraphModule, addition: fx.Node, conv: fx.Node, operand: fx.Node) -> bool:
     """Whether the sum may be written where the operand lies; see the rules above."""
-    same = _same_memory(module, operand)
-    if type(_called(module, conv)) is not Conv2d or len(conv.users) > 1 or not same or {conv, conv.args[0]} & same:
+    called, same = _called(module, conv), _same_memory(module, operand)
+    if type(called) is not Conv2d or called.padding_mode != "zeros" or not same or conv in same or conv.args[0] in same:
+        return False
+    calls = [one for one in module.graph.nodes if _called(module, one) is called]
+    if len(conv.users) > 1 or len(calls) > 1:
         return False
     places = {node: place for place, node in enumerate(module.graph.nodes)}
     between = list(places)[places[conv] + 1 : places[addition]]

@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,8 +32,8 @@ pytestmark = pytest.mark.skipif(
 OPTIONS = ExportOptions("int8", Batch(1, 4, 8), settings={"torchscript": {"engine": "onednn"}})
 
 
-def exported(model: Model, data: Dataset, out: Path, options: ExportOptions = OPTIONS, **int8: object) -> Exported:
-    asked = Int8Options(**{"images": 100, "never_slower": False, **int8})  # type: ignore[arg-type]
+def exported(model: Model, data: Dataset, out: Path, options: ExportOptions = OPTIONS, **int8: Any) -> Exported:
+    asked = Int8Options(**{"images": 100, "never_slower": False, **int8})
     (row,) = export(model, "torchscript", options, out=out, data=data, int8=asked)
     return row
 

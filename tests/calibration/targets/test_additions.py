@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -86,6 +87,22 @@ class Doubled(Block):
         return self.last(x + x)
 
 
+class Shared(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(self.stem(x))
+        return self.last(self.first(x) + x)
+
+
+class Reflected(Block):
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.last(self.second(self.first(x)) + x)
+
+
 class Broadcast(Block):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -138,7 +155,7 @@ UNSAFE = [ReadLater, OfItself, ReadByAnotherName]
 
 
 @ONEDNN
-@pytest.mark.parametrize("kind", [*UNSAFE, Doubled, Broadcast, LayerBetween, GivenBack])
+@pytest.mark.parametrize("kind", [*UNSAFE, Doubled, Shared, Reflected, Broadcast, LayerBetween, GivenBack])
 def test_where_the_memory_is_read_or_has_another_shape_it_stays(kind: type[Block], engine: None) -> None:
     module, sample = converted(kind())
     before = tensors(module(sample))
@@ -185,7 +202,7 @@ def test_networks_lose_all_their_additions(name: str, engine: None) -> None:
 def test_layers_that_stay_float_keep_their_additions(engine: None) -> None:
     _, made = calibrated_model("resnet18")
     layers = [layer.name for layer in list_layers(made.graph)]
-    quantised = target.render(made, Choice(fused=True, keep=dict.fromkeys(layers[:-1], "")))
+    quantised: Any = target.render(made, Choice(fused=True, keep=dict.fromkeys(layers[:-1], "")))
     assert not [node for node in quantised.graph.nodes if "conv2d_add" in str(node.target)]
     assert not [part for part in quantised.modules() if "ConvAdd" in type(part).__name__]
 
