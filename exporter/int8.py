@@ -24,7 +24,7 @@ from .calibrate import Progress, equalised
 from .checks.accuracy import judge_accuracy, measure_accuracy
 from .climb import JUDGED, Judge, answers, climb, depthwise_layers, make_judge, rungs_for
 from .costs import hold_drop, measure_costs
-from .plan import as_mapping, measured_before, read_plan
+from .plan import as_mapping, engine_of, measured_before, read_plan
 from .starting import starting_choice
 from .timed import IN_BLOCKS, UNPORTABLE, never_slower, time_again
 
@@ -116,13 +116,16 @@ def decide(
     Raises:
         UsageError: a plan that is none, or not of this model.
     """
-    asked = asked or ExportOptions("int8")
+    asked, tell = asked or ExportOptions("int8"), tell or (lambda _line: None)
     if options.plan is not None:
-        return _by_plan(options.plan, backend, model, calibrated, asked)
+        decided = _by_plan(options.plan, backend, model, calibrated, asked)
+        for note in decided.notes[len(calibrated.notes) :]:
+            tell(note)
+        return decided
     single = takes_one(asked.batch)
     table = calibrated.table
     record = {"calibration": {"images": table.images, "data": table.data, "weights": table.weights}}
-    story = _Story(tell or (lambda _line: None), dict(record), list(calibrated.notes))
+    story = _Story(tell, dict(record), list(calibrated.notes))
     base, extra = starting_choice(backend.name, model.learned, options.weight_bits)
     base = backend.start(base, asked)
     for note in extra:
@@ -163,6 +166,8 @@ def _by_plan(path: Path, backend: Backend, model: Model, calibrated: Calibrated,
         instead = f"{IN_BLOCKS}: {UNPORTABLE}"
         notes = (*notes, instead if single else "the plan reads linear layers in blocks: left out without --batch 1")
     choice = backend.start(replace(choice, blocks=choice.blocks and single and backend.name == "onnx"), asked)
+    if backend.name == "torchscript" and engine_of(path) and not choice.fused:
+        notes = (*notes, f"the plan is of a file for torch's engine {engine_of(path)}: left out without --set")
     record = {"plan": str(path), **as_mapping(choice), **measured_before(path)}
     return Decided(choice, own, record, notes)
 

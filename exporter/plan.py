@@ -57,6 +57,12 @@ def measured_before(path: Path) -> dict[str, object]:
     return {"measured_before": made.get("measured_before", before)}
 
 
+def engine_of(path: Path) -> str:
+    """Torch's engine that a plan's own file needs; "" for none."""
+    made = read_json(path / "artifact.json" if path.is_dir() else path)["options"]
+    return str(made.get("engine", ""))
+
+
 def as_mapping(choice: Choice) -> dict[str, object]:
     """What artifact.json says of a choice; its layers are in the plan."""
     return {

@@ -59,10 +59,12 @@ def script_times(path: str, runs: int, threads: int, shape: list[int]) -> list[f
 
     import torch
 
+    from ..calibration.engine import count_fused
+
     warnings.simplefilter("ignore")
     torch.set_num_threads(threads)
     module = torch.jit.load(path, map_location="cpu")
-    if "quantized::conv2d_add" in str(module.inlined_graph):
+    if count_fused(module):
         torch.backends.quantized.engine = "onednn"
         module = torch.jit.load(path, map_location="cpu")  # again: the engine packs the weights
     batch = torch.randn(shape, generator=torch.Generator().manual_seed(0))

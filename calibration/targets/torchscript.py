@@ -35,6 +35,8 @@ from ..quantize import channel_scales, from_int8, to_int8
 from ..recognise import ALIKE, apart, known_edges, seen_by
 from .additions import fuse_additions
 
+_ADDITIONS = (torch.add, "add", "add_")
+
 
 def render(calibrated: Calibrated, choice: Choice) -> nn.Module:
     """See `_render`, whose errors of torch this puts into words.
@@ -70,6 +72,10 @@ def _render(calibrated: Calibrated, choice: Choice) -> nn.Module:
         for path in kept_modules(calibrated, choice):
             mapping.set_module_name(path, None)
         prepared = prepare_fx(copy.deepcopy(calibrated.module).eval(), mapping, (sample,))
+        if any(node.kwargs.get("alpha", 1) != 1 for node in prepared.graph.nodes if node.target in _ADDITIONS):
+            raise UsageError(
+                "torch's integer addition would lose the alpha of torch.add", fix="write a product and a sum"
+            )
         edges = _recognise(prepared, calibrated, sample)
         for name, several in edges.items():
             ranges = [calibrated.table.range(edge, choice.method) for edge in several]

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 MODEL = "model.pt"
 _VERSIONS = (".data/version", "version")  # where newer and older files have theirs
 _WRITERS_OWN = (*_VERSIONS, ".data/byteorder", "byteorder", ".data/serialization_id")  # records that the writer adds
-_FUSED = "quantized::conv2d_add"  # what only the engine onednn runs
 _COMPUTE = {"aten::_convolution", "aten::conv2d", "aten::linear", "aten::addmm", "aten::matmul"}
 
 
@@ -62,16 +61,19 @@ class TorchScript(Backend):
         """Additions in convolutions where the engine onednn is asked for."""
         return replace(choice, fused=self.own_settings(options).engine == "onednn")
 
-    def _refuse(self, options: ExportOptions) -> None:
-        super()._refuse(options)
-        if self.own_settings(options).engine != "any" and options.precision != "int8":
-            raise UsageError(f"torchscript.engine is of int8, not {options.precision}", fix="leave --set out")
+    def own_settings(self, options: ExportOptions) -> ScriptOptions:
+        """From `options.settings`. Raises UsageError also for an engine where nothing is quantised."""
+        found: ScriptOptions = super().own_settings(options)
+        if found.engine != "any" and options.precision != "int8":
+            raise UsageError(f"torchscript.engine is of int8, not {options.precision}", fix="leave it out there")
+        return found
 
     def _export(
         self, module: nn.Module, spec: ModelSpec, options: ExportOptions, folder: Path, progress: Progress
     ) -> Written:
         import torch
 
+        from ...calibration.engine import count_fused
         from .torch_common import FromPixels, in_precision
 
         if options.calibrated is not None:
@@ -85,7 +87,7 @@ class TorchScript(Backend):
         with _engine(options.choice.fused):
             frozen, content = script(typed, spec, strict=options.calibrated is None, pixels=options.with_preprocess)
         (folder / MODEL).write_bytes(content)
-        fused = sum(node.kind().startswith(_FUSED) for node in frozen.inlined_graph.nodes())
+        fused = count_fused(frozen)
         return Written(
             MODEL,
             options={"method": "trace, freeze", "batch": "dynamic", **({"engine": "onednn"} if fused else {})},
@@ -115,10 +117,12 @@ class TorchScript(Backend):
     def _load(self, artifact: Artifact, device: str) -> Runner:
         import torch
 
+        from ...calibration.engine import count_fused
         from .torch_common import TorchRunner
 
         plan = artifact.manifest.plan
-        around = partial(_engine, artifact.manifest.options.get("engine") == "onednn")
+        engine = artifact.manifest.options.get("engine")
+        around = partial(_engine, engine == "onednn")
 
         class ScriptRunner(TorchRunner):
             def _layers(self) -> dict[str, int]:
@@ -140,6 +144,9 @@ class TorchScript(Backend):
                 module = torch.jit.load(artifact.model_path, map_location=device)
         except RuntimeError as error:
             raise IntegrityError(f"{artifact.model_path}: {one_line(error)}", fix="export again") from error
+        if engine != ("onednn" if count_fused(module) else None):
+            what = f"{artifact.model_path} has {count_fused(module)} operators for torch's engine onednn"
+            raise IntegrityError(f"{what}, and artifact.json says options.engine {engine!r}", fix="export again")
         return ScriptRunner(str(artifact.folder), artifact.manifest.spec, module, device, around)
 
 
@@ -154,7 +161,7 @@ def _notes(options: ExportOptions, fused: int) -> tuple[str, ...]:
     if options.precision == "fp16":
         return ("fp16 TorchScript is for GPUs: on a CPU it is many times slower than fp32",)
     if fused:
-        told = f"{fused} residual additions are computed in convolutions"
+        told = f"{fused} residual addition{'s are' if fused > 1 else ' is'} computed in convolutions"
         return (f'{told}: set torch.backends.quantized.engine = "onednn" before torch.jit.load',)
     if options.choice.fused:
         return ("no addition fits in a convolution: the file needs no engine onednn",)

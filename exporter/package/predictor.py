@@ -108,10 +108,12 @@ class Predictor:
     def _torchscript(self, content: bytes) -> Any:
         import torch
 
-        from ...calibration.engine import quantised_engine
+        from ...calibration.engine import ONEDNN, count_fused, quantised_engine
 
         engine = self.artifact.get("engine")  # of the process: set for as long as it is needed
         around = partial(quantised_engine, engine) if engine is not None else nullcontext
+        if engine not in (None, ONEDNN):
+            raise IntegrityError(f"{self.artifact['name']} asks for torch's engine {engine!r}", fix=AGAIN)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         try:
@@ -120,6 +122,11 @@ class Predictor:
                 module = torch.jit.load(io.BytesIO(content), map_location="cpu")
         except RuntimeError as error:
             raise IntegrityError(f"{self.artifact['model']}: torch refuses it ({one_line(error)})") from error
+
+        if count_fused(module) and engine is None:
+            raise IntegrityError(
+                f"{self.artifact['model']} needs torch's engine onednn, and no engine is named", fix=AGAIN
+            )
 
         def run(batch: Images) -> Logits:
             with around(), torch.inference_mode():

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import product
+from typing import TYPE_CHECKING, cast
 
 from ...errors import UsageError
+from ..backends import get_backend
+from ..backends.base import ExportOptions
 from .kinds import Check, Export, Kind, Profile, Prune, Source, Train, several
+
+if TYPE_CHECKING:
+    from ..artifact import Precision
 
 AT_LEAST = {"epochs": 1, "images": 1, "threads": 1, "limit": 1, "steps": 1, "max_drop": 0, "rounds": 10}
 SHARES = ("macs", "latency", "sparsity")  # of a whole
@@ -62,6 +69,13 @@ def _refuse_export(here: str, options: Export) -> None:
         if not dot or not own or backend not in backends:
             known = f"keys begin with one of {', '.join(backends)}, and a dot"
             raise UsageError(f'{here}.set: "{name}" is of no backend in `to`', fix=known)
+    for precision, backend in product(precisions if options.set else (), backends):
+        own = {name.partition(".")[2]: value for name, value in options.set.items() if name.startswith(f"{backend}.")}
+        asked = ExportOptions(cast("Precision", precision), settings={backend: own})
+        try:
+            get_backend(backend).own_settings(asked)
+        except UsageError as error:
+            raise UsageError(f"{here}.set: {error.what}", fix=error.fix) from error
     if options.batch is not None:
         found = _sizes(f"{here}.batch", options.batch, ":", None, (1, 3), "1:8:32")
         if len(found) == 2 or list(found) != sorted(found):

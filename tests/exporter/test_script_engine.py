@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import as_json, reseal, tiny_model, zoo
-from zoo.errors import UsageError, ZooError
+from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.artifact import Batch, load_artifact, read_manifest
 from zoo.exporter.backends import get_backend
 from zoo.exporter.backends.base import ExportOptions
@@ -83,12 +84,28 @@ def test_a_file_that_hides_it_is_an_error_of_one_line(made: Path, tmp_path: Path
     import shutil
 
     folder = Path(shutil.copytree(made, tmp_path / "hidden"))
-    options = dict(read_manifest(folder).options)
-    del options["engine"]
-    reseal(folder, options=options)
-    artifact = load_artifact(folder)
-    with pytest.raises(ZooError), get_backend("torchscript").load(artifact) as runner:
-        runner.run(np.zeros((1, *artifact.manifest.spec.input), np.float32))
+    for engine in (None, 5, "qnnpack"):
+        options = {key: one for key, one in read_manifest(folder).options.items() if key != "engine"}
+        reseal(folder, options={**options, **({} if engine is None else {"engine": engine})})
+        with pytest.raises(IntegrityError, match=f"8 operators for torch's engine onednn, and .* {engine!r}"):
+            get_backend("torchscript").load(load_artifact(folder))
+        with pytest.raises(IntegrityError, match="engine"):
+            pack([folder], tmp_path / "net.zoo")
+    assert not (tmp_path / "net.zoo").exists()
+
+
+def test_threads_wait_for_each_other(made: Path) -> None:
+    before = torch.backends.quantized.engine
+    artifact = load_artifact(made)
+    batch = np.zeros((1, *artifact.manifest.spec.input), np.float32)
+
+    def many(_index: int) -> int:
+        with get_backend("torchscript").load(artifact) as runner:
+            return len([runner.run(batch) for _ in range(100)])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(many, range(4))) == [100] * 4
+    assert torch.backends.quantized.engine == before
 
 
 def test_a_package_runs_it_without_zoo(made: Path, tmp_path: Path) -> None:
@@ -115,6 +132,8 @@ def test_a_plan_is_repeated_with_the_engine_that_is_asked_for(
     plain = exported(model, few_digits, tmp_path / "plain", replace(OPTIONS, settings={}), plan=made)
     assert plain.error is None, plain.error
     assert "engine" not in read_manifest(plain.folder).options
+    notes = read_manifest(plain.folder).options["int8"]["notes"]
+    assert any("a file for torch's engine onednn: left out" in note for note in notes)
 
 
 def test_a_network_without_additions_needs_no_engine(few_digits: Dataset, tmp_path: Path) -> None:

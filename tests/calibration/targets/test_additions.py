@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from zoo.calibration.choice import Choice
 from zoo.calibration.engine import quantised_engine
 from zoo.calibration.targets import additions
 from zoo.calibration.targets import torchscript as target
-from zoo.errors import UnavailableError
+from zoo.errors import UnavailableError, UsageError
 from zoo.exporter.backends.layers import list_layers
 
 ONEDNN = pytest.mark.skipif(
@@ -79,6 +80,47 @@ class ReadByAnotherName(Block):
         same = self.drop(x)
         y = self.second(self.first(x)) + x
         return self.last(y + same)
+
+
+class Pools(Block):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.pool2 = nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(3, 1, 1)
+
+
+class EqualPools(Pools):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        pooled = self.pool(x)
+        y = self.second(self.first(x)) + pooled
+        return self.last(y + self.pool2(x))
+
+
+class EqualConvolutions(Block):
+    def __init__(self) -> None:
+        super().__init__()
+        self.third = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        one, other = self.third(x), self.third(x)
+        return self.last(torch.cat([self.second(self.first(x)) + one, other], 1)[:, 4:12])
+
+
+class EqualInputs(Pools):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        pooled = self.pool(x)
+        return self.last(self.second(self.pool2(x)) + pooled)
+
+
+class ChangedBetween(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.first(x)
+        z = self.second(y)
+        y = nn.functional.relu(y, inplace=True)
+        return self.last(z + x) + self.last(y)
 
 
 class Doubled(Block):
@@ -152,15 +194,44 @@ def test_an_addition_is_moved_into_the_convolution_before_it(kind: type[Block], 
 
 
 UNSAFE = [ReadLater, OfItself, ReadByAnotherName]
+AS_A_FILE = [EqualPools, EqualConvolutions, EqualInputs]
 
 
 @ONEDNN
-@pytest.mark.parametrize("kind", [*UNSAFE, Doubled, Shared, Reflected, Broadcast, LayerBetween, GivenBack])
+@pytest.mark.parametrize(
+    "kind", [*UNSAFE, *AS_A_FILE, ChangedBetween, Doubled, Shared, Reflected, Broadcast, LayerBetween, GivenBack]
+)
 def test_where_the_memory_is_read_or_has_another_shape_it_stays(kind: type[Block], engine: None) -> None:
     module, sample = converted(kind())
     before = tensors(module(sample))
     assert additions.fuse_additions(module, sample) == 0
     assert all(torch.equal(*pair) for pair in zip(before, tensors(module(sample)), strict=True))
+
+
+@ONEDNN
+@pytest.mark.parametrize("kind", AS_A_FILE)
+def test_what_torchscript_calculates_once_is_one_memory(
+    kind: type[Block], engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fused without looking at equal calculations, the file answers otherwise than the module it was traced from."""
+    module, sample = converted(kind())
+    before = tensors(module(sample))
+    monkeypatch.setattr(additions, "equal_calculations", lambda _module: {})
+    assert additions.fuse_additions(module, sample) >= 1
+    assert differ(before, tensors(module(sample))) < 0.05
+    frozen = torch.jit.freeze(torch.jit.trace(module, sample, check_trace=False).eval())
+    assert max(differ(before, tensors(frozen(sample))) for _ in range(3)) > 0.05
+
+
+@ONEDNN
+def test_numbers_are_added_as_before(engine: None) -> None:
+    class Numbers(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(self.stem(x))
+            return self.last(1.0 + (y + 3.0))
+
+    module, sample = converted(Numbers())
+    assert additions.fuse_additions(module, sample) == 0
 
 
 @ONEDNN
@@ -171,7 +242,7 @@ def test_moved_there_all_the_same_the_numbers_would_be_wrong(
     module, sample = converted(kind())
     before = tensors(module(sample))
     monkeypatch.setattr(
-        additions, "_fits", lambda module, _add, conv, other: type(additions._called(module, conv)) is additions.Conv2d
+        additions, "_fits", lambda memory, _add, conv, other: type(memory.called(conv)) is additions.Conv2d
         and conv.name == "second" and other.name == "stem",
     )  # fmt: skip
     assert additions.fuse_additions(copy.deepcopy(module), sample) == 1
@@ -215,3 +286,18 @@ def test_the_engine_is_put_back_and_one_that_is_not_there_is_said() -> None:
     assert torch.backends.quantized.engine == before
     with pytest.raises(UnavailableError, match="no quantised engine abacus, only"), quantised_engine("abacus"):
         pass
+
+
+def test_an_addition_with_a_factor_is_refused() -> None:
+    class Factor(nn.Module):
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.module(x)
+            return torch.add(x, x, alpha=2)
+
+    _, made = calibrated_model("alexnet")
+    with pytest.raises(UsageError, match="would lose the alpha"):
+        target.render(replace(made, module=Factor(made.module).eval()), Choice())
