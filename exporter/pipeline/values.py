@@ -7,8 +7,6 @@ from itertools import product
 from typing import TYPE_CHECKING, cast
 
 from ...errors import UsageError
-from ..backends import get_backend
-from ..backends.base import ExportOptions
 from .kinds import Check, Export, Kind, Profile, Prune, Source, Train, several
 
 if TYPE_CHECKING:
@@ -69,17 +67,25 @@ def _refuse_export(here: str, options: Export) -> None:
         if not dot or not own or backend not in backends:
             known = f"keys begin with one of {', '.join(backends)}, and a dot"
             raise UsageError(f'{here}.set: "{name}" is of no backend in `to`', fix=known)
-    for precision, backend in product(precisions if options.set else (), backends):
-        own = {name.partition(".")[2]: value for name, value in options.set.items() if name.startswith(f"{backend}.")}
-        asked = ExportOptions(cast("Precision", precision), settings={backend: own})
-        try:
-            get_backend(backend).own_settings(asked)
-        except UsageError as error:
-            raise UsageError(f"{here}.set: {error.what}", fix=error.fix) from error
+    if options.set:
+        _refuse_settings(f"{here}.set", options)
     if options.batch is not None:
         found = _sizes(f"{here}.batch", options.batch, ":", None, (1, 3), "1:8:32")
         if len(found) == 2 or list(found) != sorted(found):
             raise UsageError(f"{here}.batch {options.batch} is not SMALLEST:USUAL:LARGEST", fix="such as 1:8:32")
+
+
+def _refuse_settings(where: str, options: Export) -> None:
+    """Raise UsageError for backends' own options that they would refuse for one of the step's artifacts."""
+    from ..backends import get_backend  # brings onnx, which no other step's values need
+    from ..backends.base import ExportOptions
+
+    for precision, backend in product(several(options.precision), several(options.to)):
+        own = {name.partition(".")[2]: value for name, value in options.set.items() if name.startswith(f"{backend}.")}
+        try:
+            get_backend(backend).own_settings(ExportOptions(cast("Precision", precision), settings={backend: own}))
+        except UsageError as error:
+            raise UsageError(f"{where}: {error.what}", fix=error.fix) from error
 
 
 def _refuse_prune(here: str, options: Prune) -> None:
