@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 ROUNDS, RUNS, THREADS = 5, 40, 2
 CLEARLY = 1.3  # times as fast as float in every round: nothing else is tried
+NEAR = 0.9  # of the fastest: timed once more, and judged by all of their rounds
 ALIKE = 0.97  # of the fastest: of divisions that are as fast as that, the one with the most in int8 is taken
 HALF = 0.5  # of the MACs must stay integer
 FLOAT_ISLANDS = ("Sigmoid", "HardSigmoid", "HardSwish", "Mul", "Gelu", "Mish", "Softplus", "Tanh", "Erf")
@@ -134,7 +136,8 @@ def fastest(
 ) -> tuple[Timed, list[Timed]]:
     """The fastest division (of those that are alike, the one with the most in int8), and all that were timed.
 
-    All in int8 is taken at once where it is clearly faster, in its slowest round too.
+    All in int8 is taken at once where it is clearly faster, in its slowest round too. Else those that come near the
+    fastest are timed in as many rounds again.
 
     Args:
         graph: the float graph, which tells the divisions there are.
@@ -150,12 +153,15 @@ def fastest(
         reference = graph.SerializeToString()
     first = next(iter(found))
     total = sum(layer.macs for layer in layers) or 1
+    seen: dict[str, list[float]] = defaultdict(list)
 
     def timed(names: Sequence[str]) -> list[Timed]:
         ratios = measure(reference, {name: render(found[name]) for name in names}, (1, *shape), progress, suffix)
+        for name in names:
+            seen[name] += ratios[name]
         return [
             Timed(
-                name, found[name], statistics.median(ratios[name]), min(ratios[name]), max(ratios[name]),
+                name, found[name], statistics.median(seen[name]), min(seen[name]), max(seen[name]),
                 1 - sum(layer.macs for layer in layers if layer.name in found[name]) / total,
             )
             for name in names
@@ -163,9 +169,18 @@ def fastest(
 
     tried = timed([first])
     if tried[0].low < CLEARLY and len(found) > 1:
-        tried = timed(list(found))  # with the first once more: only ratios of the same rounds compare
-    fast = [one for one in tried if one.ratio >= ALIKE * max(other.ratio for other in tried)]
-    return max(fast, key=lambda one: one.share), tried
+        seen.clear()  # of the first alone: only ratios of the same rounds compare
+        tried = timed(list(found))
+        least = NEAR * max(one.ratio for one in tried)
+        again = {one.name: one for one in timed([one.name for one in tried if one.ratio >= least])}
+        return _most_integer([*again.values()]), [again.get(one.name, one) for one in tried]
+    return tried[0], tried
+
+
+def _most_integer(timed: Sequence[Timed]) -> Timed:
+    """Of those that are as fast as the fastest, the one with the most in int8."""
+    fast = [one for one in timed if one.ratio >= ALIKE * max(other.ratio for other in timed)]
+    return max(fast, key=lambda one: one.share)
 
 
 def time_graph(path: Path, shape: Sequence[int], *more: str) -> Any:

@@ -359,6 +359,22 @@ class TestNeverSlower:
         best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
         assert best.name == "dense layers int8"
         assert tried[0].ratio == 0.7
+        names: list[list[str]] = []
+        monkeypatch.setattr(
+            faster, "measure",
+            lambda _ref, graphs, *_more: names.append([*graphs]) or {
+                name: [(0.9 if len(names) == 3 else 1.08) if name.startswith("dense layers of") else speeds.get(name, 0.7)]
+                for name in graphs
+            },
+        )  # fmt: skip
+        assert fastest(graph, layers, lambda keep: b"", (3, 32, 32))[0].name == "dense layers int8"
+        assert len(names) == 3, "all in int8, all divisions, and those near the fastest once more"
+        assert "all layers int8" not in names[2]
+        assert len(names[2]) < len(names[1])
+        monkeypatch.setattr(
+            faster, "measure",
+            lambda _ref, graphs, *_more: {name: [speeds.get(name, 0.9), *rest] for name in graphs},
+        )  # fmt: skip
         speeds["all layers int8"] = 2.0
         best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
         assert len(tried) == 1, "clearly faster: nothing else is timed"

@@ -69,7 +69,8 @@ BASE = '[steps.base]\ndo = "train"\nsource = "resnet18"\ndata = "digits"\n'
         (f'{BASE}{OUT}to = "onnx"\nimages = 9\n', r"steps.out.images is of int8"),
         (f'{BASE}{OUT}to = "onnx"\nset = {{"trt.a" = 1}}\n', r'out.set: "trt.a" is of no backend in `to`'),
         (f'{BASE}{OUT}to = "trt"\nset = {{"trt.a" = 1}}\n', r"out.set: --set trt: unknown key"),
-        (f'{BASE}{OUT}to = "torchscript"\nprecision = ["int8", "fp32"]\ndata = "digits"\nset = {{"torchscript.engine" = "onednn"}}\n',
+        (f'{BASE}{OUT}to = "torchscript"\nprecision = ["int8", "fp32"]\ndata = "digits"\n'
+         'set = {"torchscript.engine" = "onednn"}\n',
          r"out.set: torchscript.engine is of int8, not fp32"),
         (f'{BASE}{OUT}to = "onnx"\nbatch = "8:1:2"\n', r"steps.out.batch 8:1:2 is not SMALLEST:USUAL:LARGEST"),
         (f'{BASE}{OUT}to = "onnx"\n{CHECK}rounds = 12\n', r"steps.proof.rounds is of the latency"),
