@@ -360,13 +360,15 @@ class TestNeverSlower:
         assert best.name == "dense layers int8"
         assert tried[0].ratio == 0.7
         names: list[list[str]] = []
-        monkeypatch.setattr(
-            faster, "measure",
-            lambda _ref, graphs, *_more: names.append([*graphs]) or {
-                name: [(0.9 if len(names) == 3 else 1.08) if name.startswith("dense layers of") else speeds.get(name, 0.7)]
-                for name in graphs
-            },
-        )  # fmt: skip
+
+        def slower_the_second_time(
+            _reference: bytes, graphs: dict[str, bytes], *_more: object
+        ) -> dict[str, list[float]]:
+            names.append([*graphs])
+            others = 0.9 if len(names) == 3 else 1.08
+            return {name: [others if "and more" in name else speeds.get(name, 0.7)] for name in graphs}
+
+        monkeypatch.setattr(faster, "measure", slower_the_second_time)
         assert fastest(graph, layers, lambda keep: b"", (3, 32, 32))[0].name == "dense layers int8"
         assert len(names) == 3, "all in int8, all divisions, and those near the fastest once more"
         assert "all layers int8" not in names[2]
