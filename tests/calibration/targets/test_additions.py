@@ -159,6 +159,14 @@ class LayerBetween(Block):
         return torch.cat([y + x, z], 1)
 
 
+class FloatLayerBetween(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.second(self.first(x))
+        z = torch.matmul(x, x)
+        return self.last(y + x) + self.last(z)
+
+
 class GivenBack(Block):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.stem(x)
@@ -199,7 +207,19 @@ AS_A_FILE = [EqualPools, EqualConvolutions, EqualInputs]
 
 @ONEDNN
 @pytest.mark.parametrize(
-    "kind", [*UNSAFE, *AS_A_FILE, ChangedBetween, Doubled, Shared, Reflected, Broadcast, LayerBetween, GivenBack]
+    "kind",
+    [
+        *UNSAFE,
+        *AS_A_FILE,
+        ChangedBetween,
+        Doubled,
+        Shared,
+        Reflected,
+        Broadcast,
+        LayerBetween,
+        FloatLayerBetween,
+        GivenBack,
+    ],
 )
 def test_where_the_memory_is_read_or_has_another_shape_it_stays(kind: type[Block], engine: None) -> None:
     module, sample = converted(kind())
