@@ -59,13 +59,13 @@ def script_times(path: str, runs: int, threads: int, shape: list[int]) -> list[f
 
     import torch
 
-    from ..calibration.engine import count_fused
+    from ..calibration.engine import ONEDNN, count_fused
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(threads)
     module = torch.jit.load(path, map_location="cpu")
     if count_fused(module):
-        torch.backends.quantized.engine = "onednn"
+        torch.backends.quantized.engine = ONEDNN
         module = torch.jit.load(path, map_location="cpu")  # again: the engine packs the weights
     batch = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     times: list[float] = []
