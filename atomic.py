@@ -105,6 +105,19 @@ def staged(final: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+def set_aside(made: Path, final: Path) -> Path:
+    """Keep a folder that was not to take its place as `.<name>.failed` beside it; an earlier one there is removed."""
+    place = failed_place(final)
+    sync_tree(made)
+    put_in_place(made, place)
+    return place
+
+
+def failed_place(final: Path) -> Path:
+    """Where what was refused for a place is kept; no pattern of names finds it by chance."""
+    return final.with_name(f".{final.name}.failed")
+
+
 def put_in_place(made: Path, final: Path) -> None:
     """Give the folder `made` the name `final`; an older folder of that name gets the name of `made`."""
     if final.exists():

@@ -11,7 +11,7 @@ Weights have a scale an output channel and are symmetric. A tensor is quantised 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from torch.fx import Graph, Node
@@ -35,6 +35,8 @@ class Rules:
         more: operators beside JOINS that the target runs on integers.
         depthwise_bits: of the weights of depthwise convolutions; None for those of all.
         half_scales: scales of weights are stored as float16.
+        unit: operators whose result in [0, 1] has a scale of 1/256, whatever was seen.
+        integer_bias: biases are int32, in steps of what is read times weights.
     """
 
     symmetric: bool = False
@@ -42,12 +44,16 @@ class Rules:
     more: tuple[str, ...] = ()
     depthwise_bits: int | None = None
     half_scales: bool = False
+    unit: tuple[str, ...] = ()
+    integer_bias: bool = True
 
 
 RULES: Mapping[str, Rules] = {
     "onnx": Rules(),
-    "torchscript": Rules(more=("hardswish", "hardsigmoid", "sigmoid", "mul"), depthwise_bits=7),
-    "trt": Rules(symmetric=True, written=False, half_scales=True),
+    "torchscript": Rules(
+        more=("hardswish", "hardsigmoid", "sigmoid", "mul"), depthwise_bits=7, unit=("sigmoid", "hardsigmoid")
+    ),
+    "trt": Rules(symmetric=True, written=False, half_scales=True, integer_bias=False),
 }
 
 
@@ -66,7 +72,14 @@ class Places:
     written: list[Node]
 
 
-def find_places(graph: Graph, rules: Rules, ends: Mapping[Node, Node], bits: int = 8) -> Places:
+def find_places(
+    graph: Graph,
+    rules: Rules,
+    ends: Mapping[Node, Node],
+    bits: int = 8,
+    keep: Collection[Node] = (),
+    has_range: Callable[[Node], bool] = lambda _node: True,
+) -> Places:
     """Follow integers through a graph, in its order, as calibration/targets/sites.py does through an ONNX graph.
 
     Args:
@@ -74,15 +87,20 @@ def find_places(graph: Graph, rules: Rules, ends: Mapping[Node, Node], bits: int
         rules: of the target.
         ends: of a convolution with a batch norm, that batch norm.
         bits: of weights.
+        keep: layers that stay float.
+        has_range: whether a tensor's range is known; what reads or writes another stays float.
     """
     places = Places({}, [], [])
     carried: set[Node] = set()
     order = {node: index for index, node in enumerate(graph.nodes)}
 
-    def finish(node: Node, absorbs: bool = True) -> None:
+    def end(node: Node) -> Node:
+        """The tensor that a node's kernel writes, behind the activation that is folded into it."""
         reader = only_reader(node)
-        if absorbs and reader is not None and kind(reader) in ACTIVATIONS:
-            node = reader
+        return reader if reader is not None and kind(reader) in ACTIVATIONS else node
+
+    def finish(node: Node) -> None:
+        node = end(node)
         if all(reader.op != "output" for reader in node.users):  # nothing is gained after the logits
             places.written.append(node)
             carried.add(node)
@@ -90,6 +108,9 @@ def find_places(graph: Graph, rules: Rules, ends: Mapping[Node, Node], bits: int
     for node in graph.nodes:
         name, data = kind(node), [one for one in node.all_input_nodes if one.op != "get_attr"]
         if name in COMPUTE:
+            last = end(ends.get(node, node))
+            if node in keep or not has_range(node.args[0]) or (rules.written and not has_range(last)):
+                continue
             depthwise = name == "conv2d" and node.args[1].meta["val"].shape[1] == 1 != node.args[1].meta["val"].shape[0]
             places.weights[node] = (rules.depthwise_bits or bits) if depthwise else bits
             if node.args[0] not in carried:
@@ -100,15 +121,17 @@ def find_places(graph: Graph, rules: Rules, ends: Mapping[Node, Node], bits: int
             if data and data[0] in carried:
                 carried.add(node)
         elif rules.written and name in (*JOINS, *rules.more):
-            if data and all(one in carried for one in data):
+            if data and all(one in carried for one in data) and has_range(end(node)):
                 finish(node)
         elif not rules.written and name == "add" and len(data) == 2:
             bare = [_layer_behind(one, ends) for one in data]
             where = [order[one] if one is not None else -1 for one in bare]
             if max(where) >= 0:
                 skip = data[0] if where[1] > where[0] else data[1]
+                if not has_range(skip):
+                    continue
                 places.read.append((skip, node))
-        elif not rules.written and name in AVERAGES and _near_a_layer(data[0], ends):
+        elif not rules.written and name in AVERAGES and _near_a_layer(data[0], ends) and has_range(data[0]):
             places.read.append((data[0], node))
     return places
 

@@ -19,7 +19,10 @@ from ..models.runs import Origin, Reached
 from ..models.spec import ModelSpec
 
 ARTIFACT, WEIGHTS, GOLDEN = "artifact.json", "weights.safetensors", "golden"
-FORMAT = 1
+LOGITS, ANSWERS = f"{GOLDEN}/logits.json", f"{GOLDEN}/answers.json"
+EVIDENCE = ".check.json"
+FORMAT = 2
+WITHOUT_TRUTH = 1  # the format whose golden images hold the source's float32 answers alone
 
 MAX_BATCH = 65_536
 
@@ -195,10 +198,27 @@ def form_of(backend: str, precision: str, pixels: bool) -> str:
 
 @dataclass(frozen=True)
 class Golden:
-    """A few raw images and the logits that the source gave them through its own transforms, float32 N x K."""
+    """A few raw images and what an artifact's answers to them are judged by, each N x K.
+
+    Attributes:
+        images: decoded.
+        logits: the source's own, in float32, through its own transforms.
+        truth: the source's in float64; None where it cannot be computed so.
+        yardstick: the source's in torch at the artifact's precision, for int8 as its plan rounds; None where there is
+            none.
+        computed: how the yardstick was computed, or why truth or yardstick are missing.
+    """
 
     images: tuple[Image.Image, ...]
     logits: npt.NDArray[np.float32]
+    truth: npt.NDArray[np.float64] | None = None
+    yardstick: npt.NDArray[np.float32] | None = None
+    computed: str = ""
+
+    @property
+    def reference_error(self) -> float:
+        """The largest difference of a logit between the source in float32 and in float64; 0 where it is not known."""
+        return 0.0 if self.truth is None else float(np.abs(self.logits - self.truth).max())
 
 
 @dataclass(frozen=True)
@@ -219,21 +239,42 @@ class Artifact:
         return self.folder / WEIGHTS
 
     def golden(self) -> Golden:
-        """Read the golden images and logits. Raises IntegrityError when they do not belong together."""
-        path = self.folder / GOLDEN / "logits.json"
+        """Read the golden images and answers. Raises IntegrityError when they do not belong together."""
+        path = self.folder / LOGITS
         try:
             logits = json.loads(path.read_text(encoding="utf-8"))
             images = tuple(decode(self.folder / GOLDEN / name) for name in logits)
             values = np.asarray(list(logits.values()), np.float32)
-        except (ValueError, TypeError, AttributeError, OSError, RecursionError, UsageError) as error:
+            found = Golden(images, values)
+            if self.manifest.format > WITHOUT_TRUTH:
+                path = self.folder / ANSWERS
+                answers = parse_answers(json.loads(path.read_text(encoding="utf-8")), values.shape)
+                found = Golden(images, values, *answers)
+        except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError, UsageError) as error:
             raise IntegrityError(f"{path} is corrupt ({one_line(error)})", fix="export again") from error
         if not images or values.shape != (len(images), len(self.manifest.spec.labels)):
             raise IntegrityError(f"{self.folder}: golden logits are {values.shape} for {len(images)} images")
-        return Golden(images, values)
+        return found
+
+
+def parse_answers(
+    data: Any, shape: tuple[int, ...]
+) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float32] | None, str]:
+    """Truth, yardstick and how they were computed, from the content of golden/answers.json.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not what an export writes for golden logits of this shape.
+    """
+    truth = None if data["truth"] is None else np.asarray(data["truth"], np.float64)
+    yardstick = None if data["yardstick"] is None else np.asarray(data["yardstick"], np.float32)
+    for name, values in (("truth", truth), ("yardstick", yardstick)):
+        if values is not None and (values.shape != shape or not np.isfinite(values).all()):
+            raise ValueError(f"{name} is {values.shape}, or not finite, for logits of {shape}")
+    return truth, yardstick, str(data["computed"])
 
 
 def write_golden(folder: Path, golden: Golden) -> None:
-    """Write golden/0.png, ... and golden/logits.json into an artifact that is being made."""
+    """Write golden/0.png, ..., logits.json and answers.json into an artifact that is being made."""
     place = folder / GOLDEN
     place.mkdir()
     names = [f"{index}.png" for index in range(len(golden.images))]
@@ -241,7 +282,13 @@ def write_golden(folder: Path, golden: Golden) -> None:
         image.save(place / name)
     rows = [[float(value) for value in row] for row in golden.logits]
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in zip(names, rows, strict=True))
-    (place / "logits.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    (folder / LOGITS).write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    answers = {
+        "truth": None if golden.truth is None else [[float(f"{value:.12g}") for value in row] for row in golden.truth],
+        "yardstick": None if golden.yardstick is None else [list(map(float, row)) for row in golden.yardstick],
+        "computed": golden.computed,
+    }
+    (folder / ANSWERS).write_text(json.dumps(answers) + "\n", encoding="utf-8")
 
 
 def seal(folder: Path, manifest: Manifest) -> Artifact:
@@ -270,14 +317,17 @@ def read_manifest(folder: Path) -> Manifest:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise IntegrityError(f"{path} is corrupt ({one_line(error)})", fix="export again") from error
-    if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
-        raise IntegrityError(f"{path} has format {data['format']}, this zoo reads {FORMAT}", fix="update zoo")
+    if isinstance(data, dict) and data.get("format", FORMAT) not in (WITHOUT_TRUTH, FORMAT):
+        raise IntegrityError(
+            f"{path} has format {data['format']}, this zoo reads {WITHOUT_TRUTH} and {FORMAT}", fix="update zoo"
+        )
     try:
         manifest = from_mapping(Manifest, data, str(path))
     except UsageError as error:
         raise IntegrityError(str(error), fix="export again") from error
     inside = set(manifest.files)
-    needed = {WEIGHTS, f"{GOLDEN}/logits.json"} | ({manifest.model} if manifest.built else set())
+    needed = {WEIGHTS, LOGITS} | ({manifest.model} if manifest.built else set())
+    needed |= {ANSWERS} if manifest.format > WITHOUT_TRUTH else set()
     plain = Path(manifest.model).name == manifest.model and (manifest.built or manifest.model not in inside)
     if (
         not plain
@@ -309,6 +359,12 @@ def load_artifact(folder: Path) -> Artifact:
     if problems:
         raise IntegrityError(f"{folder}: {', '.join(problems)}", fix="export again")
     return Artifact(folder, manifest)
+
+
+def evidence_path(folder: Path) -> Path:
+    """Where the evidence of an artifact lies: what checks found of it, beside the sealed folder."""
+    folder = folder.absolute()
+    return folder.with_name(f"{folder.name}{EVIDENCE}")
 
 
 def may_replace(folder: Path) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..calibration.choice import Calibrated, Choice
 from ..calibration.sensitivity import Cost, Effect, Logits, give_back_order, measure
-from ..errors import GateError
+from ..errors import GateError, InconclusiveError
 from .backends.base import Backend
 from .backends.layers import list_layers
 from .backends.onnx import OrtRunner, original_names
@@ -185,7 +185,8 @@ def hold_drop(
         tell: is told a line for each number of layers that was tried.
 
     Raises:
-        GateError: nothing held; the best drop is named.
+        GateError: nothing held, certainly; the best drop is named.
+        InconclusiveError: nothing was shown to hold.
     """
     order = tuple(_affordable(give_back_order(costs.layers), costs.layers))
     by_name = {one.name: one for one in costs.layers}
@@ -198,7 +199,8 @@ def hold_drop(
         paired = measure_accuracy(judge.reference, got, judge.labels)
         gate = judge_accuracy(paired, "int8", numerics_passed=True, limit=max_drop)
         tried.append(Tried(own, gate))
-        tell(f"int8 with {count} layers given back: {gate.verdict}: {gate.reason}")
+        layers = f"{count} layer{'' if count == 1 else 's'}"
+        tell(f"int8 with {layers} kept in float: {gate.verdict}: {gate.reason}")
         return gate
 
     failed, held = 0, None  # nothing given back was tried by the climb
@@ -209,10 +211,11 @@ def hold_drop(
         failed = count
     if held is None:
         best = min(tried, key=lambda one: one.gate.numbers["drop_high"], default=None)
-        raise GateError(
-            f"a drop of at most {100 * max_drop:g} points was not held with half of the MACs in int8; "
+        certain = best is None or best.gate.verdict == "fail"
+        raise (GateError if certain else InconclusiveError)(
+            f"a drop of at most {100 * max_drop:g} points was not shown with half of the MACs in int8; "
             f"{f'the best was: {best.gate.reason}' if best else 'no layer is better in float'}",
-            fix="allow more, or give more validation images",
+            fix="allow more with --max-drop, or give more validation images",
         )
     winner = tried[-1]
     while held - failed > 1:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError
+from ..atomic import failed_place
+from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError, one_line
 from ..models.data.dataset import Dataset
 from .artifact import ARTIFACT, Artifact, Receipt, form_of, may_replace, read_manifest
 from .backends import get_backend
@@ -16,6 +18,8 @@ from .backends.base import Backend, ExportOptions, Progress, Unavailable
 from .checks.check import check_golden
 from .checks.gate import Gate
 from .checks.precision import judge_precision
+from .checks.yardstick import with_yardstick
+from .report.result import write_failed
 
 if TYPE_CHECKING:
     from ..models.sources import Model
@@ -89,7 +93,7 @@ def export(
 
     golden = make_golden(model, data, seed)
     from .calibrate import calibrate
-    from .int8 import Int8Options, decide  # reads images only where it is asked for
+    from .int8 import Int8Options, decide, require_enough  # reads images only where it is asked for
     from .plan import parse_plan
 
     absent = {} if options.build_later or options.graph else _absent(found)
@@ -100,6 +104,8 @@ def export(
         int8 = int8 or Int8Options()
         if int8.plan is not None:
             parse_plan(int8.plan)  # before the minutes of calibrating
+        if int8.max_drop is not None:
+            require_enough(model, data, int8.max_drop)
         _require_a_place([place_of(out, model, backend, options) for backend in found])
         calibrated = calibrate(model, data, images=int8.images, seed=seed, device=device, progress=progress)
         for note in calibrated.notes:
@@ -121,14 +127,23 @@ def export(
             if backend.name in absent:
                 raise absent[backend.name]
             if calibrated is not None and int8 is not None and data is not None and "int8" in backend.precisions:
-                decided = decide(backend, model, data, calibrated, int8, _named(tell, backend), progress, options)
+                decided = decide(
+                    backend, model, data, calibrated, int8, _named(tell, backend), progress, options, golden
+                )
                 record = {**decided.record, "notes": list(decided.notes)}
                 own = replace(own, calibrated=decided.calibrated, choice=decided.choice, record=record)
-            artifact = backend.export(model, golden, own, folder, accept, progress)
+            judged = with_yardstick(
+                golden, model, own.precision, target=backend.name, calibrated=own.calibrated, choice=own.choice
+            )
+            artifact = backend.export(model, judged, own, folder, accept, progress)
             seconds = time.perf_counter() - begun
             rows.append(Exported(backend.name, options.precision, folder, replaced, artifact, tried[-1], None, seconds))
+        except GateError as error:
+            rows.append(Exported(backend.name, options.precision, folder, error=kept_aside(error, folder, tried)))
         except ZooError as error:
             rows.append(Exported(backend.name, options.precision, folder, error=error))
+        except Exception as error:  # noqa: BLE001 - what a backend did not foresee must not stop the others
+            rows.append(Exported(backend.name, options.precision, folder, error=unforeseen(backend.name, error)))
     progress("exporting", len(found), len(found))
     return rows
 
@@ -222,12 +237,39 @@ def try_golden(backend: Backend, artifact: Artifact, device: str, tried: list[Ga
         return None
     tried.append(gate)
     if gate.verdict == "fail":
-        raise GateError(f"{name}: golden images disagree with the source: {gate.reason}", fix="nothing was written")
+        raise GateError(f"{name} {manifest.precision} was refused: {gate.reason}")
     if receipt is not None and backend.builds:
         ran = judge_precision(name, manifest.precision, receipt, manifest.plan)
         if ran.verdict == "fail":
-            raise GateError(f"{name}: {ran.reason}", fix="nothing was written")
+            tried.append(ran)
+            raise GateError(f"{name} {manifest.precision} was refused: {ran.reason}")
     return receipt
+
+
+def unforeseen(backend: str, error: Exception) -> ZooError:
+    """An exception that no backend should let through, in a line with the place that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    return ZooError(
+        f"{backend}: {type(error).__name__} in {where}: {one_line(error)}",
+        fix="this is a fault of zoo or of the backend: please report it; the other backends went on",
+    )
+
+
+def kept_aside(error: GateError, folder: Path, tried: Sequence[Gate]) -> GateError:
+    """A refusal with what to try next; the evidence is written beside what was made, where that was kept."""
+    place = failed_place(folder)
+    if not tried or not (place / ARTIFACT).is_file():
+        return error
+    notes = write_failed(place, tried)
+    told = f"{error.what}; nothing was replaced, what was made is kept in {place}"
+    return GateError("; ".join([told, *notes]), fix=_next_try(place, tried[-1]))
+
+
+def _next_try(place: Path, gate: Gate) -> str:
+    if "NaN" in gate.reason and place.name.partition("-")[2].startswith("fp16"):
+        return "numbers beyond fp16's largest: export with --bf16, or with fp32"
+    return f"zoo check {place} names the layer where it goes wrong"
 
 
 def refuse_options(backends: Sequence[str], options: ExportOptions) -> list[Backend]:

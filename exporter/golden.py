@@ -1,12 +1,20 @@
-"""Golden images: a few raw images and the source's own answers, which every later check starts from."""
+"""Golden images: a few raw images and the source's own answers, which every later check starts from.
+
+The answers come through the source's own transforms, not through ours, so that a mistake in the translation of the
+preprocessing shows; in float32, as the source is used, and in float64, which is the truth that rounding is measured by.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
+from ..errors import UsageError
+from ..models.arithmetic import logits_in
 from ..models.data.dataset import Dataset
-from ..models.preprocess import in_mode
+from ..models.preprocess import Batch, in_mode
 from ..models.sources import Model, logits_of
 from .artifact import Golden
 
@@ -14,17 +22,25 @@ COUNT = 8
 
 
 def make_golden(model: Model, data: Dataset | None, seed: int = 0) -> Golden:
-    """Images from the data's validation split, of as many classes as possible, else made ones; and their logits.
-
-    The logits come through the source's own transforms and its float32 module, not through ours, so that a mistake in
-    the translation of the preprocessing shows.
-    """
+    """Images from the data's validation split, of as many classes as possible, else made ones; and their answers."""
     images = _from_data(data, seed) if data is not None and len(data.val) else made_images(model.spec.input, seed)
-    batch = np.concatenate([model.transform(image) for image in images])
-    return Golden(tuple(images), logits_of(model.module, batch))
+    batch = source_batch(model, images)
+    logits = logits_of(model.module, batch)
+    try:
+        truth, computed = logits_in(model.module, batch, "fp64"), ""
+    except UsageError as error:
+        truth, computed = None, f"no truth in float64: {error.what}"
+    if truth is not None and not np.isfinite(truth).all():
+        truth, computed = None, "no truth in float64: the source gives NaN or infinity"
+    return Golden(tuple(images), logits, truth, computed=computed)
 
 
-def made_images(shape: tuple[int, int, int], seed: int, count: int = 4) -> list[Image.Image]:
+def source_batch(model: Model, images: Sequence[Image.Image]) -> Batch:
+    """Images as the source's own transforms prepare them: float32 N x C x H x W."""
+    return np.concatenate([model.transform(image) for image in images])
+
+
+def made_images(shape: tuple[int, int, int], seed: int, count: int = COUNT) -> list[Image.Image]:
     """Coloured blobs with hard edges, a little larger than the input and not square.
 
     Colours, edges and the odd size make swapped channels, another resize filter and a missing crop visible.

@@ -13,17 +13,20 @@ import numpy as np
 
 from ..calibration.choice import Calibrated, Choice
 from ..calibration.images import DEFAULT_IMAGES
-from ..errors import GateError, UsageError
+from ..errors import GateError, InconclusiveError, UsageError
 from ..models.data.dataset import Dataset
-from .artifact import Batch
+from .artifact import Batch, Golden
 from .backends.base import Backend, ExportOptions
 from .backends.layers import list_layers
 from .backends.onnx import OrtRunner
 from .backends.runner import Runner
 from .calibrate import Progress, equalised
-from .checks.accuracy import judge_accuracy, measure_accuracy
+from .checks.accuracy import images_for_none, judge_accuracy, measure_accuracy
+from .checks.faithful import judge_faithful
+from .checks.yardstick import with_yardstick
 from .climb import JUDGED, Judge, answers, climb, depthwise_layers, make_judge, rungs_for
 from .costs import hold_drop, measure_costs
+from .golden import source_batch
 from .plan import as_mapping, engine_of, measured_before, read_plan
 from .starting import starting_choice
 from .timed import IN_BLOCKS, UNPORTABLE, never_slower, time_again
@@ -100,6 +103,7 @@ def decide(
     tell: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     asked: ExportOptions | None = None,
+    golden: Golden | None = None,
 ) -> Decided:
     """What an int8 export to a backend is made with: weight bits and layers that suit the CPU, then the climb.
 
@@ -112,6 +116,7 @@ def decide(
         tell: is told a line for each rung, and for each division that was timed.
         progress: is told (what, rounds done, rounds in all) of the timing.
         asked: the export's other options; where one image comes at a time, linear layers may be read in blocks.
+        golden: images and the truth; where the runtime computes something else than the plan, nothing is timed.
 
     Raises:
         UsageError: a plan that is none, or not of this model.
@@ -130,6 +135,10 @@ def decide(
     base = backend.start(base, asked)
     for note in extra:
         story.say(note)
+    wrong = unfaithful(backend, model, calibrated, base, golden)
+    if wrong is not None:  # the export refuses it, and keeps what was made: no minute of timing before that
+        story.say(f"int8 is neither timed nor searched for: {wrong}")
+        return story.end(base, calibrated)
     timing = backend.timing(model, calibrated) if options.never_slower else None
     times: list[str] = []
     if timing is not None:
@@ -222,6 +231,37 @@ def _by_accuracy(
     return choice, own
 
 
+def unfaithful(
+    backend: Backend, model: Model, calibrated: Calibrated, choice: Choice, golden: Golden | None
+) -> str | None:
+    """Why this machine's runtime does not compute what a choice plans; None where it does, or nobody can tell."""
+    if golden is None:
+        return None
+    judged = with_yardstick(golden, model, "int8", target=backend.name, calibrated=calibrated, choice=choice)
+    if judged.truth is None or judged.yardstick is None:
+        return None
+    with backend.candidate(model, calibrated, choice) as runner:
+        got = runner.run(source_batch(model, golden.images))
+    gate = judge_faithful(judged.truth, judged.yardstick, got, "int8")
+    return gate.reason if gate.verdict == "fail" else None
+
+
+def require_enough(model: Model, data: Dataset, max_drop: float) -> None:
+    """Raise before anything is searched where the validation images could never show an asked-for drop.
+
+    Raises:
+        InconclusiveError: fewer images than would show it even if int8 changed no answer.
+    """
+    judging, needed = judged_by(len(data.val), max_drop), images_for_none(max_drop)
+    if model.meaningful and judging < needed:
+        total = needed if len(data.val) < 2 * JUDGED else 2 * needed
+        raise InconclusiveError(
+            f"--max-drop {100 * max_drop:g}: it takes at least {needed} images to show a drop that small, even if no "
+            f"answer changes, and {judging} of the {len(data.val)} validation images judge it",
+            fix=f"give {total} validation images or more, or allow more with --max-drop",
+        )
+
+
 def takes_one(batch: Batch | None) -> bool:
     """Whether an artifact with these sizes takes one image at a time."""
     return batch is not None and batch.max == 1
@@ -247,15 +287,17 @@ def confirm(
         max_drop: what was asked for, as a share.
 
     Raises:
-        GateError: an asked-for drop does not hold on them.
+        GateError: an asked-for drop certainly does not hold on them.
+        InconclusiveError: they cannot tell.
     """
     if isinstance(others, str):
-        return f"int8: one of {tries} ways, chosen by the images that judge it, and there are no others", None
+        return f"int8: {tries} methods were tried; no separate images are left to confirm the choice", None
     with render(choice) as runner:
         paired = measure_accuracy(others.reference, answers(others, runner.run), others.labels)
     gate = judge_accuracy(paired, "int8", numerics_passed=True, limit=max_drop)
     seen = f"int8 on {len(others.labels):,} images that did not choose among the {tries} ways"
     told = f"{seen}: {gate.verdict}: {gate.reason}"
     if max_drop is not None and gate.verdict != "pass":
-        raise GateError(told, fix="allow more, or give more validation images")
+        refusal = GateError if gate.verdict == "fail" else InconclusiveError
+        raise refusal(f"{told}; nothing was written", fix="allow more with --max-drop, or give more validation images")
     return told, gate.as_mapping()

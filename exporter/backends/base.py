@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ... import atomic
 from ...calibration.choice import Choice
 from ...config import from_mapping
-from ...errors import IntegrityError, UnavailableError, UsageError
+from ...errors import GateError, IntegrityError, UnavailableError, UsageError
 from ...models.spec import ModelSpec
 from ..artifact import (
+    ARTIFACT,
     WEIGHTS,
     Artifact,
     Batch,
@@ -30,6 +31,7 @@ from ..artifact import (
     Platform,
     Precision,
     Receipt,
+    evidence_path,
     load_artifact,
     may_replace,
     seal,
@@ -185,8 +187,9 @@ class Backend(abc.ABC):
             manifest = self._manifest(model, options, written)
             _save_weights(place / WEIGHTS, model.module)
             write_golden(place, golden)
-            artifact = _accepted(seal(place, manifest), accept)
+            artifact = _accepted(seal(place, manifest), accept, folder)
             may_replace(folder)  # again: what came into the folder in the meantime would be lost
+        forget_failed(folder)
         return Artifact(folder, artifact.manifest)
 
     def build(
@@ -228,8 +231,9 @@ class Backend(abc.ABC):
                 tools={**artifact.manifest.tools, **written.tools},
                 notes=tuple(dict.fromkeys((*artifact.manifest.notes, *written.notes))),
             )
-            made = _accepted(seal(place, manifest), accept)
+            made = _accepted(seal(place, manifest), accept, folder)
             may_replace(folder)  # again: what came into the folder in the meantime would be lost
+        forget_failed(folder)
         return Artifact(folder, made.manifest)
 
     def load(self, artifact: Artifact | Path, device: str = "cpu") -> Runner:
@@ -354,11 +358,26 @@ class Backend(abc.ABC):
         )
 
 
-def _accepted(artifact: Artifact, accept: Callable[[Artifact], Receipt | None] | None) -> Artifact:
-    """Sealed again with the receipt of what `accept` saw run."""
+def _accepted(artifact: Artifact, accept: Callable[[Artifact], Receipt | None] | None, final: Path) -> Artifact:
+    """Sealed again with the receipt of what `accept` saw run; one that it refuses is kept beside its place."""
     if accept is None:
         return artifact
-    return seal(artifact.folder, replace(artifact.manifest, receipt=accept(artifact)))
+    try:
+        receipt = accept(artifact)
+    except GateError:
+        forget_failed(final)
+        if not atomic.failed_place(final).exists():  # whatever else has that name is not ours to replace
+            atomic.set_aside(artifact.folder, final)
+        raise
+    return seal(artifact.folder, replace(artifact.manifest, receipt=receipt))
+
+
+def forget_failed(final: Path) -> None:
+    """Remove what an earlier export to this place was refused for, with its evidence."""
+    place = atomic.failed_place(final)
+    if (place / ARTIFACT).is_file() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    evidence_path(place).unlink(missing_ok=True)
 
 
 def _outside(spec: ModelSpec) -> tuple[str, ...]:

@@ -1,9 +1,14 @@
-"""Gate `accuracy`: does the artifact answer as rightly as the reference, on the same labelled images?"""
+"""Gate `accuracy`: what does the precision cost in answers, on the same images?
+
+With labels it is the drop of top-1, without them the share of answers that differ from the reference's. Judged by
+statistics alone: a gate fails where the whole 95 % interval lies beyond the limit, passes where all of it lies within,
+and else cannot tell, with the number of images that it takes.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +29,8 @@ MAX_DROP = {
     "bf16": (0.005, "three bits less than fp16"),
     "int8": (0.005, "half a point, what careful int8 loses on ImageNet"),
 }
+# The largest share of answers that may differ where there are no labels: a flip may be for the better too.
+MAX_FLIPS = {"fp32": 0.001, "fp16": 0.01, "bf16": 0.05, "int8": 0.07}
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,14 @@ def measure_accuracy(
     reference: npt.NDArray[np.float32], got: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
 ) -> Paired:
     """Count right answers and flips. Logits N x K twice, labels N as indices into K."""
-    was, now = reference.argmax(1) == labels, got.argmax(1) == labels
+    return paired_answers(reference.argmax(1), got.argmax(1), labels)
+
+
+def paired_answers(
+    reference: npt.NDArray[np.int64], got: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]
+) -> Paired:
+    """The same of answers N, as indices like the labels."""
+    was, now = reference == labels, got == labels
     count = len(labels)
     return Paired(
         images=count,
@@ -71,6 +85,83 @@ def measure_accuracy(
         lost=int((was & ~now).sum()),
         gained=int((now & ~was).sum()),
     )
+
+
+def without_ties(
+    reference: npt.NDArray[np.float32], got: npt.NDArray[np.float32], margin: float
+) -> npt.NDArray[np.int64]:
+    """The artifact's answers N, with the reference's own wherever that hardly prefers it.
+
+    Args:
+        reference: logits N x K.
+        got: the artifact's.
+        margin: logits of the reference that are no farther apart than this are a tie: rounding alone decides it.
+    """
+    top, answer = reference.argmax(1), got.argmax(1)
+    rows = np.arange(len(reference))
+    tie = reference[rows, top] - reference[rows, answer] <= margin
+    return np.where(tie, top, answer)
+
+
+def share_interval(count: int, images: int) -> Interval:
+    """A share with its exact interval, each bound with 95 % certainty by itself (Clopper and Pearson 1934)."""
+
+    def where(beyond: Callable[[float], bool]) -> float:
+        """The share at which `beyond` begins to hold."""
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if beyond(middle) else (middle, high)
+        return (low + high) / 2
+
+    low = 0.0 if count == 0 else where(lambda share: 1 - _at_most(count - 1, images, share) > 0.05)
+    high = 1.0 if count == images else where(lambda share: _at_most(count, images, share) < 0.05)
+    return Interval(low, high)
+
+
+def _at_most(k: int, n: int, p: float) -> float:
+    """P(X <= k) of a binomial of n at p; scipy has it, and takes a fifth of a second to import."""
+    if p <= 0 or p >= 1:
+        return 1.0 if p <= 0 or k >= n else 0.0
+    j = np.arange(k + 1)
+    logs = np.cumsum(np.concatenate([[0.0], np.log((n - j[:-1]) / (j[:-1] + 1))]))
+    return float(np.exp(logs + j * math.log(p) + (n - j) * math.log1p(-p)).sum())
+
+
+def images_for_none(limit: float) -> int:
+    """How many images show that a share is at most `limit`, with 95 % certainty, when none of them counts."""
+    return math.ceil(math.log(0.05) / math.log1p(-limit))
+
+
+def judge_agreement(
+    reference: npt.NDArray[np.int64], got: npt.NDArray[np.int64], precision: str, why: str = ""
+) -> Gate:
+    """Judge the share of answers that differ from the reference's: what can be said without labels.
+
+    Args:
+        reference: answers N.
+        got: the artifact's, ties settled.
+        precision: row of `MAX_FLIPS`.
+        why: no accuracy is judged.
+    """
+    images, limit = len(reference), MAX_FLIPS[precision]
+    if not images:
+        return Gate("accuracy", "fail", "nothing was compared: no images", {"images": 0})
+    flips = int((reference != got).sum())
+    bounds = share_interval(flips, images)
+    numbers = {"images": images, "flips": flips, "flips_low": bounds.low, "flips_high": bounds.high, "max": limit}
+    shown = f"{flips} of {images} answers differ from the reference's, at most {bounds.high:.2%} do (95 % certainty)"
+    shown = f"{shown}; {why}" if why else shown
+    if bounds.low > limit:
+        return Gate("accuracy", "fail", f"more than the {limit:.1%} allowed: {shown}", numbers)
+    if bounds.high <= limit or flips == 0:
+        return Gate("accuracy", "pass", shown, numbers)
+    rate = flips / images
+    advice = f"probably more than the {limit:.1%} allowed, not certainly"
+    if rate < limit:
+        needed = math.ceil(Z95**2 * rate * (1 - rate) / (limit - rate) ** 2)
+        advice = f"it takes about {max(needed, images_for_none(limit), images + 1):,} images to tell"
+    return Gate("accuracy", "inconclusive", f"{shown}; allowed {limit:.1%}: {advice}", numbers)
 
 
 def unbelievable(reference: float, images: int, classes: int, reached: float | None) -> str | None:
@@ -135,7 +226,6 @@ def judge_accuracy(
     precision: str,
     *,
     numerics_passed: bool,
-    golden_differ: int = 0,
     reached: Reached | None = None,
     limit: float | None = None,
     limits: AccuracyLimits | None = None,
@@ -147,7 +237,6 @@ def judge_accuracy(
         paired: what was measured.
         precision: row of `MAX_DROP`.
         numerics_passed: with it, no flipped answer is a pass; the bound that this many images allow is in the reason.
-        golden_differ: golden images, from the raw file on, whose top answer is not the source's.
         reached: what training measured on these very images, or None when it was on others.
         limit: the largest drop that passes, where another than the table's was asked for; it has to be shown even when
             nothing flipped.
@@ -181,9 +270,6 @@ def judge_accuracy(
                 "the preprocessing or the weights are not the ones it was trained with"
             )
             return Gate("accuracy", "fail", reason, numbers)
-    if golden_differ:
-        reason = f"{golden_differ} golden images are answered differently from the raw file on: check the preprocessing"
-        return Gate("accuracy", "fail", reason, numbers)
     shown = f"top-1 {paired.artifact:.2%}, reference {paired.reference:.2%}"
     beyond = _beyond(paired, limits, classes)
     if beyond:
@@ -199,7 +285,11 @@ def judge_accuracy(
         reason = f"{shown}; drop {100 * paired.drop:.2f} points, more than the {100 * limit:g} allowed"
         return Gate("accuracy", "fail", reason, numbers)
     needed = images_needed(paired, limit)
-    advice = f"needs about {needed:,} images" if needed else f"it looks like more than the {100 * limit:g} allowed"
+    advice = (
+        f"it takes about {needed:,} images to tell"
+        if needed
+        else f"probably more than the {100 * limit:g} allowed, not certainly"
+    )
     return Gate("accuracy", "inconclusive", f"{shown}; {within}, allowed {100 * limit:g}: {advice}", numbers)
 
 
@@ -221,4 +311,5 @@ def images_needed(paired: Paired, limit: float) -> int | None:
     if paired.drop >= limit:
         return None
     rate = max(paired.lost + paired.gained, 1) / paired.images
-    return math.ceil((Z95**2) * (rate - paired.drop**2) / (limit - paired.drop) ** 2)
+    by_rate = math.ceil((Z95**2) * (rate - paired.drop**2) / (limit - paired.drop) ** 2)
+    return max(by_rate, images_for_none(limit), paired.images + 1)

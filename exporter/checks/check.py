@@ -13,17 +13,18 @@ import numpy.typing as npt
 from ...errors import GATE, IntegrityError, UnavailableError, UsageError, ZooError, worst
 from ...models.data.dataset import Dataset
 from ...models.runs import Reached
-from ..artifact import ARTIFACT, Artifact, Manifest, Receipt, load_artifact
+from ..artifact import ARTIFACT, WITHOUT_TRUTH, Artifact, Golden, Manifest, Receipt, load_artifact
 from ..backends import backend_names, get_backend
 from ..backends.base import PrecisionClaimError, Unavailable
 from ..backends.runner import Runner
-from .accuracy import judge_accuracy, measure_accuracy, unbelievable
+from .accuracy import judge_accuracy, judge_agreement, paired_answers, unbelievable, without_ties
 from .answers import compare_answers
 from .bisect import bisect_artifact
 from .budget import Budget, Limits
 from .consistency import allowed_difference, judge_consistency, measure_consistency
+from .faithful import judge_faithful
 from .gate import Gate, hardest
-from .numerics import TOLERANCES, Numerics, judge_numerics, measure_numerics
+from .numerics import judge_asked, judge_numerics, measure_numerics
 from .precision import judge_precision
 from .reference import Judged, Progress, Shared, golden_batch
 from .rounds import LatencyOptions
@@ -100,13 +101,25 @@ def check(
 
 
 def check_golden(artifact: Artifact, runner: Runner) -> Gate:
-    """Golden images from the raw file on, through artifact.json's preprocessing, against the source's own logits."""
+    """Golden images from the raw file on, through artifact.json's preprocessing, against what they are judged by."""
     golden = artifact.golden()
-    measured = measure_numerics(golden.logits, runner.run(golden_batch(golden, artifact)))
-    manifest = artifact.manifest
-    return judge_numerics(
+    return judge_golden(golden, runner.run(golden_batch(golden, artifact)), artifact.manifest)
+
+
+def judge_golden(golden: Golden, got: Logits, manifest: Manifest) -> Gate:
+    """Gate `numerics` over the golden images: by truth and yardstick where there are both, else by the tolerances."""
+    if golden.truth is not None and golden.yardstick is not None:
+        gate = judge_faithful(golden.truth, golden.yardstick, got, manifest.precision)
+        return replace(gate, numbers={**gate.numbers, "yardstick": golden.computed})
+    measured = measure_numerics(golden.logits, got)
+    gate = judge_numerics(
         measured, manifest.precision, "golden images", trained=manifest.meaningful, backend=manifest.backend
     )
+    if manifest.format <= WITHOUT_TRUTH:
+        why = f"by tolerances, as artifacts of format {manifest.format} are"
+    else:
+        why = f"by tolerances: {golden.computed}"
+    return replace(gate, reason=f"{gate.reason}; {why}", numbers={**gate.numbers, "yardstick": golden.computed})
 
 
 def _row(folder: Path, shared: Shared, budget: Budget) -> Checked:
@@ -157,35 +170,56 @@ def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -
         got_golden = run(images)
     reference_golden, reference = shared.logits(artifact, golden, judged)
     got = shared.run_all(run, artifact, judged, f"{manifest.backend} {manifest.precision}")
-    of_golden = measure_numerics(golden.logits, got_golden)
-
-    def judge(measured: Numerics, what: str = "images") -> Gate:
-        return judge_numerics(
-            measured, manifest.precision, what, trained=manifest.meaningful, backend=manifest.backend,
-            limits=limits.numerics,
-        )  # fmt: skip
-
-    looks = [judge(of_golden, "golden images")]
+    looks = [judge_golden(golden, got_golden, manifest)]
     if shared.reference is None:
-        own = judge_numerics(measure_numerics(golden.logits, reference_golden), "fp32", "golden images")
-        if own.verdict == "fail":
-            looks.append(replace(own, reason=f"the reference itself does not give the golden logits: {own.reason}"))
+        looks += _reference_itself(golden, reference_golden)
     if judged is not None:
-        looks.append(judge(measure_numerics(reference, got)))
-    numerics = hardest(reversed(looks))  # of equal verdicts the one over the data, which has more images
+        looks += _over_data(manifest, reference, got, limits, trusted=shared.reference is None)
+    measured = measure_numerics(golden.logits, got_golden)
+    looks += filter(None, [judge_asked(measured, limits.numerics, "golden images")])
+    numerics = hardest(looks)
+    if judged is not None and judged.images:
+        measured = measure_numerics(reference, got)
+    shown = {key: value for key, value in vars(measured).items() if key != "finite"}
+    numerics = replace(numerics, numbers={**shown, **numerics.numbers})
     if numerics.verdict == "fail":
-        same = judge(measure_numerics(reference_golden, got_golden), "golden images").verdict != "fail"
+        same = judge_numerics(
+            measure_numerics(reference_golden, got_golden), manifest.precision, "golden images",
+            trained=manifest.meaningful, backend=manifest.backend,
+        ).verdict != "fail"  # fmt: skip
         if judged is not None and judged.images:  # those that differ most first
             worst = np.argsort(-np.abs(np.nan_to_num(reference - got, nan=np.inf)).max(1))[:WORST]
             images = np.concatenate([shared.pick(artifact, judged, worst), images])
-        numerics = _explained(numerics, artifact, shared, images, same=same and _alike(looks, judged))
-    accuracy = _accuracy(artifact, judged, reference, got, of_golden, numerics, shared, limits)
+        numerics = _explained(numerics, artifact, shared, images, same=same and looks[0].verdict == "fail")
+    accuracy = _accuracy(artifact, judged, reference, got, golden.reference_error, numerics, shared, limits)
     return numerics, accuracy, consistency
 
 
-def _alike(looks: Sequence[Gate], judged: Judged | None) -> bool:
-    """Whether the artifact agreed with its reference on the data, or there was none."""
-    return judged is None or looks[-1].verdict != "fail"
+def _reference_itself(golden: Golden, rebuilt: Logits) -> list[Gate]:
+    """A failure where the reference that was built again does not give the golden logits."""
+    if golden.truth is not None:
+        own = judge_faithful(golden.truth, golden.logits, rebuilt, "fp32")
+    else:
+        own = judge_numerics(measure_numerics(golden.logits, rebuilt), "fp32", "golden images")
+    if own.verdict != "fail":
+        return []
+    return [replace(own, reason=f"the reference itself does not give the golden logits: {own.reason}")]
+
+
+def _over_data(manifest: Manifest, reference: Logits, got: Logits, limits: Limits, *, trusted: bool) -> list[Gate]:
+    """What is judged over the data: NaN, and what a budget asks for; by tolerances where nothing else judges.
+
+    That is so for artifacts without truth and yardstick, and for another reference than the artifact's own.
+    """
+    measured = measure_numerics(reference, got)
+    if not measured.finite or not trusted or manifest.format <= WITHOUT_TRUTH:
+        return [
+            judge_numerics(
+                measured, manifest.precision, trained=manifest.meaningful, backend=manifest.backend,
+                limits=limits.numerics,
+            )
+        ]  # fmt: skip
+    return [*filter(None, [judge_asked(measured, limits.numerics, "images")])]
 
 
 def _explained(numerics: Gate, artifact: Artifact, shared: Shared, images: Logits, *, same: bool) -> Gate:
@@ -206,8 +240,9 @@ def _explained(numerics: Gate, artifact: Artifact, shared: Shared, images: Logit
 def _consistency(artifact: Artifact, runner: Runner, images: Logits, device: str, limits: Limits) -> Gate:
     manifest = artifact.manifest
     allowed = allowed_difference(
-        manifest.backend, manifest.precision, trained=manifest.meaningful, asked=limits.consistency.relative
-    )
+        manifest.backend, manifest.precision, trained=manifest.meaningful, asked=limits.consistency.relative,
+        golden=artifact.golden(),
+    )  # fmt: skip
     with get_backend(manifest.backend).load(artifact, device) as again:
         return judge_consistency(
             measure_consistency(runner.run, images, allowed=allowed, device=device, again=again.run)
@@ -223,7 +258,7 @@ def _accuracy(
     judged: Judged | None,
     reference: Logits,
     got: Logits,
-    of_golden: Numerics,
+    reference_error: float,
     numerics: Gate,
     shared: Shared,
     limits: Limits,
@@ -233,19 +268,18 @@ def _accuracy(
         return Gate("accuracy", "skipped", "no labelled data given (--data)")
     if not manifest.meaningful:
         return Gate("accuracy", "skipped", f"the weights are {manifest.weights}: their accuracy means nothing")
-    if judged.labels is None:
-        return Gate("accuracy", "skipped", judged.skip)
     if not np.isfinite(got).all():
         return Gate("accuracy", "fail", "NaN or infinity in the logits")
-    differ = round((1 - of_golden.agreement) * of_golden.images)
+    settled = without_ties(reference, got, 2 * reference_error)
+    if judged.labels is None:
+        return judge_agreement(reference.argmax(1), settled, manifest.precision, judged.skip)
     details: dict[str, Any] = {}
     if np.isfinite(reference).all():
         details = compare_answers(reference, got, judged.labels, manifest.spec.labels)
     gate = judge_accuracy(
-        measure_accuracy(reference, got, judged.labels),
+        paired_answers(reference.argmax(1), settled, judged.labels),
         manifest.precision,
         numerics_passed=numerics.verdict == "pass",
-        golden_differ=differ if differ > TOLERANCES[manifest.precision].flips else 0,
         reached=comparable(manifest.reached, judged.name, judged.images) if shared.reference is None else None,
         limits=limits.accuracy,
         classes=details.get("classes", ()),

@@ -13,15 +13,15 @@ from typing import Any
 
 from ... import atomic
 from ...config import read_json, to_json
-from ...errors import UsageError
+from ...errors import UsageError, worst
 from ...models.data.dataset import Dataset
 from ...models.preprocess import in_mode
-from ..artifact import ARTIFACT, record
+from ..artifact import ARTIFACT, evidence_path, read_manifest, record
 from ..checks.budget import Budget
 from ..checks.check import Checked
+from ..checks.gate import Gate
 from ..checks.regression import judge_regression
 
-EVIDENCE = ".check.json"
 # By the name that people know.
 PACKAGES = {
     "zoo": "zoo-export",
@@ -145,6 +145,14 @@ def write_evidence(result: Mapping[str, Any], rows: Sequence[Checked]) -> list[s
     return notes
 
 
+def write_failed(folder: Path, gates: Sequence[Gate]) -> list[str]:
+    """The evidence of an artifact that its export refused; notes of what could not be written."""
+    manifest = read_manifest(folder)
+    row = Checked(str(folder), manifest.backend, manifest.precision, tuple(gates), manifest=manifest)
+    code = worst(gate.exit_code for gate in gates)
+    return write_evidence(as_result([row], None, 0, "zoo export", code), [row])
+
+
 def _ours(path: Path) -> bool:
     """Whether it is what a check wrote."""
     try:
@@ -152,12 +160,6 @@ def _ours(path: Path) -> bool:
     except UsageError:
         return False
     return isinstance(found, dict) and "artifact_sha256" in found
-
-
-def evidence_path(folder: Path) -> Path:
-    """Where the evidence of an artifact lies."""
-    folder = folder.absolute()
-    return folder.with_name(f"{folder.name}{EVIDENCE}")
 
 
 def versions() -> dict[str, str]:

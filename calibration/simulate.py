@@ -1,0 +1,274 @@
+"""What an int8 plan computes, simulated in torch: the yardstick that an int8 file is measured with.
+
+The torch.export graph of the calibrated module runs with its numbers rounded where the target's rules say
+(calibration/annotate.py), by the ranges of the RangeTable and the choice of the plan. Nothing is read from the file
+that an export wrote: a scale that went wrong there is not wrong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from ..errors import UsageError, ZooError, one_line
+from ..models.arithmetic import logits_in
+from .annotate import MOVES, RULES, Rules, find_places
+from .aten import kind, only_reader
+from .bias_correction import shift_of
+from .quantize import Affine, affine_uint8, channel_scales, from_int8, symmetric_scale, to_int8
+from .targets.blocks import from_blocks, to_blocks, wide_layers
+from .view import View
+
+if TYPE_CHECKING:
+    from .choice import Calibrated, Choice
+
+NORMS = ("_native_batch_norm_legit_no_training", "batch_norm")
+IN_UNIT = Affine(1 / 256, 0)  # torch's own, of a sigmoid's result
+BATCH = 8
+
+
+def simulate(
+    calibrated: Calibrated, choice: Choice, target: str, batch: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Logits N x K of prepared images N x C x H x W, as an int8 plan gives them.
+
+    Raises:
+        UsageError: there are no rules for the target, or the graph cannot be rounded.
+    """
+    made = Simulation(calibrated, choice, target)
+    if made.rest_in_half:
+        return logits_in(made.module, batch, "fp16").astype(np.float32)
+    parts: list[npt.NDArray[np.float32]] = []
+    with torch.inference_mode():
+        for start in range(0, len(batch), BATCH):
+            logits: Tensor = made.module(torch.from_numpy(np.array(batch[start : start + BATCH])))
+            parts.append(logits.float().numpy())
+    return np.concatenate(parts)
+
+
+class Simulation:
+    """A calibrated module that rounds as an int8 plan says.
+
+    Attributes:
+        module: float32 images to logits.
+        layers: names of the layers that round, as the calibrated ONNX graph calls them.
+        edges: names in the RangeTable of the module's tensors, where they are not their node's.
+        rest_in_half: whether what is not rounded to integers computes in float16.
+    """
+
+    def __init__(self, calibrated: Calibrated, choice: Choice, target: str) -> None:
+        """Build it.
+
+        Args:
+            calibrated: module, graph and ranges.
+            choice: how ranges are chosen and weights rounded, and which layers stay float.
+            target: whose rules say what is rounded.
+
+        Raises:
+            UsageError: there are no rules for the target, or the graph cannot be rounded.
+        """
+        if target not in RULES:
+            raise UsageError(f"no rules say where {target} rounds")
+        self.rest_in_half = RULES[target].half_scales
+        try:
+            self.module, self.layers, self.edges = _rounding(calibrated, choice, target)
+        except ZooError:
+            raise
+        except Exception as error:  # torch has an error class for each way a graph fails
+            raise UsageError(f"int8 cannot be simulated: {type(error).__name__}: {one_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What rounding a graph needs to know.
+
+    Attributes:
+        calibrated, choice, rules: as given.
+        graph: of aten operators, batch norms folded.
+        edges: names of tensors in the table, where they are not their node's.
+        layers: names of layers in the calibrated ONNX graph.
+    """
+
+    calibrated: Calibrated
+    choice: Choice
+    rules: Rules
+    graph: GraphModule
+    edges: Mapping[Node, str]
+    layers: Mapping[Node, str]
+
+    def edge(self, node: Node) -> str:
+        """The name that the table has a node's tensor under; pools and reshapes go on with what they read."""
+        return self.edges.get(node, node.name)
+
+    def grid(self, node: Node) -> Affine:
+        """The integers that a tensor is rounded to."""
+        while kind(node) in MOVES and node.all_input_nodes:
+            node = node.all_input_nodes[0]
+        table, method = self.calibrated.table, self.choice.method
+        if self.rules.symmetric:
+            scale = symmetric_scale(table.range(self.edge(node), method, symmetric=True)[1])
+            return Affine(float(_as_half(np.float32(scale))) if self.rules.half_scales else scale, 0)
+        if kind(node) in self.rules.unit:
+            return IN_UNIT
+        return affine_uint8(table.range(self.edge(node), method))
+
+
+def _rounding(
+    calibrated: Calibrated, choice: Choice, target: str
+) -> tuple[GraphModule, frozenset[str], dict[Node, str]]:
+    made: Any = calibrated.program.module()
+    for node in list(made.graph.nodes):
+        if node.op == "call_module" and str(node.target) == "_guards_fn":  # it refuses a batch of another layout
+            made.graph.erase_node(node)
+    edges = _fold_norms(made)
+    plan = _Plan(calibrated, choice, RULES[target], made, edges, _layers(calibrated, made, edges))
+    in_blocks = wide_layers(View(calibrated.graph)) - choice.keep.keys() if choice.blocks else frozenset[str]()
+    kept = {node for node, name in plan.layers.items() if name in choice.keep or name in in_blocks}
+    places = find_places(
+        made.graph, plan.rules, {}, choice.weight_bits, kept, lambda node: plan.edge(node) in calibrated.table.edges
+    )
+    for node, bits in places.weights.items():
+        _round_layer(plan, node, bits)
+    for node, name in plan.layers.items():
+        if name in in_blocks:
+            _round_blocks(plan, node)
+    for tensor, reader in places.read:
+        reader.replace_input_with(tensor, _rounded_behind(plan, tensor))
+    for node in places.written:
+        readers = [*node.users]
+        rounded = _rounded_behind(plan, node)
+        for reader in readers:
+            reader.replace_input_with(node, rounded)
+    made.graph.lint()
+    made.recompile()
+    return made, frozenset({plan.layers.get(node, "") for node in places.weights} | in_blocks), edges
+
+
+def _fold_norms(made: GraphModule) -> dict[Node, str]:
+    """Fold batch norms into the convolutions that they alone read; the names of tensors that differ from their node's.
+
+    The ONNX export does the same, and names what the convolution writes after the norm's result.
+    """
+    edges: dict[Node, str] = {}
+    for norm in [node for node in made.graph.nodes if kind(node) in NORMS]:
+        layer, gamma, beta, mean, variance = norm.args[:5]
+        eps = norm.args[-1 if kind(norm) == NORMS[0] else 7]
+        if kind(layer) != "conv2d" or only_reader(layer) is not norm or not isinstance(mean, Node):
+            continue
+        ends = [reader for reader in norm.users if reader.op == "call_function" and reader.args[1:] == (0,)]
+        results = ends if kind(norm) == NORMS[0] else [norm]
+        weight, bias = _value(made, layer.args[1]), _optional(made, layer, 2)
+        factor = torch.rsqrt(_value(made, variance) + eps)
+        if isinstance(gamma, Node):
+            factor = factor * _value(made, gamma)
+        shift = (torch.zeros(len(weight)) if bias is None else bias) - _value(made, mean)
+        shift = shift * factor + (_value(made, beta) if isinstance(beta, Node) else 0)
+        layer.update_arg(1, _constant(made, layer, f"{layer.name}_weight", weight * factor[:, None, None, None]))
+        bias_node = _constant(made, layer, f"{layer.name}_bias", shift)
+        layer.args = (*layer.args[:2], bias_node, *layer.args[3:])
+        for result in results:
+            edges[layer] = result.name
+            result.replace_all_uses_with(layer)
+            made.graph.erase_node(result)
+        if kind(norm) == NORMS[0]:
+            made.graph.erase_node(norm)
+    for node in made.graph.nodes:
+        if node.op == "placeholder":
+            edges[node] = "images"
+        elif node.op == "output":
+            edges[node.all_input_nodes[0]] = "logits"
+    return edges
+
+
+def _layers(calibrated: Calibrated, made: GraphModule, edges: Mapping[Node, str]) -> dict[Node, str]:
+    """The ONNX graph's name of each convolution and linear layer, found by the tensor that it writes."""
+    by_output = {name: node.name for node in calibrated.graph.graph.node for name in node.output}
+    found: dict[Node, str] = {}
+    for node in made.graph.nodes:
+        if kind(node) in ("conv2d", "linear"):
+            found[node] = by_output.get(edges.get(node, node.name), node.name)
+    return found
+
+
+def _round_layer(plan: _Plan, node: Node, bits: int) -> None:
+    """Round a layer's weights and bias, before anything is put between it and what it reads."""
+    made, choice, rules = plan.graph, plan.choice, plan.rules
+    weight = _value(made, node.args[1]).numpy()
+    scales = channel_scales(weight, 0, bits)
+    scales = _as_half(scales) if rules.half_scales else scales
+    rounder = plan.calibrated.rounder if choice.adaround else None
+    if rounder is not None:
+        integers = rounder.integers(plan.layers[node], weight, scales, 0, bits)
+    else:
+        integers = to_int8(weight, scales, 0, bits)
+    rounded = from_int8(integers, scales, 0)
+    _replace(plan, node, 1, "rounded", torch.from_numpy(rounded))
+    source = node.args[0]
+    assert isinstance(source, Node)
+    bias = _optional(made, node, 2)
+    mean = plan.calibrated.table.edges[plan.edge(source)].channel_mean
+    if choice.bias_correction and mean.size:
+        groups = node.args[6] if kind(node) == "conv2d" and len(node.args) > 6 else 1
+        shift = torch.from_numpy(shift_of(weight, rounded, mean, groups)).float()
+        bias = -shift if bias is None else bias - shift
+    if bias is not None and rules.integer_bias:
+        steps = torch.from_numpy(scales).double() * plan.grid(source).scale
+        bias = ((bias.double() / steps).round() * steps).float()
+    if bias is not None:
+        _replace(plan, node, 2, "rounded_bias", bias)
+
+
+def _round_blocks(plan: _Plan, node: Node) -> None:
+    weight = _value(plan.graph, node.args[1]).numpy()
+    integers, scales = to_blocks(weight)
+    _replace(plan, node, 1, "blocks", torch.from_numpy(from_blocks(integers, scales, weight.shape[1])))
+
+
+def _rounded_behind(plan: _Plan, node: Node) -> Node:
+    """A node that rounds a tensor to the target's 8-bit grid."""
+    grid = plan.grid(node)
+    low, high = (-128, 127) if plan.rules.symmetric else (0, 255)
+    with plan.graph.graph.inserting_after(node):
+        return plan.graph.graph.call_function(
+            torch.fake_quantize_per_tensor_affine, (node, grid.scale, grid.zero_point, low, high)
+        )
+
+
+def _as_half(value: Any) -> npt.NDArray[np.float32]:
+    return np.maximum(np.asarray(value, np.float16), np.finfo(np.float16).tiny).astype(np.float32)
+
+
+def _replace(plan: _Plan, node: Node, index: int, what: str, value: Tensor) -> None:
+    """Give a node a constant for an argument, which may have been missing."""
+    made = _constant(plan.graph, node, f"{node.name}_{what}", value)
+    node.args = (*node.args[:index], made, *node.args[index + 1 :])
+
+
+def _constant(made: GraphModule, before: Node, name: str, value: Tensor) -> Node:
+    name = f"_zoo_{name}"
+    made.register_buffer(name, value)
+    with made.graph.inserting_before(before):
+        node = made.graph.get_attr(name)
+    node.meta["val"] = value
+    return node
+
+
+def _optional(made: GraphModule, node: Node, index: int) -> Tensor | None:
+    """The tensor of an argument that may be missing."""
+    found = node.args[index] if len(node.args) > index else None
+    return _value(made, found) if isinstance(found, Node) else None
+
+
+def _value(made: GraphModule, node: Any) -> Tensor:
+    """The tensor that a get_attr node reads."""
+    found: Any = made
+    for part in str(node.target).split("."):
+        found = getattr(found, part)
+    return found.detach().float()

@@ -1,0 +1,151 @@
+"""Is an artifact faithful: does it compute what was planned, as nearly as its precision allows?
+
+Three answers to the same golden images are compared. The *truth* is the source's in float64. The *yardstick* is the
+source computed in torch at the artifact's own precision, for int8 as its plan rounds. The third is the artifact's.
+Distances are relative L2 norms of an image's logits, with each image's mean taken away, for softmax does not see it.
+How far the yardstick is from the truth is what rounding does to this network and this image; an artifact that computes
+the same is about as far, wherever its own roundings fall. docs/benchmarks/verdicts.md says how the limits were chosen.
+
+numpy alone: packages judge by this file too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .gate import Gate
+
+Answers = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class FaithfulRule:
+    """Limits of a precision.
+
+    Attributes:
+        farther: how many times as far from the truth as its yardstick an artifact may be, the median over the images.
+        apart: how far from its yardstick it may be, in the yardstick's own distances, the median over the images.
+        floor: a distance that counts as none: below it no rounding of this precision is told from another.
+        reason: why that much.
+    """
+
+    farther: float
+    apart: float
+    floor: float
+    reason: str
+
+
+RULES = {
+    "fp32": FaithfulRule(8.0, 9.0, 1e-6, "other orders of the same sums, folded batch norms, other kernels"),
+    "fp16": FaithfulRule(3.0, 3.5, 5e-4, "10 bits of mantissa, rounded at other places"),
+    "bf16": FaithfulRule(3.0, 3.5, 4e-3, "7 bits of mantissa, rounded at other places"),
+    "int8": FaithfulRule(1.5, 0.8, 1e-3, "the same integers, but for values that lie between two of them"),
+}
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Of N images, each relative to the norm of the truth's logits.
+
+    Attributes:
+        artifact: from the artifact to the truth.
+        yardstick: from the yardstick to the truth.
+        apart: from the artifact to the yardstick.
+        constant: from the truth's mean answer, whatever the image, to the truth.
+    """
+
+    artifact: npt.NDArray[np.float64]
+    yardstick: npt.NDArray[np.float64]
+    apart: npt.NDArray[np.float64]
+    constant: npt.NDArray[np.float64]
+
+    def farther(self, floor: float) -> float:
+        """How many times as far from the truth as the yardstick the artifact is."""
+        return float(np.median(self.artifact / np.maximum(self.yardstick, floor)))
+
+    def moved(self, floor: float) -> float:
+        """How far from the yardstick the artifact is, in the yardstick's distances to the truth."""
+        return float(np.median(self.apart / np.maximum(self.yardstick, floor)))
+
+
+def relative_distance(one: Answers, other: Answers) -> npt.NDArray[np.float64]:
+    """For each image the norm of the difference of two rows of logits N x K over the norm of the second, both centred.
+
+    A row whose logits are all the same has no norm to compare with: its distance is 0 to itself and infinite else.
+    """
+    a, b = (np.asarray(rows, np.float64) for rows in (one, other))
+    a, b = (rows - rows.mean(1, keepdims=True) for rows in (a, b))
+    noise, signal = np.linalg.norm(a - b, axis=1), np.linalg.norm(b, axis=1)
+    none = np.where(noise > 0, np.inf, 0.0)
+    return np.divide(noise, signal, out=none, where=signal > 0)
+
+
+def measure_distances(truth: Answers, yardstick: Answers, artifact: Answers) -> Distances:
+    """Distances between three answers N x K; raises ValueError for shapes that differ."""
+    if not truth.shape == yardstick.shape == artifact.shape:
+        raise ValueError(f"logits of shapes {truth.shape}, {yardstick.shape} and {artifact.shape} cannot be compared")
+    centred = np.asarray(truth, np.float64)
+    centred = centred - centred.mean(1, keepdims=True)
+    return Distances(
+        relative_distance(artifact, truth),
+        relative_distance(yardstick, truth),
+        _over(np.asarray(artifact, np.float64) - np.asarray(yardstick, np.float64), centred),
+        relative_distance(np.broadcast_to(centred.mean(0), centred.shape), centred),
+    )
+
+
+def judge_faithful(
+    truth: Answers, yardstick: Answers, artifact: Answers, precision: str, what: str = "golden images"
+) -> Gate:
+    """Gate `numerics` by truth and yardstick.
+
+    Fails on NaN, and where the artifact is clearly farther than its precision explains, from the truth or from the
+    yardstick. Inconclusive for a single image, and where the same answer to every image would pass too: then it cannot
+    be seen that the answers depend on the images.
+    """
+    rule = RULES[precision]
+    if len(truth) == 0:
+        return Gate("numerics", "fail", f"nothing was compared: no {what}", {"images": 0})
+    if not np.isfinite(artifact).all():
+        bad = int((~np.isfinite(artifact)).any(1).sum())
+        reason = f"NaN or infinity in the logits of {bad} of {len(truth)} {what}"
+        return Gate("numerics", "fail", reason, {"images": len(truth)})
+    found = measure_distances(truth, yardstick, artifact)
+    farther, moved = found.farther(rule.floor), found.moved(rule.floor)
+    middle = float(np.median(found.artifact))
+    numbers = {
+        "images": len(truth),
+        "distance": middle,
+        "yardstick_distance": float(np.median(found.yardstick)),
+        "apart": float(np.median(found.apart)),
+        "farther": farther,
+        "moved": moved,
+        "worst_distance": float(found.artifact.max()),
+        "max_farther": rule.farther,
+        "max_moved": rule.apart,
+        "rule": rule.reason,
+    }
+    shown = f"{middle:.1e} from the truth, the yardstick {np.median(found.yardstick):.1e}, over {len(truth)} {what}"
+    if farther > rule.farther:
+        reason = f"unfaithful: {farther:.2g} times as far from the truth as {precision} explains ({shown})"
+        return Gate("numerics", "fail", reason, numbers)
+    if moved > rule.apart:
+        reason = f"unfaithful: {np.median(found.apart):.1e} away from what the {precision} plan gives ({shown})"
+        return Gate("numerics", "fail", reason, numbers)
+    if len(truth) == 1:
+        return Gate("numerics", "inconclusive", "one image cannot show that the answer depends on it", numbers)
+    mute = float(np.median(found.constant / np.maximum(found.yardstick, rule.floor)))
+    if mute <= rule.farther:
+        reason = f"rounding hides what tells the {len(truth)} {what} apart: the same answer to each would be as near"
+        return Gate("numerics", "inconclusive", f"{reason} ({shown})", numbers)
+    return Gate("numerics", "pass", f"faithful: {shown}", numbers)
+
+
+def _over(difference: npt.NDArray[np.float64], centred: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    difference = difference - difference.mean(1, keepdims=True)
+    noise, signal = np.linalg.norm(difference, axis=1), np.linalg.norm(centred, axis=1)
+    return np.divide(noise, signal, out=np.where(noise > 0, np.inf, 0.0), where=signal > 0)

@@ -1,0 +1,76 @@
+"""The yardstick of an artifact: its source computed in torch at the artifact's own precision, on the golden images.
+
+How far it is from the float64 truth is what that precision does to this network. For int8 it is the calibrated module
+with its numbers rounded as the plan says (calibration/simulate.py), never what is read from the exported file: a wrong
+scale would then agree with itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import UsageError
+from ..artifact import Golden, Precision
+
+if TYPE_CHECKING:
+    from ...calibration.choice import Calibrated, Choice
+    from ...models.preprocess import Batch
+    from ...models.sources import Model
+
+HOW = {
+    "fp32": "the source in float32",
+    "fp16": "the source in float16, each operation rounded once",
+    "bf16": "the source in bfloat16, each operation rounded once",
+    "int8": "the calibrated source with the plan's rounding",
+}
+
+
+def with_yardstick(
+    golden: Golden,
+    model: Model,
+    precision: Precision,
+    *,
+    target: str = "",
+    calibrated: Calibrated | None = None,
+    choice: Choice | None = None,
+) -> Golden:
+    """The golden answers with the yardstick of a precision, or the reason why there is none.
+
+    Args:
+        golden: images, the source's answers and the truth.
+        model: the source.
+        precision: of the artifact.
+        target: for int8, whose rules round.
+        calibrated: for int8, graph and ranges; None for a graph that the user brings.
+        choice: for int8, the plan.
+    """
+    if golden.truth is None:
+        return golden
+    if precision == "fp32":
+        return replace(golden, yardstick=golden.logits, computed=HOW["fp32"])
+    from ..golden import source_batch
+
+    batch = source_batch(model, golden.images)
+    try:
+        if precision == "int8":
+            made = _rounded(batch, target, calibrated, choice)
+        else:
+            from ...models.arithmetic import logits_in
+
+            made = logits_in(model.module, batch, precision).astype(np.float32)
+    except UsageError as error:
+        return replace(golden, computed=f"no yardstick: {error.what}")
+    if not np.isfinite(made).all():
+        return replace(golden, computed=f"no yardstick: {HOW[precision]} gives NaN or infinity")
+    return replace(golden, yardstick=made, computed=HOW[precision])
+
+
+def _rounded(batch: Batch, target: str, calibrated: Calibrated | None, choice: Choice | None) -> Batch:
+    from ...calibration.simulate import simulate
+
+    if calibrated is None or choice is None:
+        raise UsageError("the plan of a graph that was brought is not known")
+    return simulate(calibrated, choice, target, batch)
