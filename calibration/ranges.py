@@ -66,6 +66,14 @@ class RangeTable:
             method = "minmax"
         return self.edges[edge].range(method, symmetric=symmetric)
 
+    @property
+    def constant(self) -> tuple[str, ...]:
+        """Edges that had a single value in all of the images, such as what a norm with zero gamma gives.
+
+        Any scale serves them.
+        """
+        return tuple(name for name, seen in self.edges.items() if seen.low == seen.high)
+
     def save(self, folder: Path) -> None:
         """Write ranges.json (readable) and ranges.safetensors (histograms, channels), whole or not at all.
 
@@ -200,7 +208,7 @@ def collect(
         output_name: what its output is called there.
 
     Raises:
-        UsageError: no images, a layer that gives NaN or infinity, or one that is the same for every input.
+        UsageError: no images, a layer that gives NaN or infinity, or logits that are all the same.
     """
     import torch
 
@@ -221,11 +229,10 @@ def collect(
             progress(images)
     if not images:
         raise UsageError("calibration needs images, got none", fix="give --data")
-    dead = [name for name, seen in collector.edges.items() if seen.low == seen.high]
-    if dead:
-        named = ", ".join(map(collector.named, dead[:3]))
+    last = collector.edges.get(output_name)
+    if last is not None and last.low == last.high:
         raise UsageError(
-            f"calibration: {named} {'is' if len(dead) == 1 else 'are'} the same for every one of {images} images",
+            f"calibration: the model answers {last.low:g} for every class of every one of {images} images",
             fix="look at the weights (all zero?) and the images",
         )
     return RangeTable(collector.edges, images, weights, digest.hexdigest())
@@ -247,13 +254,25 @@ def observe(
     see: Callable[[str, torch.Tensor], None],
     input_name: str = "images",
     output_name: str = "logits",
+    precision: str | None = None,
 ) -> None:
-    """Run one batch on the CPU and show every float tensor by name, the images and the output too."""
+    """Run one batch on the CPU and show every float tensor by name, the images and the output too.
+
+    With a half precision (fp16, bf16) numbers are held in it and each operation is rounded once.
+    """
     import torch
+
+    from ..models.arithmetic import HELD, RoundingOnce
 
     images = torch.from_numpy(np.ascontiguousarray(batch))
     see(input_name, images)
-    (made, *_) = _interpreter(program, None, see, torch.device("cpu"))(images)
+    if precision is None:
+        (made, *_) = _interpreter(program, None, see, torch.device("cpu"))(images)
+    else:
+        held = HELD[precision]
+        run = _interpreter(program, None, see, torch.device("cpu"), held)
+        with RoundingOnce(held):
+            (made, *_) = run(images.to(held))
     see(output_name, made)
 
 
@@ -262,14 +281,19 @@ def _interpreter(
     edges: frozenset[str] | None,
     see: Callable[[str, torch.Tensor], None],
     device: torch.device,
+    held: torch.dtype | None = None,
 ) -> Callable[[torch.Tensor], Any]:
     """A function of a batch that runs the graph node by node, frees what is not needed any more, and shows edges."""
     import torch
     from torch.export.graph_signature import InputKind
 
     state: dict[str, Any] = {**program.state_dict, **program.constants}
+
+    def placed(value: torch.Tensor) -> torch.Tensor:
+        return value.to(device, held) if held is not None and value.is_floating_point() else value.to(device)
+
     fixed = [
-        None if one.kind == InputKind.USER_INPUT else state[str(one.target)].to(device)
+        None if one.kind == InputKind.USER_INPUT else placed(state[str(one.target)])
         for one in program.graph_signature.input_specs
     ]
     fed = [node.name for node in program.graph.nodes if node.op == "placeholder"]
@@ -287,7 +311,7 @@ def _interpreter(
 
     def run(batch: torch.Tensor) -> Any:
         given = [batch if name == own else value for name, value in zip(fed, fixed, strict=True)]
-        with torch.inference_mode():
+        with torch.no_grad() if held is not None else torch.inference_mode():
             return interpreter.run(*given)
 
     return run

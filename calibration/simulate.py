@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule, Interpreter, Node
 
 from ..errors import UsageError, ZooError, one_line
 from ..models.arithmetic import logits_in
@@ -83,6 +83,28 @@ class Simulation:
             raise
         except Exception as error:  # torch has an error class for each way a graph fails
             raise UsageError(f"int8 cannot be simulated: {type(error).__name__}: {one_line(error)}") from error
+
+    def tensors(self, batch: npt.NDArray[np.float32], behind: str) -> dict[str, npt.NDArray[np.float32]]:
+        """Every float tensor by its name in the RangeTable; what is rounded is kept rounded, with `behind` added."""
+        kept: dict[str, npt.NDArray[np.float32]] = {}
+        names = self.edges
+
+        class Keeping(Interpreter):
+            def run_node(self, n: Node) -> Any:
+                made = super().run_node(n)
+                if isinstance(made, Tensor) and made.is_floating_point() and n.op == "call_function":
+                    source = n.args[0]
+                    if n.target is torch.fake_quantize_per_tensor_affine and isinstance(source, Node):
+                        kept[names.get(source, source.name) + behind] = made.numpy()
+                    else:
+                        kept[names.get(n, n.name)] = made.numpy()
+                return made
+
+        keeping = Keeping(self.module, garbage_collect_values=True)
+        keeping.extra_traceback = False
+        with torch.inference_mode():
+            keeping.run(torch.from_numpy(np.array(batch)))
+        return {name: value for name, value in kept.items() if name + behind not in kept}
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,9 @@ def _calibrated(
     graph, program = trace_graph(module, spec, "fp32", Batch(1, 8, 1024))
     edges = target.edges(target.prepare(graph))
     table, more = _collect_once(program, edges, images, device, told, digest(module))
+    if table.constant:
+        named = ", ".join(table.constant[:3]) + (" and others" if len(table.constant) > 3 else "")
+        more = (*more, f"the same in every calibration image, so that any scale serves: {named}")
     sample = next(images())[:SAMPLE].copy()
     return Calibrated(module, graph, program, table, sample, Rounder(graph, program, images), (*notes, *more))
 
@@ -130,7 +133,9 @@ def _collect_once(
     data = hashlib.sha256()
     for batch in images():
         data.update(np.ascontiguousarray(batch).data)
-    parts = (str(FORMAT), str(torch.__version__), weights, data.hexdigest(), *sorted(edges))
+    parts = (
+        str(FORMAT), str(torch.__version__), weights, graph_digest(program), data.hexdigest(), *sorted(edges)
+    )  # fmt: skip
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     try:
         place = cache_folder() / "ranges" / name
@@ -150,6 +155,22 @@ def _collect_once(
     except (ZooError, OSError) as error:
         return table, (f"the ranges could not be kept for the next time ({error}); set ZOO_CACHE",)
     return table, ()
+
+
+def graph_digest(program: ExportedProgram) -> str:
+    """Hash of what a graph computes beside its weights: operators, their arguments, constants, buffers not saved."""
+    import torch
+
+    total = hashlib.sha256(str(program.graph).encode())
+    for name, value in sorted(program.constants.items()):
+        total.update(name.encode())
+        if hasattr(value, "numpy"):
+            tensor = value.detach().cpu().contiguous()
+            total.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            total.update(repr(value).encode())
+    return total.hexdigest()
 
 
 def _forget_oldest(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..atomic import failed_place
 from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError, one_line
 from ..models.data.dataset import Dataset
-from .artifact import ARTIFACT, Artifact, Receipt, form_of, may_replace, read_manifest
+from .artifact import ARTIFACT, Artifact, Receipt, form_of, load_artifact, may_replace, read_manifest
 from .backends import get_backend
 from .backends.base import Backend, ExportOptions, Progress, Unavailable
 from .checks.check import check_golden
@@ -139,7 +139,9 @@ def export(
             seconds = time.perf_counter() - begun
             rows.append(Exported(backend.name, options.precision, folder, replaced, artifact, tried[-1], None, seconds))
         except GateError as error:
-            rows.append(Exported(backend.name, options.precision, folder, error=kept_aside(error, folder, tried)))
+            rows.append(
+                Exported(backend.name, options.precision, folder, error=kept_aside(error, folder, tried, model, own))
+            )
         except ZooError as error:
             rows.append(Exported(backend.name, options.precision, folder, error=error))
         except Exception as error:  # noqa: BLE001 - what a backend did not foresee must not stop the others
@@ -256,20 +258,50 @@ def unforeseen(backend: str, error: Exception) -> ZooError:
     )
 
 
-def kept_aside(error: GateError, folder: Path, tried: Sequence[Gate]) -> GateError:
-    """A refusal with what to try next; the evidence is written beside what was made, where that was kept."""
+def kept_aside(
+    error: GateError, folder: Path, tried: Sequence[Gate], model: Model, options: ExportOptions
+) -> GateError:
+    """A refusal with the layer that is wrong and what to try next; evidence is written beside what was made and kept.
+
+    Args:
+        error: the refusal.
+        folder: the place that the artifact did not take.
+        tried: the gates that judged it.
+        model: what was exported.
+        options: of this backend; for int8 with the calibration and the plan.
+    """
     place = failed_place(folder)
     if not tried or not (place / ARTIFACT).is_file():
         return error
-    notes = write_failed(place, tried)
+    gate = tried[-1]
+    if gate.name == "numerics" and "NaN" not in gate.reason:
+        found = _where(place, model, options)
+        gate = replace(gate, reason=f"{gate.reason}; {found}")
+        error = GateError(f"{error.what}; {found}")
+    notes = write_failed(place, [*tried[:-1], gate])
     told = f"{error.what}; nothing was replaced, what was made is kept in {place}"
-    return GateError("; ".join([told, *notes]), fix=_next_try(place, tried[-1]))
+    return GateError("; ".join([told, *notes]), fix=_next_try(place, gate, options.precision))
 
 
-def _next_try(place: Path, gate: Gate) -> str:
-    if "NaN" in gate.reason and place.name.partition("-")[2].startswith("fp16"):
-        return "numbers beyond fp16's largest: export with --bf16, or with fp32"
-    return f"zoo check {place} names the layer where it goes wrong"
+def _where(place: Path, model: Model, options: ExportOptions) -> str:
+    """The layer where a refused artifact goes wrong, or why it is not known."""
+    from .checks.bisect import bisect_artifact
+    from .golden import source_batch
+
+    try:
+        artifact = load_artifact(place)
+        images = source_batch(model, artifact.golden().images)
+        return str(bisect_artifact(artifact, model.module, images, options.calibrated, options.choice))
+    except ZooError as error:
+        return f"the layer cannot be looked for: {error.what}"
+
+
+def _next_try(place: Path, gate: Gate, precision: str) -> str:
+    if "NaN" in gate.reason and precision == "fp16":
+        return "numbers went beyond fp16's largest, 65,504: export with --bf16, or in fp32"
+    if precision == "int8":
+        return f"zoo check {place} shows it again; without int8 kernels that are wrong here: --fp16, --bf16 or fp32"
+    return f"zoo check {place} shows it again; another version of the runtime may have other kernels"
 
 
 def refuse_options(backends: Sequence[str], options: ExportOptions) -> list[Backend]:

@@ -1,7 +1,9 @@
-"""Where an ONNX graph leaves its reference: the first layer whose output differs, found by binary search.
+"""Where an ONNX graph leaves its yardstick: the first layer that is wrong, not the one that rounds.
 
-The reference's torch.export graph and the ONNX graph that was made of it have the same names for the same tensors. The
-reference's tensors are kept; the ONNX graph is cut at one tensor at a time, a session each, about log2 of the layers.
+The source's torch.export graph and the ONNX graph that was made of it have the same names for the same tensors. The
+source runs once in float32 and once as the yardstick does (in half precision, or rounding as the int8 plan says), and
+its tensors are kept; how far these two are apart is what rounding does to a tensor. The ONNX graph is cut at one tensor
+at a time, a session each, about log2 of the layers: the first that is clearly farther from the yardstick has diverged.
 """
 
 from __future__ import annotations
@@ -18,19 +20,26 @@ from ...errors import ZooError, one_line
 from ...models.preprocess import as_input
 from ..artifact import Artifact, Batch
 from ..backends.graph import INPUT, OUTPUT, trace_graph
+from .faithful import RULES
 
 if TYPE_CHECKING:
     import onnx
+    import torch
     from torch import nn
+    from torch.export import ExportedProgram
+
+    from ...calibration.choice import Calibrated, Choice
 
 Tensors = dict[str, npt.NDArray[Any]]
 IMAGES = 4  # whose tensors are kept
+HALF = ("fp16", "bf16")
 FP16_MAX = 65504.0
 WEIGH = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
-# The relative error (L2) of a tensor from which on it counts as diverged. Rounding adds up over the layers; what a
-# precision explains at the end of the networks here stays below.
+# The relative error (L2) of a tensor from which on it counts as diverged where there is no yardstick to say so.
 DIVERGED = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 2.5e-1}
+BEYOND = 2.0  # times the limit of the gate: a tensor within is rounded otherwise, not wrong
+BACK = "_DequantizeLinear"  # behind the name of a tensor: what its integers stand for
 
 
 @dataclass(frozen=True)
@@ -68,13 +77,21 @@ class Finding:
         )
 
 
-def bisect_artifact(artifact: Artifact, module: nn.Module, images: npt.NDArray[np.float32]) -> Finding | str:
+def bisect_artifact(
+    artifact: Artifact,
+    module: nn.Module,
+    images: npt.NDArray[np.float32],
+    calibrated: Calibrated | None = None,
+    choice: Choice | None = None,
+) -> Finding | str:
     """The finding for an artifact that holds an ONNX graph, or in words why there is none.
 
     Args:
-        artifact: whose logits are not its reference's.
+        artifact: that is not faithful.
         module: the reference.
         images: normalised, those that differ most first.
+        calibrated: of an int8 export that was just made, what it was rendered from.
+        choice: its plan. Without these two an int8 graph is compared with the float reference.
     """
     import onnx
 
@@ -82,17 +99,50 @@ def bisect_artifact(artifact: Artifact, module: nn.Module, images: npt.NDArray[n
     path = next((artifact.folder / name for name in manifest.files if Path(name).suffix == ".onnx"), None)
     if path is None:
         return f"a {manifest.backend} file does not name its tensors; export to onnx to find the layer that diverges"
+    images = images[:IMAGES]
+    given = as_input(images, manifest.spec.preprocess, manifest.pixels)
     try:
         fresh, program = trace_graph(module, manifest.spec, "fp32", manifest.batch or Batch(1, 8, 64))
+        exact = tensors_of(program, images, None)
+        kept, limits = exact, {}
+        if manifest.precision in HALF:
+            kept = tensors_of(program, images, manifest.precision)
+        elif calibrated is not None and choice is not None:
+            kept, exact = _rounded(calibrated, choice, manifest.backend, images, exact)
+        if kept is not exact:
+            rule = RULES[manifest.precision]
+            noise = {name: relative_error(exact[name], kept[name]) for name in kept if name in exact}
+            limits = {name: BEYOND * rule.apart * max(own, rule.floor) for name, own in noise.items()}
     except ZooError as error:
         return f"the layer cannot be looked for: {error.what}"
+    return first_divergence(onnx.load(path), fresh, kept, images, manifest.precision, given, limits)
+
+
+def tensors_of(program: ExportedProgram, images: npt.NDArray[np.float32], precision: str | None) -> Tensors:
+    """Every float tensor of a torch.export graph by name, in float32 or in a half precision."""
     from ...calibration.ranges import observe
 
     kept: Tensors = {}
-    images = images[:IMAGES]
-    observe(program, images, lambda name, value: kept.__setitem__(name, value.numpy()), INPUT, OUTPUT)
-    given = as_input(images, manifest.spec.preprocess, manifest.pixels)
-    return first_divergence(onnx.load(path), fresh, kept, images, manifest.precision, given)
+
+    def keep(name: str, value: torch.Tensor) -> None:
+        kept[name] = value.float().numpy()
+
+    observe(program, images, keep, INPUT, OUTPUT, precision)
+    return kept
+
+
+def _rounded(
+    calibrated: Calibrated, choice: Choice, target: str, images: npt.NDArray[np.float32], exact: Tensors
+) -> tuple[Tensors, Tensors]:
+    """The tensors of an int8 plan, and the float ones under the same names.
+
+    What is rounded is kept as its integers stand for, behind the name that the ONNX graph has for that: cut there, the
+    layer before it still runs on integers.
+    """
+    from ...calibration.simulate import Simulation
+
+    rounded = Simulation(calibrated, choice, target).tensors(images, BACK)
+    return rounded, {name: exact[name.removesuffix(BACK)] for name in rounded if name.removesuffix(BACK) in exact}
 
 
 def first_divergence(
@@ -102,18 +152,20 @@ def first_divergence(
     images: npt.NDArray[np.float32],
     precision: str,
     given: npt.NDArray[Any] | None = None,
+    limits: Mapping[str, float] | None = None,
 ) -> Finding | str:
-    """Search a graph for the first tensor that is not the reference's.
+    """Search a graph for the first tensor that is not the yardstick's.
 
     Args:
         graph: the artifact's.
         fresh: the graph that the reference gives today, with whose weights the layer's are compared.
-        kept: the reference's tensors by name, for these images.
+        kept: the yardstick's tensors by name, for these images.
         images: what both are given.
         precision: row of `DIVERGED`.
         given: the images as the artifact's graph reads them, where that is another form.
+        limits: the error from which on a tensor has diverged, by name; else that of the precision.
     """
-    limit = DIVERGED[precision]
+    limits = limits or {}
     makers = {name: node for node in graph.graph.node for name in node.output}
     order = [name for node in graph.graph.node for name in node.output if name in kept]
     errors: dict[str, float] = {INPUT: 0.0}
@@ -127,19 +179,22 @@ def first_divergence(
                 raise _CutError(f"the graph cannot be cut at {name}: {one_line(error)}") from error
         return errors[name]
 
+    def diverged(name: str) -> bool:
+        return error_of(name) > limits.get(name, DIVERGED[precision])
+
     try:
-        if not order or error_of(order[-1]) <= limit:
-            return "no layer of the graph stands out: the error grows a little in each"
-        found = order[search(len(order), lambda index: error_of(order[index]) > limit)]
+        if not order or not diverged(order[-1]):
+            return "no layer stands out: the error accumulates evenly over the layers"
+        found = order[search(len(order), lambda index: diverged(order[index]))]
         while True:  # the order is of one path among several: an input that diverged already is nearer to the cause
             inputs = known_inputs(found, makers, kept)
-            worse = [name for name in inputs if error_of(name) > limit]
+            worse = [name for name in inputs if diverged(name)]
             if not worse:
                 break
             found = worse[0]
     except _CutError as error:
         return str(error)
-    node = makers[found]
+    node = _made_by(found, makers)
     source = kept[inputs[0]] if inputs else images
     weight = node.input[1] if node.op_type in WEIGH and len(node.input) > 1 else ""
     error = errors[found]
@@ -155,6 +210,14 @@ def first_divergence(
         advice=_advice(node, graph, fresh, precision, float(np.abs(source).max())),
         sessions=len(errors) - 1,
     )
+
+
+def _made_by(name: str, makers: Mapping[str, onnx.NodeProto]) -> onnx.NodeProto:
+    """The node that computes a tensor, seen through Q/DQ and the activation that is folded into it."""
+    node = makers[name]
+    while node.op_type in ("DequantizeLinear", "QuantizeLinear", "Relu", "Clip") and node.input[0] in makers:
+        node = makers[node.input[0]]
+    return node
 
 
 def search(count: int, diverged: Callable[[int], bool]) -> int:
