@@ -8,12 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo.exporter.checks.accuracy import (
     Paired,
+    images_for_none,
     images_needed,
     interval_of_drop,
     judge_accuracy,
+    judge_agreement,
     mcnemar,
     measure_accuracy,
+    share_interval,
     unbelievable,
+    without_ties,
 )
 from zoo.models.runs import Reached
 
@@ -74,9 +78,8 @@ def test_a_pass_without_flips_says_what_the_number_of_images_allows() -> None:
     assert "fewer than 0.83% do (95 % certainty)" in reason
 
 
-def test_golden_images_and_the_runs_accuracy_are_looked_at() -> None:
+def test_the_runs_accuracy_is_looked_at() -> None:
     one = paired(10_000, 0, 0)
-    assert judge(one, golden_differ=1) == "fail"
     reached = Reached("d", "val", 10_000, 0.9)
     assert judge(one, reached=reached) == "pass"
     gate = judge_accuracy(paired(10_000, 0, 0, 0.7), "fp32", numerics_passed=True, reached=reached)
@@ -86,7 +89,7 @@ def test_golden_images_and_the_runs_accuracy_are_looked_at() -> None:
 def test_too_few_images_says_how_many() -> None:
     gate = judge_accuracy(paired(300, 2, 1), "int8", numerics_passed=True)
     assert gate.verdict == "inconclusive"
-    assert "needs about" in gate.reason
+    assert "it takes about" in gate.reason
     assert images_needed(paired(300, 30, 1), 0.005) is None
 
 
@@ -110,3 +113,47 @@ def test_an_accuracy_that_says_that_labels_are_not_the_models() -> None:
     assert "no more than guessing" in str(unbelievable(0.1, 200, 10, None))
     assert unbelievable(0.2, 200, 10, None) is None
     assert unbelievable(0.0, 20, 10, 0.9) is None, "of few images nothing is said"
+
+
+def test_a_drop_that_no_image_shows_takes_as_many_images_as_none_of_them_shows() -> None:
+    """36 images cannot show 2 %, whatever they answer; it was said that 33 would do."""
+    assert images_for_none(0.02) == 149
+    gate = judge_accuracy(paired(36, 0, 0), "int8", numerics_passed=True, limit=0.02)
+    assert (gate.verdict, "it takes about 149 images" in gate.reason) == ("inconclusive", True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 400), st.integers(0, 400))
+def test_a_share_has_its_exact_interval(images: int, count: int) -> None:
+    from scipy.stats import beta
+
+    count = min(count, images)
+    found = share_interval(count, images)
+    low = 0.0 if count == 0 else beta.ppf(0.05, count, images - count + 1)
+    high = 1.0 if count == images else beta.ppf(0.95, count + 1, images - count)
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+
+
+def agreement(images: int, flips: int, precision: str = "int8") -> tuple[str, str]:
+    reference = np.zeros(images, np.int64)
+    got = reference.copy()
+    got[:flips] = 1
+    gate = judge_agreement(reference, got, precision, "no labels")
+    return gate.verdict, gate.reason
+
+
+def test_without_labels_the_share_of_other_answers_is_judged_by_its_interval() -> None:
+    assert agreement(8, 2)[0] == "inconclusive", "two flips of eight refuse nothing"
+    assert "it takes about" in agreement(40, 1)[1]
+    assert "not certainly" in agreement(8, 2)[1]
+    assert agreement(1000, 40)[0] == "pass"
+    assert agreement(1000, 100)[0] == "fail"
+    assert agreement(8, 0)[0] == "pass", "no flip, and numerics judge beside it"
+    assert agreement(0, 0)[0] == "fail"
+
+
+def test_near_ties_are_no_flips() -> None:
+    reference = np.array([[1.0, 1.001, 0], [3, 0, 0]], np.float32)
+    got = np.array([[1.001, 1.0, 0], [0, 3, 0]], np.float32)
+    assert without_ties(reference, got, 0.01).tolist() == [1, 1]
+    assert without_ties(reference, got, 0.0).tolist() == [0, 1]

@@ -1,0 +1,69 @@
+"""An int8 plan in torch against what the runtimes compute of the file: near, and not by reading the file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from calibration_help import calibrated_model, images
+from zoo.calibration.choice import Calibrated, Choice
+from zoo.calibration.simulate import Simulation, simulate
+from zoo.errors import UsageError
+from zoo.exporter.backends import get_backend
+from zoo.exporter.backends.layers import list_layers
+from zoo.exporter.checks.faithful import measure_distances
+from zoo.exporter.starting import cpu_flags, suitable_bits
+from zoo.models.arithmetic import logits_in
+from zoo.models.sources import Model
+
+
+@pytest.fixture(scope="module", params=["resnet18", "mobilenet_v3_small"])
+def made(request: pytest.FixtureRequest) -> tuple[Model, Calibrated, np.ndarray]:
+    model, calibrated = calibrated_model(request.param)
+    return model, calibrated, images(6, seed=5)
+
+
+def bits_of(backend: str) -> int:
+    return suitable_bits(backend, cpu_flags())
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torchscript"])
+@pytest.mark.parametrize("how", ["plain", "corrected and rounded", "ends in float"])
+def test_it_is_what_the_file_computes(made: tuple[Model, Calibrated, np.ndarray], backend: str, how: str) -> None:
+    model, calibrated, batch = made
+    layers = list_layers(calibrated.graph)
+    choice = {
+        "plain": Choice(weight_bits=bits_of(backend)),
+        "corrected and rounded": Choice("mse", True, adaround=True, weight_bits=bits_of(backend)),
+        "ends in float": Choice(weight_bits=bits_of(backend), keep={layers[0].name: "", layers[-1].name: ""}),
+    }[how]
+    yardstick = simulate(calibrated, choice, backend, batch)
+    with get_backend(backend).candidate(model, calibrated, choice) as runner:
+        got = runner.run(batch)
+    found = measure_distances(logits_in(model.module, batch, "fp64"), yardstick, got)
+    assert found.moved(1e-3) < 0.6, "nearer to the plan than the plan is to the truth"
+    assert found.farther(1e-3) < 1.3
+
+
+def test_layers_that_stay_float_are_not_rounded(made: tuple[Model, Calibrated, np.ndarray]) -> None:
+    model, calibrated, batch = made
+    names = [layer.name for layer in list_layers(calibrated.graph)]
+    kept = Simulation(calibrated, Choice(keep=dict.fromkeys(names, "")), "onnx")
+    assert not kept.layers
+    exact = logits_in(model.module, batch, "fp64")
+    got = simulate(calibrated, Choice(keep=dict.fromkeys(names, "")), "onnx", batch)
+    assert np.abs(got - exact).max() < 1e-4 * np.ptp(exact)
+    assert Simulation(calibrated, Choice(), "onnx").layers == set(names)
+
+
+def test_tensors_have_the_names_of_the_graph(made: tuple[Model, Calibrated, np.ndarray]) -> None:
+    _, calibrated, batch = made
+    kept = Simulation(calibrated, Choice(), "onnx").tensors(batch, "_DequantizeLinear")
+    written = {name for node in calibrated.graph.graph.node for name in node.output}
+    known = {name.removesuffix("_DequantizeLinear") for name in kept}
+    assert len(known & written) > 0.8 * len(known & (written | set(calibrated.table.edges)))
+    assert any(name.endswith("_DequantizeLinear") for name in kept)
+
+
+def test_a_target_without_rules_is_refused(made: tuple[Model, Calibrated, np.ndarray]) -> None:
+    with pytest.raises(UsageError, match="no rules say where abacus rounds"):
+        simulate(made[1], Choice(), "abacus", made[2])
