@@ -8,7 +8,6 @@ dict of the file is held against the model, and the one that fits best is taken.
 from __future__ import annotations
 
 import argparse
-import collections
 import pathlib
 import re
 import types
@@ -187,26 +186,29 @@ def _plain_values() -> list[Any]:
         for module in ("pathlib", "pathlib._local")
         for prefix in ("", "Pure")
     ]
-    builtin = [argparse.Namespace, types.SimpleNamespace, collections.defaultdict, list, dict, set, int, float]
-    return [*builtin, np.ndarray, np.dtype, *numbers, *arrays, *paths]
+    return [argparse.Namespace, types.SimpleNamespace, np.ndarray, np.dtype, *numbers, *arrays, *paths]
 
 
 def _refusal(path: Path, error: Exception) -> IntegrityError:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch colours this message for a terminal
     in_the_way = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.\w+) was not an allowed global", text)
     if in_the_way:
+        whole = in_the_way[1].startswith("torch.nn.")
+        weights = ".state_dict()" if whole else '["state_dict"]'
         return IntegrityError(
-            f"{path}: it holds an object of {in_the_way[1]}, which zoo does not load, since that could run code",
+            f"{path}: it holds {'a whole module' if whole else 'an object'} of {in_the_way[1]}, "
+            "which zoo does not load, since that could run code",
             fix="where you trust the file, save its weights alone: "
-            f'torch.save(torch.load("{path.name}", weights_only=False)["state_dict"], "weights.pth"), '
-            "with the key that your training uses, or [...].state_dict() of a whole model",
+            f'torch.save(torch.load("{path.name}", weights_only=False){weights}, "weights.pth")'
+            + ("" if whole else ", with the key that your training uses"),
         )
     if "TorchScript" in text:
         return IntegrityError(
             f"{path} is a TorchScript archive, not a state dict",
             fix=f'torch.save(torch.jit.load("{path.name}").state_dict(), "weights.pth")',
         )
-    why = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    told = re.search(r"WeightsUnpickler error: (.+)", text) or re.search(r"(\S.*)", text)
+    why = told[1] if told else type(error).__name__
     why = why if len(why) <= LONGEST else f"{why[:LONGEST]}…"
     return IntegrityError(
         f"{path}: cannot be read as a state dict ({why})",

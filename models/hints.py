@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import UsageError
-from .data.folder import SUFFIXES
+from .data.layout import SPLITS, SUFFIXES
 from .factory import module_of
 from .runs import CHECKPOINT
 
@@ -62,7 +62,7 @@ def _no_run(folder: Path) -> UsageError:
         return UsageError(
             f"{folder} holds a training that is not finished", fix="finish it: the same zoo train with --resume"
         )
-    if any((folder / name).is_dir() for name in ("train", "val")):
+    if any(path.is_dir() and path.name.lower() in SPLITS for path in folder.iterdir()):
         return UsageError(f"{folder} is a folder of images, not a model source", fix=f"give it as --data {folder}")
     return UsageError(
         f"{folder} is no run folder (it has no run.json)", fix="give a run, or a name of `zoo list models`"

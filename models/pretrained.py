@@ -118,10 +118,20 @@ def from_timm(name: str, which: str, arguments: dict[str, Any], seed: int = 0) -
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
     )
-    spec = ModelSpec(f"timm-{name}", tuple(data["input_size"]), preprocess, numbered_labels(module.num_classes), False)
+    named = _timm_classes(timm, module) if which == "own" else ()
+    labels = named or numbered_labels(module.num_classes)
+    spec = ModelSpec(f"timm-{name}", tuple(data["input_size"]), preprocess, labels, has_class_names=bool(named))
     transform: Any = timm.data.create_transform(**data, is_training=False)
     taken = f"timm's weights of {name}" if which == "own" else f"fresh initialisation, seed {seed}"
     return Pretrained(spec, taken, _torch_transform(transform, name), arguments, built=module.eval())
+
+
+def _timm_classes(timm: Any, module: nn.Module) -> tuple[str, ...]:
+    """The classes of timm's weights by the first of their names, where they are ImageNet's; else none."""
+    subset = timm.data.infer_imagenet_subset(module)
+    described = timm.data.ImageNetInfo(subset).label_descriptions() if subset else []
+    names = tuple(text.partition(",")[0] for text in described)
+    return names if len(names) == module.num_classes else ()
 
 
 def _import(library: str) -> Any:

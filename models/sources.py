@@ -17,6 +17,8 @@ from ..config import near
 from ..errors import IntegrityError, UnavailableError, UsageError
 from . import weights as weights_io
 from .checkpoints import read_for
+from .data.dataset import Dataset
+from .data.labels import named_by_data
 from .factory import call_factory, refuse_foreign
 from .hints import no_source
 from .logits import check_logits, count_logits, logits_of
@@ -38,7 +40,7 @@ from .source_options import (
 from .spec import ModelSpec, Preprocess, imagenet_preprocess, numbered_labels
 from .widths import resize
 
-__all__ = ["Model", "SourceOptions", "build", "check_logits", "logits_of", "rebuild", "resolve", "through"]
+__all__ = ["Model", "SourceOptions", "build", "check_logits", "logits_of", "named_by", "rebuild", "resolve", "through"]
 
 Transform = Callable[[Image.Image], Batch]
 
@@ -99,6 +101,14 @@ def resolve(source: str, options: SourceOptions | None = None) -> Model:
         f'unknown model source "{source}"{near(source, MODELS)}',
         fix="give a name of `zoo list models`, a run folder, torchvision:NAME, timm:NAME or package.module:factory",
     )
+
+
+def named_by(model: Model, data: Dataset | None) -> Model:
+    """Return the model with the data's class names where it brings none, and a note that says so."""
+    if data is None:
+        return model
+    spec, notes = named_by_data(model.spec, data)
+    return replace(model, spec=spec, notes=(*model.notes, *notes))
 
 
 def build(origin: Origin, *, trusted: bool = True) -> nn.Module:
