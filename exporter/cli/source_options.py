@@ -10,7 +10,7 @@ import typer
 from .shell import parse_input
 
 if TYPE_CHECKING:
-    from ...models.sources import SourceOptions
+    from ...models.source_options import SourceOptions
 
 Weights = Annotated[
     str | None, typer.Option("--weights", help="A run, a .safetensors or .pth file, imagenet, or random.")
@@ -36,14 +36,13 @@ def source_options(
     labels: str | None = None,
     seed: int = 0,
 ) -> SourceOptions:
-    """Return the SourceOptions that a command's values ask for. It needs torch, since models.sources does.
+    """Return the SourceOptions that a command's values ask for; it needs no torch.
 
     Raises:
         UsageError: a value that cannot be read.
     """
-    shape = parse_input(input_)  # before the import: a typing error should not cost the seconds that torch takes
     from ...models.data.labels import read_labels
-    from ...models.sources import SourceOptions
+    from ...models.source_options import SourceOptions
 
     names = read_labels(labels) if labels is not None else None
-    return SourceOptions(weights=weights, input=shape, spec=spec, labels=names, seed=seed)
+    return SourceOptions(weights=weights, input=parse_input(input_), spec=spec, labels=names, seed=seed)

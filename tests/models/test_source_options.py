@@ -27,7 +27,9 @@ def file(tmp_path: Path) -> Path:
 
 def test_labels_override_those_of_a_spec_where_the_count_fits(file: Path, tiny_spec: ModelSpec) -> None:
     options = SourceOptions(spec=file, labels=("x", "y", "z"))
-    assert read_spec(options).labels == asked_spec(tiny_spec, options).labels == ("x", "y", "z")
+    given = read_spec(options)
+    assert given is not None
+    assert given.labels == asked_spec(tiny_spec, options).labels == ("x", "y", "z")
     assert count_of_classes(options) == count_of_classes(SourceOptions(spec=file)) == 3
     with pytest.raises(UsageError, match="--labels: net has 3 outputs, and 2 labels are given"):
         read_spec(replace(options, labels=("x", "y")))
@@ -65,7 +67,9 @@ def test_a_run_remembers_its_spec_and_contradictions_are_refused(file: Path, tin
 
 
 def test_classes_without_names_may_be_named_later(file: Path) -> None:
-    spec = replace(read_spec(SourceOptions(spec=file)), labels=numbered_labels(3), has_class_names=False)
+    given = read_spec(SourceOptions(spec=file))
+    assert given is not None
+    spec = replace(given, labels=numbered_labels(3), has_class_names=False)
     for options in (SourceOptions(spec=file), SourceOptions(labels=("a", "b", "c"))):
         named = remembered_spec("artifact", spec, options)
         assert (named.labels, named.has_class_names) == (("a", "b", "c"), True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -40,14 +41,19 @@ def endless():
 """
 
 
-@pytest.fixture
-def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    (tmp_path / "user_net.py").write_text(NET)
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("user_net", tmp_path / "user_net.py")
+def imported(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    (tmp_path / "user_net.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    return imported(tmp_path / "user_net.py")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
         ("endless", r"RecursionError: .* \(user_net\.py, line 28\)"),
     ],
 )
-def test_whatever_users_code_raises_is_one_line_with_its_place(net: object, name: str, words: str) -> None:
+def test_whatever_users_code_raises_is_one_line_with_its_place(net: ModuleType, name: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught, users_code("doing it", fix="then this"):
         getattr(net, name)()
     assert "\n" not in str(caught.value)
@@ -78,12 +84,11 @@ def test_a_package_that_is_installed_is_named_before_torch(tmp_path: Path) -> No
     file = tmp_path / "site-packages" / "their_net.py"
     file.parent.mkdir()
     file.write_text("import torch\ndef make():\n    return torch.nn.Linear(3, 4)(torch.zeros(2, 5))\n")
-    spec = importlib.util.spec_from_file_location("their_net", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = imported(file)
     try:
         module.make()
     except RuntimeError as error:
+        assert error.__traceback__ is not None
         error.__traceback__ = error.__traceback__.tb_next  # without this test's own line
         assert re.search(r"site-packages/their_net\.py, line 3\)$", described(error))
 
@@ -92,5 +97,6 @@ def test_with_no_code_of_a_user_the_place_is_the_librarys() -> None:
     try:
         torch.nn.Linear(3, 4)(torch.zeros(2, 5))
     except RuntimeError as error:
+        assert error.__traceback__ is not None
         error.__traceback__ = error.__traceback__.tb_next  # without this test's own line
         assert "torch/nn/modules" in described(error)
