@@ -89,7 +89,8 @@ def evaluate(
     progress("drawing", 0, 2)
     used = np.unique(np.concatenate([labels, logits.argmax(1)]))
     confusion = np.asarray(metrics.confusion)[np.ix_(used, used)]
-    kind = "features before the last layer" if features else "logits"
+    one_each = sum(map(len, features)) == len(labels)  # a layer that runs twice an image, or on its parts, gives more
+    kind = "features before the last layer" if one_each else "logits"
     document = {"what": opened.what, "data": data.name, "test_flip": flip, **to_mapping(metrics), "tsne_of": kind}
     with tempfile.TemporaryDirectory() as folder:  # all at once: a folder that was half written would be refused
         place = Path(folder)
@@ -97,7 +98,7 @@ def evaluate(
             place / FILES[1], confusion, tuple(spec.labels[i] for i in used), f"{opened.what} on {data.name}"
         )
         progress("drawing", 1, 2)
-        points = np.concatenate(features) if features else logits
+        points = np.concatenate(features) if one_each else logits
         plot_tsne(place / FILES[2], points, labels, spec.labels, f"{opened.what} on {data.name}: t-SNE of {kind}", seed)
         progress("drawing", 2, 2)
         (place / FILES[0]).write_bytes(to_json(document).encode())
