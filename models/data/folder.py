@@ -98,7 +98,7 @@ def _scan(folder: Path, left_out: Counter[str]) -> tuple[tuple[str, ...], FileSp
                 others[file.suffix.lower() or "without a suffix"] += 1
         if not found:
             counts = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(3))
-            unread = f", only files that zoo does not read as images: {counts}" if others else ""
+            unread = f", only files that are not read as images: {counts}" if others else ""
             raise UsageError(
                 f'{path}: class "{path.name}" has no images{unread}', fix="add images or remove the folder"
             )
