@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import UsageError
+from ..models.source_options import SourceOptions, remembered_spec
 from ..models.spec import ModelSpec
 from .artifact import ARTIFACT, load_artifact
 from .backends import get_backend
 from .backends.runner import Runner
 
 if TYPE_CHECKING:
-    from ..models.sources import Model, SourceOptions
+    from ..models.sources import Model
 
 
 def is_artifact(what: str) -> bool:
@@ -39,7 +41,7 @@ def open_any(what: str, options: SourceOptions | None = None, device: str = "cpu
 
     Args:
         what: the folder or the source.
-        options: of the source.
+        options: of the source. An artifact remembers its own spec and weights; it takes `labels` where it has no names.
         device: "cpu" or "cuda"; for an artifact also "auto", the best that its backend has here.
 
     Raises:
@@ -48,11 +50,15 @@ def open_any(what: str, options: SourceOptions | None = None, device: str = "cpu
     if is_artifact(what):
         artifact = load_artifact(Path(what))
         manifest = artifact.manifest
+        options = options or SourceOptions()
+        if options.weights is not None:
+            raise UsageError(f"{what} is an artifact and has its own weights", fix="leave --weights out")
+        spec = remembered_spec(what, manifest.spec, options)
         with get_backend(manifest.backend).load(artifact, device) as runner:
             name = f"{manifest.spec.name}, {manifest.backend} {manifest.precision}"
-            yield Opened(runner, manifest.spec, name, manifest.meaningful)
+            yield Opened(runner, spec, name, manifest.meaningful)
         return
-    from ..models.sources import SourceOptions, resolve
+    from ..models.sources import resolve
     from .backends.torch_common import TorchRunner
 
     model = resolve(what, options or SourceOptions())

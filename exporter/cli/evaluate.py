@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .source_options import Input, Labels, Spec, Weights, source_options
 
 
 def evaluate(
@@ -16,7 +17,10 @@ def evaluate(
         str, typer.Argument(metavar="SOURCE|ARTIFACT", help="A run, an artifact, or another model source.")
     ],
     data: Annotated[str, typer.Option(help="Labelled data, as for zoo train.")],
-    weights: Annotated[str | None, typer.Option(help="As for zoo export.")] = None,
+    weights: Weights = None,
+    input_: Input = None,
+    spec: Spec = None,
+    labels: Labels = None,
     out: Annotated[Path | None, typer.Option(help="Where the files go; else evaluations/NAME.")] = None,
     test_flip: Annotated[
         bool, typer.Option("--test-flip", help="Answer by the mean of each image and its mirror image.")
@@ -31,20 +35,20 @@ def evaluate(
     del debug, json
     need_torch("zoo evaluate")
     from ...models.data.catalog import open_data
-    from ...models.sources import SourceOptions
     from ..evaluate import FILES
     from ..evaluate import evaluate as evaluate_opened
     from ..opened import is_artifact, open_any
     from ..report.console import notes, progress, table
 
+    options = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
     dataset = open_data(data, data_root)
     folder = out or Path("evaluations") / "-".join([*Path(what.replace(":", "-")).parts[-2:], Path(data).name])
     with (
-        open_any(what, SourceOptions(weights=weights, seed=seed), choose_device(device)) as opened,
+        open_any(what, options, choose_device(device)) as opened,
         progress("images") as bar,
     ):
         done = evaluate_opened(opened, dataset, folder, seed=seed, flip=test_flip, progress=bar)
-        remarks = [*dataset.notes, *(opened.model.notes if opened.model else ())]
+        remarks = [*dataset.notes, *(opened.model.notes if opened.model else ()), *done.notes]
     metrics = done.metrics
 
     def show() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ...errors import GateError
+from ...errors import GateError, UsageError
 from .shell import Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .source_options import Input, Labels, Spec, Weights, source_options
 
 
 def predict(
@@ -17,7 +19,10 @@ def predict(
     ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="How many answers per image.")] = 5,
-    weights: Annotated[str | None, typer.Option(help="As for zoo export.")] = None,
+    weights: Weights = None,
+    input_: Input = None,
+    spec: Spec = None,
+    labels: Labels = None,
     device: Device = "auto",
     seed: Seed = 0,
     debug: Debug = False,
@@ -27,23 +32,29 @@ def predict(
     del debug, json
     import numpy as np
 
-    from ...models.preprocess import batch_to_pixels, decode
+    from ...models.preprocess import batch_to_pixels, decode, orientation
     from ..opened import is_artifact, open_any
     from ..report.console import notes, table
 
+    _refuse_swapped(what, images)
     decoded = [decode(path) for path in images]  # all of them before the model: a bad file should not cost a minute
-    options, where = None, str(device)
+    options = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
+    where = str(device)
     if not is_artifact(what):  # an artifact runs where there is no torch too
         need_torch("zoo predict of a model source")
-        from ...models.sources import SourceOptions
-
-        options, where = SourceOptions(weights=weights, seed=seed), choose_device(device)
+        where = choose_device(device)
     with open_any(what, options, where) as opened:
         before = opened.spec.preprocess
         logits = np.concatenate([opened.runner.run(batch_to_pixels([image], before)) for image in decoded])
-        labels, name = opened.spec.labels, opened.what
+        names, name = opened.spec.labels, opened.what
         remarks = [*(opened.model.notes if opened.model else ())]
         remarks += [] if opened.meaningful else ["the weights are random: these answers mean nothing"]
+        unnamed = f"{opened.spec.name} brings no class names: answers are numbers of outputs; --labels names them"
+        remarks += [] if opened.spec.has_class_names else [unnamed]
+    turned = [str(path) for path, image in zip(images, decoded, strict=True) if orientation(image) != 1]
+    if turned:
+        more = f" and {len(turned) - 1} more" if turned[1:] else ""
+        remarks.append(f"{turned[0]}{more}: read as stored, the EXIF orientation is not applied, as in training")
     if not np.isfinite(logits).all():
         raise GateError(f"{name} gives NaN or infinity", fix="train it again, or check its weights")
     shifted = np.exp(logits - logits.max(1, keepdims=True))
@@ -52,7 +63,7 @@ def predict(
         {
             "image": str(path),
             "top": [
-                {"label": labels[i], "index": int(i), "probability": float(row[i])}
+                {"label": names[i], "index": int(i), "probability": float(row[i])}
                 for i in np.argsort(-row, kind="stable")[:top]
             ],
         }
@@ -69,3 +80,16 @@ def predict(
         notes(remarks)
 
     return Outcome({"model": name, "notes": remarks, "predictions": answers}, show=show)
+
+
+def _refuse_swapped(what: str, images: list[Path]) -> None:
+    """Raise UsageError where an image was given for the model, and the model among the images."""
+    from ...models.data.layout import is_image
+
+    others = [path for path in images if not is_image(path)]
+    if is_image(Path(what)) and others:
+        rest = [what, *(str(path) for path in images if path != others[0])]
+        raise UsageError(
+            f"{what} is an image, and {others[0]} is none: the model comes first",
+            fix=f"zoo predict {shlex.join([str(others[0]), *rest])}",
+        )

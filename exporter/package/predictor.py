@@ -63,7 +63,8 @@ def spec_of(manifest: Mapping[str, Any]) -> ModelSpec:
         before["resize"] = tuple(resize) if isinstance(resize, list) else resize
         channels, height, width = given["input"]
         labels = tuple(str(one) for one in given["labels"])
-        return ModelSpec(str(given["name"]), (channels, height, width), Preprocess(**before), labels)
+        named = given.get("has_class_names", True) is True
+        return ModelSpec(str(given["name"]), (channels, height, width), Preprocess(**before), labels, named)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"the package's spec cannot be: {one_line(error)}", fix="make it again") from error
 

@@ -18,12 +18,16 @@ def last_linear(module: nn.Module) -> nn.Linear | None:
 
 @contextmanager
 def recorded_features(module: nn.Module) -> Iterator[list[npt.NDArray[np.float32]]]:
-    """Collect the inputs of the last linear layer, N x D per batch, while the block runs."""
+    """Collect the inputs of the last linear layer, N x D per batch, while the block runs.
+
+    A module that does not give that layer one positional tensor leaves the list empty.
+    """
     collected: list[npt.NDArray[np.float32]] = []
     layer = last_linear(module)
 
     def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        collected.append(inputs[0].detach().float().cpu().numpy())
+        if inputs and isinstance(inputs[0], Tensor):  # else it was called by keyword
+            collected.append(inputs[0].detach().float().cpu().flatten(1).numpy())
 
     handle = layer.register_forward_pre_hook(keep) if layer is not None else None
     try:

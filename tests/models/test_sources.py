@@ -54,8 +54,9 @@ def test_a_users_factory(here: Path) -> None:
     (here / "models" / "__init__.py").write_text("raise SystemExit('shadowed')")
     model = resolve("user_net:make", SourceOptions(input=(3, 16, 16)))
     assert model.spec.input == (3, 16, 16)
-    assert model.spec.labels == ("0", "1", "2", "3")
-    assert "assumed" in model.notes[0]
+    assert model.spec.labels == ("class 0", "class 1", "class 2", "class 3")
+    assert not model.spec.has_class_names
+    assert "assumed ImageNet's mean and std and 4 classes without names" in model.notes[0]
     weights.save(here / "w.safetensors", model.module)
     again = rebuild(model.origin, here / "w.safetensors")
     batch = np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32)
@@ -189,3 +190,36 @@ def test_weights_of_another_stem_do_not_fit(here: Path) -> None:
     weights.save(here / "w.safetensors", create_model("resnet18", stem="small"))
     with pytest.raises(UsageError, match="conv1.weight is 64x3x3x3, the model's is 64x3x7x7"):
         resolve("resnet18", SourceOptions(weights=str(here / "w.safetensors")))
+
+
+def test_labels_and_spec_apply_to_every_source_that_does_not_remember_its_own(here: Path) -> None:
+    (here / "user_net.py").write_text(FACTORY)
+    names = ("a", "b", "c")
+    model = resolve("user_net:make", SourceOptions(input=(3, 16, 16), labels=("a", "b", "c", "d")))
+    assert (model.spec.labels, model.spec.has_class_names) == (("a", "b", "c", "d"), True)
+    assert "assumed ImageNet's mean and std" in model.notes[0]
+    assert "without names" not in model.notes[0]
+    with pytest.raises(UsageError, match="4 outputs, and 3 labels are given"):
+        resolve("user_net:make", SourceOptions(input=(3, 16, 16), labels=names))
+    for source in ("mobilenet_v3_small", "torchvision:mobilenet_v3_small"):
+        model = resolve(source, SourceOptions(weights="random", input=(3, 32, 32), labels=names))
+        assert (model.spec.labels, model.spec.input) == (names, (3, 32, 32))
+        assert logits_of(model.module, np.zeros((1, 3, 32, 32), np.float32)).shape == (1, 3)
+    text = 'name = "net"\ninput = [3, 32, 32]\nlabels = ["x", "y"]\n[preprocess]\ncrop = [32, 32]\n'
+    (here / "spec.toml").write_text(text)
+    model = resolve("torchvision:mobilenet_v3_small", SourceOptions(weights="random", spec=here / "spec.toml"))
+    assert (model.spec.name, model.spec.labels, model.origin.arguments["num_classes"]) == ("net", ("x", "y"), 2)
+
+
+def test_weights_of_a_wrapped_module_are_read_again(here: Path) -> None:
+    """The names of nn.DataParallel(net) all begin with `module.`, in the model and in the file."""
+    wrapped = "\ndef wrapped(): return nn.DataParallel(Net())\n"
+    (here / "user_net.py").write_text(FACTORY + wrapped)
+    model = resolve("user_net:wrapped", SourceOptions(input=(3, 16, 16)))
+    weights.save(here / "w.safetensors", model.module)
+    again = rebuild(model.origin, here / "w.safetensors")
+    assert weights.digest(again) == weights.digest(model.module)
+    torch.save(model.module.module.state_dict(), here / "bare.pth")
+    taken = resolve("user_net:wrapped", SourceOptions(input=(3, 16, 16), weights=str(here / "bare.pth")))
+    assert weights.digest(taken.module) == weights.digest(model.module)
+    assert "put the prefix `module.`" in taken.notes[-1]
