@@ -33,7 +33,7 @@ from ..runs import (
 )
 from ..sources import Model
 from .checkpoint import ARITHMETIC, LAST_EPOCH, PRUNED, Place, State, load_checkpoint, read_facts, save_checkpoint
-from .diagnosis import drifted, why_drifted
+from .diagnosis import commonest, drifted, learned_little, no_better, why_drifted, why_little
 from .epoch import Epoch, Running, Standin, Sums, Watcher, run_epoch
 from .evaluate import BATCH, accuracy, accuracy_with_batches, confusion
 from .order import rare_classes
@@ -155,8 +155,9 @@ def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher,
                 result = _epoch_result(asked, now, sums, at, begun)
                 apart = apart + 1 if drifted(result.train_accuracy, result.accuracy) else 0
                 last = epoch + 1 == asked.recipe.epochs
-                if apart == 2 or (apart == 1 and last):  # one in the middle passes by itself
-                    watcher.warn(_drift(asked, now, result))
+                warning = _warning(asked, now, result, drifts=apart == 2 or (apart == 1 and last), last=last)
+                if warning:  # one drift in the middle passes by itself
+                    watcher.warn(warning)
                 line = vars(result)
                 save(Place(epoch + 1))
                 if world.first:  # after the checkpoint: a line that is there is of an epoch that is never lost
@@ -212,12 +213,20 @@ def _confusion(asked: Asked, now: Running, arithmetic: Arithmetic, module: nn.Mo
     )  # fmt: skip
 
 
-def _drift(asked: Asked, now: Running, result: Epoch) -> str:
-    spec, val = asked.model.spec, asked.data.val
-    with_batches = accuracy_with_batches(
-        now.kept, val, spec.preprocess, now.device, now.arithmetic, len(spec.labels), asked.seed
-    )
-    return why_drifted(result.train_accuracy, result.accuracy, with_batches)
+def _warning(asked: Asked, now: Running, result: Epoch, *, drifts: bool, last: bool) -> str:
+    """Return what is wrong with an epoch's accuracies, "" where nothing is."""
+    spec, val, chance = asked.model.spec, asked.data.val, commonest(asked.data.val.labels)
+    if drifts:
+        with_batches = accuracy_with_batches(
+            now.kept, val, spec.preprocess, now.device, now.arithmetic, len(spec.labels), asked.seed
+        )
+        little = learned_little(result.train_accuracy, result.accuracy, len(val), chance)
+        reason = why_drifted(result.train_accuracy, result.accuracy, with_batches, little=little)
+        if reason:
+            return reason
+    if last and no_better(result.accuracy, len(val), chance) and len(spec.labels) > 1:
+        return why_little(result.accuracy, len(val), chance)
+    return ""
 
 
 def _arithmetic_record(arithmetic: Arithmetic) -> dict[str, Any]:
