@@ -32,8 +32,8 @@ def test_what_a_kill_leaves_can_be_resumed(tmp_path: Path, names: tuple[str, ...
 def test_a_finished_run_and_what_is_no_run_are_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no checkpoint to resume \(the run is finished\); give --overwrite"):
         claim(made(tmp_path / "run", RUN, METRICS), resume=True, overwrite=False)
-    for names in (("thesis.txt",), (METRICS, "thesis.txt"), (".hidden.tmp",)):
-        folder = made(tmp_path / names[-1], *names)
+    for number, names in enumerate([("thesis.txt",), (METRICS, "thesis.txt"), (".hidden.tmp",)]):
+        folder = made(tmp_path / str(number), *names)
         for resume in (True, False):
             with pytest.raises(UsageError, match="is not empty and holds no run"):
                 claim(folder, resume=resume, overwrite=not resume)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -162,9 +163,8 @@ def test_a_run_remembers_what_it_was_trained_in(
             raise KeyboardInterrupt
 
     machine, said = Played(fp32=1.0, bf16=0.5), []
-    monkeypatch.setattr("zoo.models.training.precision.time.perf_counter", machine.clock)
     monkeypatch.setattr("zoo.models.training.start.trial_of", lambda *_given: machine.trial())
-    monkeypatch.setattr(choose_arithmetic, "__defaults__", ("", machine.clock))
+    monkeypatch.setattr("zoo.models.training.start.choose_arithmetic", partial(choose_arithmetic, clock=machine.clock))
     with pytest.raises(KeyboardInterrupt):
         train(fresh(), few_digits, AUTO, tmp_path / "auto", watcher=Watcher(start=said.append, step=stop))
     assert said == ["bf16 on cpu: timed steps are 2.00 times as fast as in fp32"]
