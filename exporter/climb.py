@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..calibration.choice import DEPTHWISE, ENDS, Choice
 from ..models.data.dataset import Dataset, batches
-from ..models.data.labels import Unmatched, match_labels
+from ..models.data.labels import Unmatched, match_classes
 from ..models.preprocess import normalise
 from ..models.spec import ModelSpec
 from .artifact import Layer
@@ -88,7 +88,7 @@ def make_judge(
     """
     if not meaningful:
         return "the weights are random: no accuracy is judged, and the cheapest way to quantise is taken"
-    matched = match_labels(spec.labels, data.classes)
+    matched = match_classes(spec, data.classes)
     if isinstance(matched, Unmatched):
         return f"{matched.reason}: no accuracy is judged, and the cheapest way to quantise is taken"
     count = min(limit, len(data.val) - after)

@@ -14,7 +14,7 @@ from .. import atomic
 from ..config import to_json, to_mapping
 from ..errors import GateError, UsageError
 from ..models.data.dataset import Dataset, batches
-from ..models.data.labels import Unmatched, match_labels
+from ..models.data.labels import Unmatched, match_classes, named_by_data
 from ..models.evaluation.features import recorded_features
 from ..models.evaluation.metrics import Metrics, measure
 from ..models.evaluation.plots import plot_confusion, plot_tsne
@@ -32,6 +32,7 @@ class Evaluated:
     data: str
     metrics: Metrics
     folder: Path
+    notes: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -50,19 +51,22 @@ def evaluate(
 
     t-SNE shows the features before the last layer; an artifact gives logits only, so there it shows those.
 
+    A model without class names takes the data's, where it has as many outputs; a note says so.
+
     Raises:
         UsageError: the data's classes are not the model's, the weights are random, or there are no images.
     """
     progress = progress or (lambda _what, _done, _all: None)
-    spec, split = opened.spec, data.val
+    spec, notes = named_by_data(opened.spec, data)
+    split = data.val
     if not opened.meaningful:
         raise UsageError("the weights are random: their accuracy means nothing", fix="give trained --weights")
     atomic.claim(out, FILES, '"tsne_of"', "evaluation")
-    matched = match_labels(spec.labels, data.classes)
+    matched = match_classes(spec, data.classes)
     if isinstance(matched, Unmatched):
-        raise UsageError(f"{data.name} does not fit {spec.name}: {matched.reason}")
+        raise UsageError(f"{data.name} does not fit {spec.name}: {matched.reason}", fix="give data of its classes")
     if len(split) == 0:
-        raise UsageError(f"{data.name} has no validation images")
+        raise UsageError(f"{data.name} has no validation images", fix="add a val/ folder with images of each class")
     if flip and not data.mirror:
         raise UsageError(f"a mirrored image of {data.name} is not of the same class", fix="leave --test-flip out")
     found: list[np.ndarray] = []
@@ -100,4 +104,4 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             atomic.write_file(out / name, (place / name).read_bytes())
-    return Evaluated(opened.what, data.name, metrics, out)
+    return Evaluated(opened.what, data.name, metrics, out, notes)

@@ -85,8 +85,10 @@ def export(
     tell = tell or (lambda _line: None)
     names = [backends] if isinstance(backends, str) else backends
     found = refuse_options(names, options)
-    from .golden import make_golden  # needs torch, which a board that only builds has not
+    from ..models.sources import named_by  # needs torch, which a board that only builds has not
+    from .golden import make_golden
 
+    model = named_by(model, data)
     golden = make_golden(model, data, seed)
     from .calibrate import calibrate
     from .int8 import Int8Options, decide  # reads images only where it is asked for

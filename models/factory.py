@@ -8,39 +8,84 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..config import near
-from ..errors import UsageError, ZooError, one_line
+from ..errors import UsageError
+from .user_code import described, users_code
 
 
 def call_factory(source: str, arguments: dict[str, Any]) -> nn.Module:
-    """Import `package.module:factory` and call it; the current folder is searched last, so it shadows nothing."""
+    """Import `package.module:factory` and call it; the current folder is searched last, so it shadows nothing.
+
+    Raises:
+        UsageError: it cannot be imported, it fails, or it does not return a module that zoo can use.
+    """
     module_name, _, factory_name = source.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
-    try:
-        module = importlib.import_module(module_name)
-    except ZooError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise UsageError(f"{source}: no module {module_name} here or installed", fix="run where it is") from error
-        raise UsageError(f"{source}: importing it failed: {error}", fix=f"pip install {error.name}") from error
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise UsageError(f"{source}: importing it failed: {type(error).__name__}: {one_line(error)}") from error
+    with users_code(f"{source}: importing it failed"):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+                fix = "run where it is"
+                if "/" in module_name or module_name.endswith(".py"):
+                    fix = f"write the file as a module: {module_of(module_name)}:{factory_name}"
+                raise UsageError(f"{source}: no module {module_name} here or installed", fix=fix) from error
+            fix = f"pip install {error.name}" if error.name else ""
+            raise UsageError(f"{source}: importing it failed: {described(error)}", fix=fix) from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         public = [name for name in vars(module) if not name.startswith("_")]
         raise UsageError(f"{module_name} has no callable {factory_name}{near(factory_name, public)}")
-    try:
+    with users_code(f"{source} failed"):
         made = factory(**arguments)
-    except (Exception, SystemExit) as error:  # a user's factory may raise anything
-        raise UsageError(f"{source} failed: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(made, nn.Module):
-        raise UsageError(f"{source} returned {type(made).__name__}, not a torch.nn.Module")
+        raise UsageError(
+            f"{source} returned {type(made).__name__}, not a torch.nn.Module", fix="let it return the model itself"
+        )
+    _refuse_unusable(made, source)
+    _detach_computed(made)
     return made
+
+
+def module_of(file: str) -> str:
+    """Return the name by which Python imports a file: nets/mine.py as nets.mine."""
+    return file.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
+
+
+def _refuse_unusable(module: nn.Module, source: str) -> None:
+    """Raise UsageError for parameters that have no shape yet, or that are not float32 on the CPU."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    for name, tensor in tensors:
+        if is_lazy(tensor):
+            raise UsageError(
+                f"{source} returned a module with a lazy layer: {name} has no shape yet",
+                fix="call the model once in the factory: model(torch.zeros(1, 3, 224, 224))",
+            )
+        if tensor.device.type != "cpu":
+            raise UsageError(
+                f"{source} returned a module on {tensor.device} ({name})",
+                fix="return model.cpu(), zoo moves it" if not tensor.is_meta else "make it on the CPU",
+            )
+    for name, parameter in module.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise UsageError(
+                f"{source} returned a module with parameters of {parameter.dtype} ({name})",
+                fix="return model.float(); the precision is chosen at export, with --fp16 or --bf16",
+            )
+
+
+def _detach_computed(module: nn.Module) -> None:
+    """Cut plain tensor attributes off the computation that they came from: a module that holds one cannot be copied."""
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                vars(part)[name] = value.detach()
 
 
 def refuse_foreign(source: str) -> None:
@@ -49,7 +94,8 @@ def refuse_foreign(source: str) -> None:
     place = Path.cwd().joinpath(*module.split("."))
     files = [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()]
     defined = re.compile(rf"^(def|class) {re.escape(factory)}\b", re.MULTILINE)
-    if not module.replace(".", "").isidentifier() or not any(defined.search(path.read_text("utf-8")) for path in files):
+    texts = [path.read_text("utf-8", errors="replace") for path in files]
+    if not module.replace(".", "").isidentifier() or not any(map(defined.search, texts)):
         raise UsageError(
             f"the folder names the factory {source}, which {Path.cwd()} does not define",
             fix=f"run where {module.replace('.', '/')}.py is, or give the source yourself",

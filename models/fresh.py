@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from . import weights as weights_io
+from .checkpoints import Loaded, read_for
+from .logits import check_logits
 from .pretrained import imagenet_weights
 from .registry import MODELS
 from .runs import WEIGHTS, Origin, Run, is_run, read_run
-from .sources import Model, SourceOptions, build, check_logits, resolve, through
+from .sources import Model, SourceOptions, build, resolve, through
 from .spec import ModelSpec
 
 
@@ -42,7 +44,7 @@ def new_model(source: str, spec: ModelSpec, options: SourceOptions) -> Model:
     fresh: frozenset[str] | None = None
     taken = f"fresh initialisation, seed {options.seed}"
     if options.weights not in (None, "random"):
-        found = _start_weights(origin.source, str(options.weights))
+        found = _start_weights(module, origin.source, str(options.weights))
         state, dropped = _without_other_classes(module, found.state)
         missing = {name: value for name, value in module.state_dict().items() if name in dropped}
         weights_io.fit(module, {**state, **missing}, str(options.weights))
@@ -65,12 +67,13 @@ def _for_classes(run: Run, classes: int) -> dict[str, tuple[int, int, int]]:
     }
 
 
-def _start_weights(source: str, wanted: str) -> weights_io.Loaded:
+def _start_weights(module: nn.Module, source: str, wanted: str) -> Loaded:
     if wanted == "imagenet":
         name = source.partition(":")[2] or source
-        return weights_io.Loaded(imagenet_weights(name).state, ())
-    path = Path(wanted)
-    return weights_io.read(path / WEIGHTS if is_run(path) else path)
+        return Loaded(imagenet_weights(name).state, ())
+    if is_run(Path(wanted)):
+        return Loaded(weights_io.read(Path(wanted) / WEIGHTS), ())
+    return read_for(module, Path(wanted))
 
 
 def _without_other_classes(module: nn.Module, state: weights_io.State) -> tuple[weights_io.State, Sequence[str]]:

@@ -6,6 +6,8 @@ and of the crop's corner.
 
 from __future__ import annotations
 
+import struct
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,11 @@ Pixels = npt.NDArray[np.uint8]
 Batch = npt.NDArray[np.float32]
 Images = npt.NDArray[np.float32 | np.uint8]
 
+# Pillow's own limit against files that unpack to fill the memory; it warns at half of it, where honest pictures are.
+MOST_PIXELS = 178_956_970
+ORIENTATION = 0x0112  # the EXIF tag
+_opening = threading.Lock()
+
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -30,26 +37,50 @@ FILTERS = {
 
 
 def decode(path: Path) -> Image.Image:
-    """Read an image file into memory.
+    """Read an image file into memory, as it is stored.
+
+    An EXIF orientation is not applied: torchvision's ImageFolder does not apply it either, so a model sees here what it
+    saw in most trainings. `orientation` says whether an image has one.
 
     Raises:
-        UsageError: naming the file, when it is not there, truncated, or no image.
+        UsageError: naming the file, when it is not there, truncated, larger than MOST_PIXELS, or no image.
     """
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is no regular file", fix="give an image file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
+        with _open_quietly(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height}")
+            image.load()
         in_mode(image, "RGB")
         return image
     except FileNotFoundError:
         raise UsageError(f"{path}: no such image") from None
     except UsageError as error:
         raise UsageError(f"{path}: {error.what}", fix=error.fix) from None
+    except Image.DecompressionBombError as error:
+        raise UsageError(
+            f"{path}: an image of more than {MOST_PIXELS:,} pixels is not decoded ({one_line(error)})",
+            fix="make it smaller",
+        ) from error
     except (Exception, MemoryError) as error:
         raise UsageError(f"{path}: cannot be decoded as an image ({one_line(error)})", fix="replace it") from error
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image: 1 where it is stored upright, 2 to 8 where viewers turn or mirror it."""
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except (OSError, ValueError, TypeError, LookupError, SyntaxError, struct.error):  # of EXIF that is not whole
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _open_quietly(path: Path) -> Image.Image:
+    """Open a file without Pillow's warning at half of its limit; locked, since warnings' filters are of the process."""
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path)
 
 
 def resized_size(height: int, width: int, resize: int | tuple[int, int] | None) -> tuple[int, int]:

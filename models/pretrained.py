@@ -17,6 +17,8 @@ from ..config import near
 from ..errors import UnavailableError, UsageError, one_line
 from .preprocess import Batch, in_mode
 from .spec import ModelSpec, Preprocess, numbered_labels
+from .user_code import users_code
+from .weights import fit
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ def imagenet_weights(name: str) -> Pretrained:
     if name == "googlenet":
         arguments["transform_input"] = True  # they were ported from weights that want (x - 0.5) / 0.5
     spec = ModelSpec(name, *_input_of(weights.transforms()), tuple(weights.meta["categories"]))
-    return Pretrained(spec, _enum_name(weights), _torch_transform(weights.transforms()), arguments, _download(weights))
+    return Pretrained(
+        spec, _enum_name(weights), _torch_transform(weights.transforms(), name), arguments, _download(weights)
+    )
 
 
 def from_torchvision(name: str, which: str, arguments: dict[str, Any], seed: int = 0) -> Pretrained:
@@ -75,12 +79,12 @@ def from_torchvision(name: str, which: str, arguments: dict[str, Any], seed: int
         state = _download(weights)
         if arguments.get("aux_logits") is False:
             state = {key: value for key, value in state.items() if not key.startswith(("aux", "AuxLogits"))}
-        module.load_state_dict(state)
         taken = _enum_name(weights)
+        fit(module, state, taken)
     else:
         labels = numbered_labels(arguments.get("num_classes", len(labels)))
-    spec = ModelSpec(f"torchvision-{name}", shape, preprocess, labels)
-    return Pretrained(spec, taken, _torch_transform(weights.transforms()), arguments, built=module.eval())
+    spec = ModelSpec(f"torchvision-{name}", shape, preprocess, labels, has_class_names=which == "own")
+    return Pretrained(spec, taken, _torch_transform(weights.transforms(), name), arguments, built=module.eval())
 
 
 def from_timm(name: str, which: str, arguments: dict[str, Any], seed: int = 0) -> Pretrained:
@@ -90,13 +94,19 @@ def from_timm(name: str, which: str, arguments: dict[str, Any], seed: int = 0) -
 
     if not timm.is_model(name):
         raise UsageError(f'timm has no model "{name}"{near(name, timm.list_models())}', fix="see timm.list_models()")
-    try:
-        make = lambda: timm.create_model(name, pretrained=which == "own", **arguments)  # noqa: E731
-        module: Any = _seeded(make, seed, name, arguments)
-    except (OSError, RuntimeError) as error:
-        raise UnavailableError(
-            f"timm's weights of {name} cannot be had ({one_line(error)[:100]})", fix="give --weights FILE or random"
-        ) from error
+
+    def make() -> nn.Module:
+        try:
+            return timm.create_model(name, pretrained=which == "own", **arguments)
+        except Exception as error:
+            if which == "own" and _is_of_the_network(error):
+                raise UnavailableError(
+                    f"timm's weights of {name} cannot be had ({one_line(error)[:100]})",
+                    fix="give --weights FILE or random",
+                ) from error
+            raise
+
+    module: Any = _seeded(make, seed, name, arguments)
     data = timm.data.resolve_data_config({}, model=module)
     if data["crop_mode"] != "center":
         raise UsageError(f'timm:{name} wants crop_mode "{data["crop_mode"]}", zoo has centre crops only')
@@ -108,10 +118,20 @@ def from_timm(name: str, which: str, arguments: dict[str, Any], seed: int = 0) -
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
     )
-    spec = ModelSpec(f"timm-{name}", tuple(data["input_size"]), preprocess, numbered_labels(module.num_classes))
+    named = _timm_classes(timm, module) if which == "own" else ()
+    labels = named or numbered_labels(module.num_classes)
+    spec = ModelSpec(f"timm-{name}", tuple(data["input_size"]), preprocess, labels, has_class_names=bool(named))
     transform: Any = timm.data.create_transform(**data, is_training=False)
     taken = f"timm's weights of {name}" if which == "own" else f"fresh initialisation, seed {seed}"
-    return Pretrained(spec, taken, _torch_transform(transform), arguments, built=module.eval())
+    return Pretrained(spec, taken, _torch_transform(transform, name), arguments, built=module.eval())
+
+
+def _timm_classes(timm: Any, module: nn.Module) -> tuple[str, ...]:
+    """The classes of timm's weights by the first of their names, where they are ImageNet's; else none."""
+    subset = timm.data.infer_imagenet_subset(module)
+    described = timm.data.ImageNetInfo(subset).label_descriptions() if subset else []
+    names = tuple(text.partition(",")[0] for text in described)
+    return names if len(names) == module.num_classes else ()
 
 
 def _import(library: str) -> Any:
@@ -126,10 +146,14 @@ def _import(library: str) -> Any:
 
 def _seeded(make: Callable[[], nn.Module], seed: int, name: str, arguments: dict[str, Any]) -> nn.Module:
     torch.manual_seed(seed)
-    try:
+    with users_code(f"{name} cannot be built with {arguments}"):
         return make()
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{name} cannot be built with {arguments}", fix=one_line(error)) from error
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Whether weights could not be fetched; the hub's client raises errors of the libraries that it fetches with."""
+    library = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError | RuntimeError) or library in ("huggingface_hub", "requests", "httpx", "urllib3")
 
 
 def _download(weights: Any) -> dict[str, Tensor]:
@@ -157,8 +181,9 @@ def _input_of(transforms: Any) -> tuple[tuple[int, int, int], Preprocess]:
     return (3, size, size), preprocess
 
 
-def _torch_transform(transform: Callable[[Image.Image], Tensor]) -> Callable[[Image.Image], Batch]:
+def _torch_transform(transform: Callable[[Image.Image], Tensor], owner: str) -> Callable[[Image.Image], Batch]:
     def apply(image: Image.Image) -> Batch:
-        return np.asarray(transform(in_mode(image, "RGB"))[None].numpy(), np.float32)
+        with users_code(f"{owner}'s own transform fails on an image of {image.width} x {image.height}"):
+            return np.asarray(transform(in_mode(image, "RGB"))[None].numpy(), np.float32)
 
     return apply

@@ -6,50 +6,43 @@ A source is a name of our registry, a run folder, `torchvision:NAME`, `timm:NAME
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
-from ..config import from_toml, near
-from ..errors import IntegrityError, UnavailableError, UsageError, one_line
+from ..config import near
+from ..errors import IntegrityError, UnavailableError, UsageError
 from . import weights as weights_io
+from .checkpoints import read_for
+from .data.dataset import Dataset
+from .data.labels import named_by_data
 from .factory import call_factory, refuse_foreign
+from .hints import no_source
+from .logits import check_logits, count_logits, logits_of
 from .preprocess import Batch, prepare
 from .pretrained import Pretrained, from_timm, from_torchvision, imagenet_weights
 from .registry import MODELS, create_model, native_size
 from .runs import WEIGHTS, Learned, Origin, Reached, Run, is_run, newest_run, read_run
-from .spec import ModelSpec, imagenet_preprocess, numbered_labels
+from .source_options import (
+    SourceOptions,
+    asked_spec,
+    count_of_classes,
+    labelled,
+    read_spec,
+    remembered_spec,
+    resize_for,
+    shown_shape,
+    three_channels,
+)
+from .spec import ModelSpec, Preprocess, imagenet_preprocess, numbered_labels
 from .widths import resize
 
+__all__ = ["Model", "SourceOptions", "build", "check_logits", "logits_of", "named_by", "rebuild", "resolve", "through"]
+
 Transform = Callable[[Image.Image], Batch]
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """How to resolve a source.
-
-    Attributes:
-        weights: a run folder, a file, "imagenet", "random", or None for the source's own default.
-        input: channels, height, width of a model that does not bring them.
-        spec: a spec.toml for a user's own model.
-        labels: class names in the order of the model's outputs, instead of those that it brings.
-        arguments: for the factory: num_classes, stem, width, ...
-        seed: of random weights.
-        runs: where runs are looked for when no weights are named.
-    """
-
-    weights: str | None = None
-    input: tuple[int, int, int] | None = None
-    spec: Path | None = None
-    labels: tuple[str, ...] | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    runs: Path = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -98,10 +91,8 @@ def resolve(source: str, options: SourceOptions | None = None) -> Model:
         return _own(source, options)
     if is_run(Path(source)):
         return _run(Path(source), options)
-    if Path(source).is_file() and source.endswith(".zoo"):
-        raise UsageError(f"{source} is a package, which runs by itself", fix=f"python {source} predict IMAGE")
     if Path(source).exists():
-        raise UsageError(f"{source} is no run folder (it has no run.json)", fix="give a run, or a name of `zoo list`")
+        raise no_source(Path(source))
     if ":" in source:
         return _factory(source, options)
     if "/" in source:
@@ -110,6 +101,14 @@ def resolve(source: str, options: SourceOptions | None = None) -> Model:
         f'unknown model source "{source}"{near(source, MODELS)}',
         fix="give a name of `zoo list models`, a run folder, torchvision:NAME, timm:NAME or package.module:factory",
     )
+
+
+def named_by(model: Model, data: Dataset | None) -> Model:
+    """Return the model with the data's class names where it brings none, and a note that says so."""
+    if data is None:
+        return model
+    spec, notes = named_by_data(model.spec, data)
+    return replace(model, spec=spec, notes=(*model.notes, *notes))
 
 
 def build(origin: Origin, *, trusted: bool = True) -> nn.Module:
@@ -137,38 +136,10 @@ def rebuild(origin: Origin, weights: Path) -> nn.Module:
     """The module of an origin with the weights of a safetensors file, as an artifact keeps them."""
     module = build(origin, trusted=False)
     try:
-        weights_io.fit(module, weights_io.read(weights).state, str(weights))
+        weights_io.fit(module, weights_io.read(weights), str(weights))
     except UsageError as error:
         raise IntegrityError(str(error)) from error
     return module
-
-
-def logits_of(module: nn.Module, batch: Batch) -> Batch:
-    """Float32 N x C x H x W -> logits N x K, in numpy, without gradients."""
-    try:
-        with torch.inference_mode():
-            logits = module(torch.from_numpy(batch))
-    except Exception as error:  # whatever a forward raises
-        raise UsageError(
-            f"the model cannot take a batch of {batch.shape}: {type(error).__name__}: {one_line(error)}",
-            fix="give --input, or a --spec that fits it",
-        ) from error
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(batch):
-        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UsageError(
-            f"the model gives {got} for a batch of {batch.shape}, not logits N x K",
-            fix="wrap it in a module whose forward returns one tensor of logits",
-        )
-    if logits.shape[1] == 0 or logits.is_meta or not logits.is_floating_point():
-        raise UsageError(f"the model gives {logits.dtype} {tuple(logits.shape)} on {logits.device}, not logits N x K")
-    return logits.float().numpy()
-
-
-def _own_shape(what: object, spec: ModelSpec, options: SourceOptions) -> None:
-    if options.spec is not None:
-        raise UsageError(f"{what} brings its own spec", fix=f"leave --spec {options.spec} out")
-    if options.input is not None and options.input != spec.input:
-        raise UsageError(f"--input {options.input} contradicts {what}, which takes {spec.input}", fix="leave it out")
 
 
 def through(spec: ModelSpec) -> Transform:
@@ -191,22 +162,33 @@ def _own(name: str, options: SourceOptions) -> Model:
         return _run(Path(wanted), options)
     if wanted == "imagenet":
         published = _or_choices(lambda: imagenet_weights(name), name, options)
-        _own_shape(published.weights, published.spec, options)
+        spec = asked_spec(published.spec.renamed(name), options)
         origin = Origin(name, {**published.arguments, **options.arguments})
         module = build(origin)
         weights_io.fit(module, published.state, published.weights)
-        return Model(published.spec.renamed(name), module, origin, published.weights, published.transform)
+        transform = published.transform if spec.preprocess == published.spec.preprocess else through(spec)
+        return _checked(Model(spec, module, origin, published.weights, transform), name, options)
     size = native_size(name)
     channels, height, width = options.input or (3, size, size)
-    _three_channels(name, channels)
-    spec = _spec_from(options) or ModelSpec(
-        name,
-        (channels, height, width),
-        replace(imagenet_preprocess(size), crop=(height, width), resize=_resize_for(height, width)),
-        numbered_labels(options.arguments.get("num_classes", 1000)),
-    )
+    spec = read_spec(options)
+    if spec is None:
+        three_channels(name, channels)
+        preprocess = replace(imagenet_preprocess(size), crop=(height, width), resize=resize_for(height, width))
+        outputs = options.arguments.get("num_classes", count_of_classes(options) or 1000)
+        spec = labelled(_unnamed(name, (channels, height, width), preprocess, outputs), options)
     origin = Origin(name, {"num_classes": len(spec.labels), **options.arguments})
-    return _with_weights(spec, origin, wanted, options)
+    return _checked(_with_weights(spec, origin, wanted, options), name, options)
+
+
+def _unnamed(name: str, shape: tuple[int, int, int], preprocess: Preprocess, outputs: int) -> ModelSpec:
+    return ModelSpec(name, shape, preprocess, numbered_labels(outputs), has_class_names=False)
+
+
+def _checked(model: Model, source: str, options: SourceOptions) -> Model:
+    """The model, once it is known to take the input and to have the classes that were asked for."""
+    if options.spec is not None or options.labels is not None or options.input is not None:
+        check_logits(model.module, model.spec, source)
+    return model
 
 
 def _or_choices(take: Callable[[], Pretrained], name: str, options: SourceOptions) -> Pretrained:
@@ -223,38 +205,45 @@ def _or_choices(take: Callable[[], Pretrained], name: str, options: SourceOption
 
 def _run(folder: Path, options: SourceOptions) -> Model:
     run: Run = read_run(folder)
-    _own_shape(folder, run.spec, options)
+    spec = remembered_spec(folder, run.spec, options)
     module = build(run.origin, trusted=False)
     wanted = options.weights
-    if wanted in (None, str(folder)):
-        path, taken, reached, notes = folder / WEIGHTS, f"run {folder}", run.reached, ()
-        learned = run.learned
-        loaded = weights_io.read(path)
-    elif wanted in ("imagenet", "random"):
+    if wanted in ("imagenet", "random"):
         raise UsageError(f"{folder} is a run and has its own weights", fix=f"leave --weights {wanted} out")
-    else:
-        path, reached, learned = Path(str(wanted)), None, None
-        path = path / WEIGHTS if is_run(path) else path
-        loaded = weights_io.read(path)
-        taken, notes = f"file {path}", loaded.notes
-    weights_io.fit(module, loaded.state, str(path))
-    spec = run.spec
+    own = wanted in (None, str(folder))
+    taken, notes = _load(module, str(folder if own else wanted))
+    reached, learned = (run.reached, run.learned) if own else (None, None)
+    taken = f"run {folder}" if own else taken
     return Model(spec, module, run.origin, taken, through(spec), reached=reached, notes=notes, learned=learned)
 
 
+def _load(module: nn.Module, wanted: str) -> tuple[str, tuple[str, ...]]:
+    """Load a run's weights or a user's file into the module; what was taken, in words, and notes of what was done."""
+    if is_run(Path(wanted)):
+        path, notes = Path(wanted) / WEIGHTS, ()
+        state = weights_io.read(path)
+    else:
+        path = Path(wanted)
+        loaded = read_for(module, path)
+        state, notes = loaded.state, loaded.notes
+    weights_io.fit(module, state, str(path))
+    return f"file {path}", notes
+
+
 def _published(source: str, options: SourceOptions, load: Callable[..., Pretrained]) -> Model:
-    library, _, name = source.partition(":")
-    wanted = options.weights
-    published = load(name, "random" if wanted not in (None, "imagenet") else "own", options.arguments, options.seed)
-    spec = _spec_from(options) or published.spec
-    if options.input is not None and options.input != spec.input:
-        spec = _reshaped(spec, options.input)
-    origin = Origin(source, {**published.arguments, **options.arguments})
-    if wanted in (None, "imagenet"):
-        transform = published.transform if spec == published.spec else through(spec)
-        return Model(spec, published.module.eval(), origin, published.weights, transform)
-    del library
-    return _with_weights(spec, origin, str(wanted), options, module=published.module)
+    name, wanted = source.partition(":")[2], options.weights
+    own = wanted in (None, "imagenet")
+    classes = count_of_classes(options)
+    more = {"num_classes": classes} if classes is not None and not own else {}
+    published = load(name, "own" if own else "random", {**more, **options.arguments}, options.seed)
+    spec = asked_spec(published.spec, options)
+    origin = Origin(source, {**published.arguments, **more, **options.arguments})
+    if own:
+        transform = published.transform if spec.preprocess == published.spec.preprocess else through(spec)
+        model = Model(spec, published.module.eval(), origin, published.weights, transform)
+    else:
+        model = _with_weights(spec, origin, str(wanted), options, module=published.module)
+    return _checked(model, source, options)
 
 
 def _factory(source: str, options: SourceOptions) -> Model:
@@ -262,21 +251,18 @@ def _factory(source: str, options: SourceOptions) -> Model:
         raise UsageError(f"{source} has no published ImageNet weights", fix="leave --weights out or give a file")
     module = call_factory(source, options.arguments).eval()
     notes: tuple[str, ...] = ()
-    spec = _spec_from(options)
+    spec = read_spec(options)
     if spec is None:
-        channels, height, width = options.input or (3, 224, 224)
-        _three_channels(source, channels)
-        probe = logits_of(module, np.zeros((2, channels, height, width), np.float32))
-        spec = ModelSpec(
-            source.replace(":", "-").replace(".", "-"),
-            (channels, height, width),
-            replace(imagenet_preprocess(), crop=(height, width), resize=_resize_for(height, width)),
-            numbered_labels(probe.shape[1]),
-        )
-        notes = (
-            f"no --spec given: assumed input {channels}x{height}x{width}, ImageNet's mean and std, "
-            f"and {probe.shape[1]} numbered classes",
-        )
+        shape = options.input or (3, 224, 224)
+        three_channels(source, shape[0])
+        outputs = count_logits(module, shape, source)
+        name = source.replace(":", "-").replace(".", "-")
+        preprocess = replace(imagenet_preprocess(), crop=shape[1:], resize=resize_for(*shape[1:]))
+        spec = labelled(_unnamed(name, shape, preprocess, outputs), options)
+        assumed = [f"input {shown_shape(shape)}"] if options.input is None else []
+        assumed += ["ImageNet's mean and std"]
+        assumed += [f"{outputs} classes without names"] if options.labels is None else []
+        notes = (f"no --spec given: assumed {', '.join(assumed[:-1])}{' and ' if assumed[1:] else ''}{assumed[-1]}",)
     check_logits(module, spec, source)
     origin = Origin(source, dict(options.arguments))
     if options.weights is None:
@@ -296,46 +282,5 @@ def _with_weights(
         taken = f"random, seed {options.seed}"
         return Model(spec, module, origin, taken, through(spec), meaningful=False)
     module = module if module is not None else build(origin)
-    path = Path(wanted)
-    path = path / WEIGHTS if is_run(path) else path
-    loaded = weights_io.read(path)
-    weights_io.fit(module, loaded.state, str(path))
-    return Model(spec, module.eval(), origin, f"file {path}", through(spec), notes=loaded.notes)
-
-
-def _spec_from(options: SourceOptions) -> ModelSpec | None:
-    if options.spec is None:
-        return None
-    spec = from_toml(ModelSpec, options.spec)
-    if options.input is not None and options.input != spec.input:
-        raise UsageError(f"--input {options.input} contradicts {options.spec}, which has {spec.input}")
-    return spec
-
-
-def check_logits(module: nn.Module, spec: ModelSpec, source: str) -> None:
-    """Refuse a module that gives other than one logit for each label of `spec`; raises UsageError."""
-    was_training = module.training
-    module.eval()
-    logits = logits_of(module, np.zeros((2, *spec.input), np.float32))
-    module.train(was_training)
-    if logits.shape[1] != len(spec.labels):
-        raise UsageError(
-            f"{source} gives {logits.shape[1]} logits, but there are {len(spec.labels)} classes",
-            fix="give the factory the number of classes, or a --spec with as many labels",
-        )
-
-
-def _three_channels(source: str, channels: int) -> None:
-    if channels != 3:
-        raise UsageError(f"{source}: {channels} input channels need a --spec with mean and std per channel")
-
-
-def _resize_for(height: int, width: int) -> int | tuple[int, int]:
-    return round(height * 256 / 224) if height == width else (height, width)
-
-
-def _reshaped(spec: ModelSpec, shape: tuple[int, int, int]) -> ModelSpec:
-    if shape[0] != spec.input[0]:
-        raise UsageError(f"{spec.name} takes {spec.input[0]} channels, --input has {shape[0]}")
-    preprocess = replace(spec.preprocess, crop=shape[1:], resize=_resize_for(*shape[1:]))
-    return replace(spec, input=shape, preprocess=preprocess)
+    taken, notes = _load(module, wanted)
+    return Model(spec, module.eval(), origin, taken, through(spec), notes=notes)

@@ -77,21 +77,28 @@ class ModelSpec:
         input: channels, height and width of one image.
         preprocess: how an image file becomes that input.
         labels: one name per output, in order.
+        has_class_names: False where the model brings no names: then `labels` are stand-ins ("class 0", "class 1", ...)
+            which say nothing about any data.
     """
 
     name: str
     input: tuple[int, int, int]
     preprocess: Preprocess
     labels: tuple[str, ...] = field(default=())
+    has_class_names: bool = True
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.+-]*", self.name):
             raise ValueError(f"name must be letters, digits and _ . + -, since folders get it; got {self.name!r}")
         if not self.labels:
             raise ValueError("a model needs at least one class label")
-        odd = [label for label in self.labels if any(unicodedata.category(one) in ("Cc", "Cs") for one in label)]
+        odd = [label for label in self.labels if not is_printable(label)]
         if odd:
             raise ValueError(f"labels are printed, and {odd[0]!r} holds control characters")
+        if not self.has_class_names and self.labels != numbered_labels(len(self.labels)):
+            raise ValueError(
+                "has_class_names is false, so labels must be class 0, class 1, ...; with_labels() gives names"
+            )
         made = (self.preprocess.depth, *self.preprocess.crop)
         if made != self.input:
             raise ValueError(f"preprocess makes {made}, but the model's input is {self.input}")
@@ -99,6 +106,12 @@ class ModelSpec:
     def renamed(self, name: str) -> ModelSpec:
         """The same spec under another name."""
         return dataclasses.replace(self, name=name)
+
+    def with_labels(self, labels: tuple[str, ...]) -> ModelSpec:
+        """The same spec with these class names; raises ValueError where there is not one for each output."""
+        if len(labels) != len(self.labels):
+            raise ValueError(f"{self.name} has {len(self.labels)} outputs, and {len(labels)} labels are given")
+        return dataclasses.replace(self, labels=labels, has_class_names=True)
 
     def sized(self, height: int, width: int) -> ModelSpec:
         """The same spec for images that are brought to another size."""
@@ -116,5 +129,10 @@ def imagenet_preprocess(size: int = 224, resize: int | None = None) -> Preproces
 
 
 def numbered_labels(count: int) -> tuple[str, ...]:
-    """Stand-ins where a model brings no class names: "0", "1", ..."""
-    return tuple(str(index) for index in range(count))
+    """Stand-ins where a model brings no class names: "class 0", "class 1", ...; see `ModelSpec.has_class_names`."""
+    return tuple(f"class {index}" for index in range(count))
+
+
+def is_printable(label: str) -> bool:
+    """Whether a class name can be printed and stored: no control characters, no bytes that are not UTF-8."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in label)

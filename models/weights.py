@@ -1,4 +1,7 @@
-"""Weights in and out: safetensors always, a user's .pth with weights_only, torchvision's by torchvision."""
+"""A module's weights: written and read as safetensors, loaded into a module that they fit, and made at random.
+
+Weights that a user brings in a file of theirs are read by `checkpoints.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -16,20 +18,9 @@ from torch import Tensor, nn
 
 from .. import atomic
 from ..errors import IntegrityError, UsageError, one_line
+from .user_code import users_code
 
 State = dict[str, Tensor]
-
-# The names under which training scripts wrap a state dict; an average of the weights is what they evaluate with.
-EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
-WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "net")
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A state dict, and what was done to get at it."""
-
-    state: State
-    notes: tuple[str, ...]
 
 
 def save(path: Path, module: nn.Module) -> None:
@@ -47,57 +38,68 @@ def digest(module: nn.Module) -> str:
     return total.hexdigest()
 
 
-def read(path: Path) -> Loaded:
-    """Read a state dict from .safetensors, or from a .pth / .pt / .bin by torch.load(weights_only=True).
-
-    A wrapped checkpoint is unwrapped, an average of the weights (EMA) is preferred, prefixes that DataParallel and
-    torch.compile leave are cut off; each is noted.
+def read(path: Path) -> State:
+    """Read a safetensors file that zoo wrote: its names are the module's, whatever they begin with.
 
     Raises:
-        UsageError: no such file, or nothing in it that is a state dict.
-        IntegrityError: the file is corrupt, or holds more than tensors and plain values.
+        IntegrityError: the file is not there, or corrupt.
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such weights file", fix="give a .safetensors or .pth file, or a run folder")
-    if path.suffix == ".safetensors":
-        try:
-            return _tidy(safetensors.torch.load_file(path), [], path)
-        except (SafetensorError, OSError) as error:
-            raise IntegrityError(f"{path}: not a whole safetensors file ({one_line(error)})") from error
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip, runtime and key errors here
-        raise IntegrityError(
-            f"{path}: cannot be read as a state dict ({_plain(error)})",
-            fix="zoo reads tensors and plain values only; save it again with torch.save(model.state_dict(), ...)",
-        ) from error
-    notes: list[str] = []
-    return _tidy(_unwrap(checkpoint, path, notes), notes, path)
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"{path}: not a whole safetensors file ({one_line(error)})") from error
 
 
-def _unwrap(checkpoint: Any, path: Path, notes: list[str]) -> State:
-    for key in (*EMA_KEYS, *WRAPPER_KEYS):
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping) and checkpoint[key]:
-            others = [name for name in WRAPPER_KEYS if isinstance(checkpoint.get(name), Mapping)]
-            if key in EMA_KEYS:
-                instead = f" instead of `{others[0]}`" if others else ""
-                notes.append(f"{path.name}: took the averaged weights `{key}`{instead}")
-            else:
-                notes.append(f"{path.name}: took `{key}` out of the checkpoint")
-            checkpoint = checkpoint[key]
-            break
-    if not isinstance(checkpoint, Mapping) or not any(isinstance(value, Tensor) for value in checkpoint.values()):
-        held = list(checkpoint)[:8] if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
-        raise UsageError(f"{path}: no state dict in it, only {held}", fix="save it as model.state_dict()")
-    return {str(name): value for name, value in checkpoint.items() if isinstance(value, Tensor)}
+@dataclass(frozen=True)
+class Mismatch:
+    """What keeps a state dict from fitting a module: names, or sentences about them.
+
+    Attributes:
+        missing: names that only the module has.
+        unexpected: names that only the state dict has.
+        misshaped: tensors of another shape.
+        strange: tensors of another kind: integers for floats, sparse, or without content.
+    """
+
+    missing: list[str]
+    unexpected: list[str]
+    misshaped: list[str]
+    strange: list[str]
+
+    @property
+    def count(self) -> int:
+        """How many names do not fit."""
+        return len(self.missing) + len(self.unexpected) + len(self.misshaped) + len(self.strange)
+
+    def __str__(self) -> str:
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": self.misshaped,
+            "of another kind": self.strange,
+        }
+        return "; ".join(f"{len(names)} {what} ({_few(names)})" for what, names in kinds.items() if names)
 
 
-def _tidy(state: State, notes: list[str], path: Path) -> Loaded:
-    for prefix in ("module.", "_orig_mod.", "module."):
-        if state and all(name.startswith(prefix) or name == "n_averaged" for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items() if name != "n_averaged"}
-            notes.append(f"{path.name}: cut the prefix `{prefix}` off every name")
-    return Loaded(state, tuple(notes))
+def mismatch(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mismatch:
+    """Compare the state dict that a module has, `wanted`, with one that is to be loaded into it."""
+    both = sorted(wanted.keys() & state.keys())
+    return Mismatch(
+        sorted(wanted.keys() - state.keys() - _counters(wanted)),
+        sorted(state.keys() - wanted.keys()),
+        [
+            f"{name} is {_shape(state[name])}, the model's is {_shape(wanted[name])}"
+            for name in both
+            if wanted[name].shape != state[name].shape
+        ],
+        [
+            f"{name} is {state[name].dtype}, {state[name].layout}, the model's is {wanted[name].dtype}"
+            for name in both
+            if state[name].is_floating_point() != wanted[name].is_floating_point()
+            or state[name].layout is not torch.strided
+            or state[name].is_meta
+        ],
+    )
 
 
 def fit(module: nn.Module, state: State, where: str) -> None:
@@ -106,37 +108,30 @@ def fit(module: nn.Module, state: State, where: str) -> None:
     Raises:
         UsageError: naming what is missing, what is unexpected and what has another shape.
     """
-    wanted = module.state_dict()
-    missing = sorted(wanted.keys() - state.keys() - _counters(wanted))
-    unexpected = sorted(state.keys() - wanted.keys())
-    misshaped = [
-        f"{name} is {_shape(state[name])}, the model's is {_shape(wanted[name])}"
-        for name in sorted(wanted.keys() & state.keys())
-        if wanted[name].shape != state[name].shape
-    ]
-    strange = [
-        f"{name} is {state[name].dtype}, {state[name].layout}, the model's is {wanted[name].dtype}"
-        for name in sorted(wanted.keys() & state.keys())
-        if state[name].is_floating_point() != wanted[name].is_floating_point()
-        or state[name].layout is not torch.strided
-        or state[name].is_meta
-    ]
-    problems = [
-        f"{len(names)} {what} ({_few(names)})"
-        for what, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", misshaped),
-            ("of another kind", strange),
-        )
-        if names
-    ]
-    if problems:
+    found = mismatch(module.state_dict(), state)
+    if found.count:
         raise UsageError(
-            f"{where} does not fit the model: {'; '.join(problems)}",
-            fix="check the variant, num_classes and stem" + _hint(misshaped),
+            f"{where} does not fit the model: {found}",
+            fix="check the variant, num_classes and stem" + _hint(found.misshaped),
         )
-    module.load_state_dict(state, strict=False)
+    _own_memory(module)
+    with users_code(f"{where} cannot be loaded into the model"):
+        module.load_state_dict(state, strict=False)
+
+
+def _own_memory(module: nn.Module) -> None:
+    """Give tensors whose elements share memory, as expand() makes them, memory of their own, to be written to."""
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None and _is_expanded(parameter):
+                part._parameters[name] = nn.Parameter(parameter.detach().contiguous(), parameter.requires_grad)
+        for name, buffer in part._buffers.items():
+            if buffer is not None and _is_expanded(buffer):
+                part._buffers[name] = buffer.detach().contiguous()
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 def random_statistics(module: nn.Module, input_shape: tuple[int, int, int], seed: int, images: int = 8) -> None:
@@ -154,13 +149,11 @@ def random_statistics(module: nn.Module, input_shape: tuple[int, int, int], seed
     for norm in norms:
         norm.train()
         norm.momentum = 1.0
-    try:
-        with torch.inference_mode():
-            module(noise)
-    except Exception as error:  # whatever a forward raises
-        raise UsageError(
-            f"the model cannot take images of {input_shape}: {one_line(error)}", fix="give --input"
-        ) from error
+    with (
+        users_code(f"the model cannot take images of {input_shape}", fix="give the right --input, or a --spec"),
+        torch.inference_mode(),
+    ):
+        module(noise)
     for norm, momentum in before:
         norm.momentum = momentum
     module.eval()
@@ -194,8 +187,3 @@ def _hint(misshaped: list[str]) -> str:
     heads = [text for text in misshaped if re.match(r"(fc|classifier|head|aux\d\.fc2)\b", text)]
     found = re.search(r"is (\d+)", heads[-1]) if heads else None
     return f" (these weights have {found[1]} classes)" if found else ""
-
-
-def _plain(error: BaseException) -> str:
-    """One line without the terminal colours that torch puts into this message."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", one_line(error))[:120]

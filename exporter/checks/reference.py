@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ...config import to_json
 from ...errors import IntegrityError, UsageError
 from ...models.data.dataset import Dataset, batches
-from ...models.data.labels import Unmatched, match_labels
+from ...models.data.labels import Unmatched, match_classes
 from ...models.preprocess import Pixels, normalise, prepare
 from ..artifact import GOLDEN, WEIGHTS, Artifact, Golden
 
@@ -135,7 +135,7 @@ def golden_batch(golden: Golden, artifact: Artifact) -> Logits:
 
 def _ready(data: Dataset, artifact: Artifact, limit: int | None) -> Judged:
     spec = artifact.manifest.spec
-    matched = match_labels(spec.labels, data.classes) if artifact.manifest.meaningful else Unmatched("")
+    matched = match_classes(spec, data.classes) if artifact.manifest.meaningful else Unmatched("")
     count = len(data.val) if limit is None else min(limit, len(data.val))
     labels = None if isinstance(matched, Unmatched) else matched.index[data.val.labels[:count]]
     skip = matched.reason if isinstance(matched, Unmatched) else ""

@@ -1,4 +1,4 @@
-"""The options of every command that takes a model source: declared once, and made into SourceOptions by one function."""
+"""The options of every command that takes a model source: declared once, made into SourceOptions by one function."""
 
 from __future__ import annotations
 

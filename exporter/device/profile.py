@@ -187,19 +187,17 @@ def write_samples(spec: ModelSpec, data: Dataset, images: int, folder: Path) -> 
         UsageError: data of other classes than the model's, or no images.
     """
     from ...models.data.dataset import batches
-    from ...models.data.labels import Unmatched, match_labels
+    from ...models.data.labels import Unmatched, match_classes
 
-    matched = match_labels(spec.labels, data.classes)
+    matched = match_classes(spec, data.classes)
     if isinstance(matched, Unmatched):
         raise UsageError(f"{data.name} does not have the classes of {spec.name}: {matched.reason}", fix="give its own")
     split = data.val.take(np.random.default_rng(0).permutation(len(data.val))[:images])
     if not len(split):
         raise UsageError(f"{data.name} has no validation images", fix="give other --data")
     pairs = list(batches(split, spec.preprocess, 64))
-    index = np.array([spec.labels.index(name) if name in spec.labels else -1 for name in data.classes])
-    labels = index[np.concatenate([labels for _, labels in pairs])]
-    np.save(folder / PIXELS, np.concatenate([pixels for pixels, _ in pairs])[labels >= 0])
-    np.save(folder / LABELS, labels[labels >= 0])
+    np.save(folder / PIXELS, np.concatenate([pixels for pixels, _ in pairs]))
+    np.save(folder / LABELS, matched.index[np.concatenate([labels for _, labels in pairs])])
     return {PIXELS: folder / PIXELS, LABELS: folder / LABELS}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...calibration.pruning.recovery import reestimate_norms
 from ...errors import UsageError
 from ...models.data.dataset import Dataset, Split, batches
-from ...models.data.labels import Unmatched, match_labels
+from ...models.data.labels import Unmatched, match_classes
 from ...models.preprocess import normalise
 from ...models.sources import Model
 from ...models.training.evaluate import accuracy, confusion
@@ -27,7 +27,7 @@ def refuse_unsuitable(model: Model, data: Dataset) -> None:
     """Raise UsageError for weights or data by which nothing could be judged."""
     if not model.meaningful:
         raise UsageError("the weights are random: there is nothing to keep of them", fix="give a run, or --weights")
-    matched = match_labels(model.spec.labels, data.classes)
+    matched = match_classes(model.spec, data.classes)
     if isinstance(matched, Unmatched) or tuple(model.spec.labels) != tuple(data.classes):
         raise UsageError(
             f"{data.name} does not have the classes of {model.spec.name}: "

@@ -21,7 +21,7 @@ from ...calibration.pruning.structured import Pruned, outputs_that_stay, prune_c
 from ...errors import UsageError
 from ...models.data.dataset import Dataset, Split
 from ...models.runs import CHECKPOINT, METRICS, claim, write_run
-from ...models.sources import Model
+from ...models.sources import Model, named_by
 from ...models.training.checkpoint import PRUNED, read_facts
 from ...models.training.epoch import Watcher
 from ...models.training.loop import train
@@ -87,6 +87,7 @@ def prune(
         UnavailableError: torch-pruning, or the target that is timed, is missing.
     """
     told = told or Told()
+    model = named_by(model, data)
     refuse_unsuitable(model, data)
     claim(out, resume=resume, overwrite=overwrite, dry=True)
     shape = timed_shape(model, options.timed_at)

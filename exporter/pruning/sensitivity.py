@@ -18,7 +18,7 @@ from ...calibration.pruning.stages import Curve, measure_curves
 from ...calibration.pruning.structured import outputs_that_stay, prune_channels
 from ...config import to_json
 from ...models.data.dataset import Dataset, Split
-from ...models.sources import Model
+from ...models.sources import Model, named_by
 from .judged import measured_accuracy, prepared, refuse_unsuitable, settle
 
 FILES = ("pruning.json", "pruning.png")
@@ -54,6 +54,7 @@ def stage_curves(
     Raises:
         UsageError: random weights, data of other classes, or a model that cannot be traced.
     """
+    model = named_by(model, data)
     refuse_unsuitable(model, data)
     settled, judged = two_parts(data.train, seed)
     shape, where = model.spec.input, torch.device(device)

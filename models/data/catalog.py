@@ -16,7 +16,9 @@ from ..spec import Preprocess
 from .dataset import ArraySplit, Dataset
 from .folder import open_folder, split_by_class
 from .idx import read_idx
+from .layout import SUFFIXES
 
+ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -57,11 +59,23 @@ def open_data(name: str, root: Path | None = None, seed: int = 0) -> Dataset:
         if root is not None and root.exists() and not root.is_dir():
             raise UsageError(f"--data-root {root} is a file", fix="give a folder")
         return DATA[name].open(root)
+    if Path(name).is_file():
+        raise _no_folder(Path(name))
     if not Path(name).is_dir():
         raise UsageError(
             f'no data set and no folder "{name}"{near(name, DATA)}', fix=f"give a folder, or one of {', '.join(DATA)}"
         )
     return open_folder(Path(name), seed)
+
+
+def _no_folder(file: Path) -> UsageError:
+    """Return the error for a file where a folder is expected: what to give instead."""
+    fix = f"give a folder of class folders, or one of {', '.join(DATA)}"
+    if file.suffix.lower() in SUFFIXES:
+        fix = f"give the folder above the classes, such as --data {file.absolute().parent.parent}"
+    elif file.suffix.lower() in ARCHIVES:
+        fix = "unpack it, and give the folder that holds train/ and val/, or the class folders"
+    return UsageError(f"--data {file} is a file, not a folder of images", fix=fix)
 
 
 def _grey(mean: float, std: float) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import UsageError, one_line
+from ..spec import ModelSpec
+from .dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,30 @@ class Unmatched:
     reason: str
 
 
+def match_classes(spec: ModelSpec, data: tuple[str, ...]) -> Matched | Unmatched:
+    """Find each class of the data among a model's; a model without class names matches nothing.
+
+    Raises:
+        UsageError: as `match_labels`.
+    """
+    if not spec.has_class_names:
+        return Unmatched(
+            f"{spec.name} brings no class names for its {len(spec.labels)} outputs, so the data's labels say nothing "
+            "about them; --labels or --spec names them"
+        )
+    return match_labels(spec.labels, data)
+
+
 def match_labels(model: tuple[str, ...], data: tuple[str, ...]) -> Matched | Unmatched:
     """Find each class of the data among the model's; a subset of the model's classes is fine.
+
+    A name that is exactly the same counts first, then one that differs in underscores and spaces, then one that
+    differs in upper and lower case: EMNIST has the classes A and a.
 
     Raises:
         UsageError: some classes are found and others are not, or a name is ambiguous.
     """
-    places: dict[str, list[int]] = {}
-    for index, label in enumerate(model):
-        places.setdefault(_plain(label), []).append(index)
-    found = [places.get(_plain(name), []) for name in data]
+    found = [_places(name, model) for name in data]
     lost = [name for name, where in zip(data, found, strict=True) if not where]
     if len(lost) == len(data):
         return Unmatched(f"no class of the data ({_few(data)}) is one of the model's ({_few(model)})")
@@ -43,10 +59,37 @@ def match_labels(model: tuple[str, ...], data: tuple[str, ...]) -> Matched | Unm
             f"{len(lost)} of {len(data)} classes of the data are unknown to the model: {_few(tuple(lost))}",
             fix=f"name them as the model does: {_few(model)}",
         )
-    twice = [name for name, where in zip(data, found, strict=True) if len(where) > 1]
-    if twice:
-        raise UsageError(f"the model has more than one class named {_few(tuple(twice))}", fix="rename it in its spec")
-    return Matched(np.asarray([where[0] for where in found], np.int64))
+    ambiguous = {name: where for name, where in zip(data, found, strict=True) if len(where) > 1}
+    if ambiguous:
+        name, where = next(iter(ambiguous.items()))
+        raise UsageError(
+            f"the model has more than one class named {_few(tuple(ambiguous))}: outputs {_few(tuple(map(str, where)))} "
+            f"are {_few(tuple(model[place] for place in where))}",
+            fix=f"name the class {name} exactly as one of them, or give the model other --labels",
+        )
+    index = [where[0] for where in found]
+    for place in index:
+        same = tuple(name for name, where in zip(data, index, strict=True) if where == place)
+        if len(same) > 1:
+            raise UsageError(
+                f"classes {_few(same)} of the data are one class of the model, {model[place]}",
+                fix="put their images into one folder, or name them as the model does",
+            )
+    return Matched(np.asarray(index, np.int64))
+
+
+def named_by_data(spec: ModelSpec, data: Dataset) -> tuple[ModelSpec, tuple[str, ...]]:
+    """Return the spec with the data's class names, and a note, where the model brings none and has as many outputs.
+
+    The order is the data's: sorted folder names, by which torchvision's ImageFolder and most trainings number classes.
+    """
+    if spec.has_class_names or len(spec.labels) != len(data.classes):
+        return spec, ()
+    note = (
+        f"{spec.name} brings no class names: took the {len(data.classes)} of {data.name} in their order "
+        f"({_few(data.classes)}); --labels gives others"
+    )
+    return spec.with_labels(data.classes), (note,)
 
 
 def read_labels(given: str, option: str = "--labels") -> tuple[str, ...]:
@@ -80,8 +123,17 @@ def read_labels(given: str, option: str = "--labels") -> tuple[str, ...]:
     return names
 
 
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
+def _places(name: str, model: tuple[str, ...]) -> list[int]:
+    """The outputs of that name, by the strictest of three ways to compare that finds any."""
+    for compared in (str, _spaced, lambda text: _spaced(text).casefold()):
+        found = [place for place, label in enumerate(model) if compared(label) == compared(name)]
+        if found:
+            return found
+    return []
+
+
+def _spaced(name: str) -> str:
+    return " ".join(name.replace("_", " ").split())
 
 
 def _few(names: tuple[str, ...], most: int = 5) -> str:

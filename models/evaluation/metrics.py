@@ -42,7 +42,7 @@ def measure(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], clas
         raise UnavailableError("metrics are computed by torchmetrics", fix='pip install "zoo-export[full]"') from error
     import torch
 
-    count = len(classes)
+    count = max(len(classes), 2)  # torchmetrics knows no fewer: a single class gets one beside it, never seen
     scores, truth = torch.from_numpy(logits), torch.from_numpy(labels)
     answers = scores.argmax(1)
 
@@ -50,6 +50,7 @@ def measure(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], clas
         return float(function(answers, truth, num_classes=count, **options))
 
     matrix = tm.multiclass_confusion_matrix(answers, truth, num_classes=count).numpy()
+    matrix = matrix[: len(classes), : len(classes)]
     totals = matrix.sum(1)
     recall = {name: float(matrix[i, i] / totals[i]) for i, name in enumerate(classes) if totals[i]}
     top5 = float((scores.topk(5, 1).indices == truth[:, None]).any(1).float().mean()) if count > 5 else None

@@ -103,15 +103,11 @@ def plot_tsne(
     title: str, seed: int = 0,
 ) -> None:  # fmt: skip
     """t-SNE (van der Maaten, Hinton 2008; scikit-learn's) of at most 2,000 feature vectors N x D, coloured by class."""
-    from sklearn.manifold import TSNE
-
     plt = _pyplot()
     if len(features) > MOST_POINTS:
         chosen = np.random.default_rng(seed).choice(len(features), MOST_POINTS, replace=False)
         features, labels = features[chosen], labels[chosen]
-    points: Any = TSNE(perplexity=min(30, (len(features) - 1) / 3), random_state=seed, init="pca").fit_transform(
-        features
-    )
+    points = _embedded(features, seed)
     figure, axes = plt.subplots(figsize=(9, 7), layout="constrained")
     present = np.unique(labels)
     colours = plt.get_cmap("tab10" if len(present) <= 10 else "turbo", max(len(present), 1))
@@ -124,6 +120,18 @@ def plot_tsne(
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _embedded(features: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
+    """N x 2 by t-SNE; equal features, those of a single image among them, are one point: there is nothing to spread."""
+    from sklearn.manifold import TSNE
+
+    if np.ptp(features, axis=0).max(initial=0) == 0:
+        return np.zeros((len(features), 2), np.float32)
+    if features.shape[1] == 1:  # it starts from two principal components
+        features = np.column_stack([features, np.zeros_like(features)])
+    made: Any = TSNE(perplexity=min(30, (len(features) - 1) / 3), random_state=seed, init="pca")
+    return made.fit_transform(features)
 
 
 def _pyplot() -> Any:

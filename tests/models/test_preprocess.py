@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from zoo.errors import UsageError
+from zoo.models import preprocess
 from zoo.models.preprocess import (
     as_input,
     batch_to_pixels,
@@ -17,6 +18,7 @@ from zoo.models.preprocess import (
     decode,
     from_normalised,
     normalise,
+    orientation,
     prepare,
     to_pixels,
 )
@@ -142,3 +144,31 @@ def test_pixels_come_back_exactly_from_what_was_normalised(preprocess: Preproces
     assert as_input(own, preprocess, pixels=True) is own, "what is so already is not copied"
     with pytest.raises(UsageError, match="no image's pixels"):
         from_normalised(batch + np.float32(0.3) * preprocess.scale / max(preprocess.std), preprocess)
+
+
+def test_a_large_picture_is_decoded_up_to_a_limit_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow warns from half of its limit on, and refuses from the limit on; here with small limits."""
+    noise(30, 40).save(tmp_path / "a.png")
+    monkeypatch.setattr(preprocess, "MOST_PIXELS", 1200)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
+    assert decode(tmp_path / "a.png").size == (40, 30)
+    noise(30, 41).save(tmp_path / "b.png")
+    for most in (600, None):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+        with pytest.raises(UsageError, match=r"b\.png: an image of more than 1,200 pixels is not .*(41|1230)"):
+            decode(tmp_path / "b.png")
+    assert preprocess.MOST_PIXELS == 1200 < 178_956_970
+
+
+def test_an_exif_orientation_is_known_and_not_applied(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[preprocess.ORIENTATION] = 6
+    image = noise(8, 12)
+    image.save(tmp_path / "turned.png", exif=turned)
+    image.save(tmp_path / "upright.png")
+    found = decode(tmp_path / "turned.png")
+    assert np.array_equal(np.asarray(found), np.asarray(image)), "as torchvision's ImageFolder reads it"
+    assert orientation(found) == 6
+    assert orientation(decode(tmp_path / "upright.png")) == 1

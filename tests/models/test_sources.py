@@ -54,8 +54,9 @@ def test_a_users_factory(here: Path) -> None:
     (here / "models" / "__init__.py").write_text("raise SystemExit('shadowed')")
     model = resolve("user_net:make", SourceOptions(input=(3, 16, 16)))
     assert model.spec.input == (3, 16, 16)
-    assert model.spec.labels == ("0", "1", "2", "3")
-    assert "assumed" in model.notes[0]
+    assert model.spec.labels == ("class 0", "class 1", "class 2", "class 3")
+    assert not model.spec.has_class_names
+    assert "assumed ImageNet's mean and std and 4 classes without names" in model.notes[0]
     weights.save(here / "w.safetensors", model.module)
     again = rebuild(model.origin, here / "w.safetensors")
     batch = np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32)

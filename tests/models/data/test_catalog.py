@@ -11,7 +11,6 @@ from zoo.errors import IntegrityError, UnavailableError, UsageError
 from zoo.models.data import catalog
 from zoo.models.data.catalog import open_data
 from zoo.models.data.idx import read_idx
-from zoo.models.data.labels import Matched, Unmatched, match_labels
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -103,12 +102,11 @@ def test_what_cannot_be_had_says_how_to_get_it(tmp_path: Path, monkeypatch: pyte
         open_data("digit")
 
 
-def test_labels_are_matched_by_name() -> None:
-    matched = match_labels(("tench", "Ankle boot", "great white shark"), ("great_white  shark", "tench"))
-    assert isinstance(matched, Matched)
-    assert matched.index.tolist() == [2, 0]
-    assert isinstance(match_labels(("a", "b"), ("c",)), Unmatched)
-    with pytest.raises(UsageError, match="1 of 2 classes.*: c"):
-        match_labels(("a", "b"), ("a", "c"))
-    with pytest.raises(UsageError, match="more than one class named a"):
-        match_labels(("a", "a", "b"), ("a", "b"))
+def test_a_file_for_data_is_said_to_be_one(tmp_path: Path) -> None:
+    for name, words in (("cat/1.JPG", f"--data {tmp_path}"), ("cat/data.zip", "unpack it"), ("cat/x.csv", "digits")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        with pytest.raises(UsageError, match="is a file, not a folder of images") as caught:
+            open_data(str(path))
+        assert words in caught.value.fix

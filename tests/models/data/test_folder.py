@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,35 @@ def test_what_zoo_wrote_is_no_class(tmp_path: Path) -> None:
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(UsageError, match="is what zoo wrote, not a class"):
         open_folder(tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [(b"caf\xe9", r"class folder b'caf\\xe9' is not UTF-8"), (b"a\nb", "holds control characters")]
+)
+def test_a_class_folder_that_cannot_be_a_class_name(tmp_path: Path, name: bytes, words: str) -> None:
+    fill(tmp_path, {"val/cat": 1})
+    (tmp_path / "val" / "cat").rename(os.fsdecode(os.fsencode(tmp_path / "val") + b"/" + name))
+    with pytest.raises(UsageError, match=words) as caught:
+        open_data(str(tmp_path))
+    assert str(caught.value).encode(), "it can be printed"
+
+
+def test_files_that_are_not_read_as_images_are_counted(tmp_path: Path) -> None:
+    fill(tmp_path, {"train/cat": 2, "val/cat": 1})
+    for name in ("train/cat/a.jp2", "train/cat/b.JP2", "val/cat/c.txt", "val/cat/README", "val/cat/.hidden.x"):
+        (tmp_path / name).touch()
+    (tmp_path / "train" / "cat" / "Thumbs.db").touch()
+    notes = open_data(str(tmp_path)).notes
+    assert len(notes) == 1
+    assert "4 files are not read as images and left out: 2 .jp2, 1 " in notes[0]
+    assert all(kind in notes[0] for kind in ("1 .txt", "1 without a suffix"))
+    for image in (tmp_path / "train" / "cat").glob("*.png"):
+        image.unlink()
+    with pytest.raises(UsageError, match=r'"cat" has no images, only files that are not read as images: 2 \.jp2'):
+        open_data(str(tmp_path))
+
+
+def test_images_beside_each_other_are_said_to_lack_classes(tmp_path: Path) -> None:
+    fill(tmp_path, {".": 2})
+    with pytest.raises(UsageError, match="no class folders in it, only 2 images beside each other"):
+        open_data(str(tmp_path))
