@@ -39,12 +39,17 @@ def spec_for_training(
             raise UsageError(f"{source} is a run and brings its own spec", fix="leave --spec out")
         if shape is not None and shape != given.input:
             raise UsageError(f"--input {_told(shape)} contradicts --spec, which has {_told(given.input)}")
-        return replace(given, labels=data.classes)
+        if len(data.classes) != len(given.labels):
+            raise UsageError(
+                f"--spec has {len(given.labels)} outputs, but there are {len(data.classes)} classes to learn",
+                fix="give the spec a label for each class",
+            )
+        return given.with_labels(data.classes)
     if is_run(Path(source)):
         spec = read_run(Path(source)).spec
         if shape is not None and shape != spec.input:
             raise UsageError(f"--input {_told(shape)} contradicts {source}, which takes {_told(spec.input)}")
-        return replace(spec, labels=data.classes)
+        return replace(spec, labels=data.classes, has_class_names=True)
     name = source.replace(":", "-").replace(".", "-").replace("/", "-")
     preprocess = data.preprocess
     if preprocess.crop == (224, 224) and source in MODELS:

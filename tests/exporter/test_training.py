@@ -115,6 +115,10 @@ def test_labels_order_the_outputs(small_pictures: Dataset) -> None:
         ({"labels": ("ant", "bee")}, "1 of 3 classes of the data are unknown to the model: cow"),
         ({"labels": ("x", "y", "z")}, "the labels do not belong to"),
         ({"labels": ("ant", "bee", "cow", "ant")}, 'the labels name "ant" more than once'),
+        (
+            {"spec": "spec.toml", "labels": ("ant", "bee", "cow", "dog")},
+            "--spec has 3 outputs, but there are 4 classes",
+        ),
         ({"spec": "spec.toml", "shape": (3, 64, 64)}, "--input 3x64x64 contradicts --spec, which has 3x48x48"),
         ({"shape": (1, 64, 64)}, "--input 1x64x64: images are shown in 3 channels; give a --spec"),
     ],
