@@ -33,10 +33,10 @@ def own(**changes: object) -> Asked:
 class OnlyLarge(nn.Sequential):
     """As vision transformers: one size and no other."""
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if inputs.shape[-1] != 224:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as torch calls it
+        if input.shape[-1] != 224:
             raise ValueError("224 and nothing else")
-        return super().forward(inputs)
+        return super().forward(input)
 
 
 def only_large() -> nn.Module:
