@@ -9,6 +9,9 @@ import sys
 def main() -> None:
     """The entry point of the command `zoo`: exits with the codes of errors.py."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch warns of its own deprecations, which is not for users
+    from .models.processors import limit_threads
+
+    limit_threads(os.environ)  # before torch and numpy are loaded, which count the machine's cores
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime's, on by itself since 1.31; nothing here uploads
     try:
         from .exporter.cli.app import app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,14 @@ def train(
     out: str | Path,
     *,
     recipe: str | None = None,
+    input: tuple[int, int, int] | None = None,  # noqa: A002 - the name of the command's option
+    spec: str | Path | None = None,
+    labels: Sequence[str] | None = None,
     stem: str | None = None,
     weights: str | None = None,
     device: str = "cpu",
     seed: int = 0,
+    resume: bool = False,
     overwrite: bool = False,
     freeze: str = "",
     qat: str | None = None,
@@ -43,10 +48,14 @@ def train(
         data: a name of `zoo list data`, or a folder.
         out: the run folder.
         recipe: a name or a TOML file; else the one that suits the data.
+        input: channels, height, width; else what suits the data.
+        spec: a spec.toml with input and preprocessing of your own model.
+        labels: class names in the order that the outputs are to have; else the data's.
         stem: "paper" or "small"; else what suits the input.
         weights: a run, a file or "imagenet" to start from.
         device: "cpu" or "cuda".
         seed: of initialisation, order and augmentation.
+        resume: go on from the checkpoint in `out`; without one yet, start.
         overwrite: replace the run in `out`.
         freeze: the last module that stays as `weights` have it.
         qat: a target (onnx, torchscript, trt) to train with fake quantisation for, from `weights`.
@@ -60,8 +69,12 @@ def train(
     from .training import Asked, set_up
 
     dataset = open_data(data)
-    made = set_up(Asked(source, weights, recipe, (), values, None, stem, seed, qat), dataset)
+    asked = Asked(
+        source, weights, recipe, values=values, shape=input, spec=None if spec is None else Path(spec),
+        labels=None if labels is None else tuple(labels), stem=stem, seed=seed, qat=qat,
+    )  # fmt: skip
+    made = set_up(asked, dataset)
     return train_model(
-        made.model, dataset, made.recipe, Path(out), device=device, seed=seed, overwrite=overwrite, parent=made.parent,
-        freeze=freeze, standin=made.standin, recovery=made.recovery,
+        made.model, made.data, made.recipe, Path(out), device=device, seed=seed, resume=resume, overwrite=overwrite,
+        parent=made.parent, freeze=freeze, standin=made.standin, recovery=made.recovery,
     )  # fmt: skip

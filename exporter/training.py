@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..calibration.pruning.sparsity import layers_2_4
 from ..calibration.qat import QatOptions
-from ..config import from_mapping, parse_setting
+from ..config import from_mapping, from_toml, parse_setting
 from ..errors import UsageError
 from ..models.fresh import new_model
+from ..models.registry import MODELS
 from ..models.runs import is_run, read_run
 from ..models.sources import Model, SourceOptions
+from ..models.spec import ModelSpec
+from ..models.training.picture_size import small_input
 from ..models.training.recipe import Recipe, default_recipe, load_recipe
-from ..models.training.setup import spec_for_training, stem_arguments
+from ..models.training.setup import data_in_order, spec_for_training, stem_arguments
 from ..models.training.start import Recovery
 from .qat import QatStandin, qat_recipe
 from .starting import cpu_flags, suitable_bits
@@ -37,6 +40,8 @@ class Asked:
         overrides: key=value, of the recipe; qat.key=value of `QatOptions`.
         values: of the recipe, where they are not None.
         shape: C, H, W; None for what suits the data.
+        spec: a spec.toml with input and preprocessing of a user's own model.
+        labels: class names in the order that the model's outputs are to have; None for the data's.
         stem: "paper" or "small"; None for what suits the input.
         seed: of initialisation.
         qat: the target to train with fake quantisation for; None for training in float.
@@ -48,6 +53,8 @@ class Asked:
     overrides: Iterable[str] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     shape: tuple[int, int, int] | None = None
+    spec: Path | None = None
+    labels: tuple[str, ...] | None = None
     stem: str | None = None
     seed: int = 0
     qat: str | None = None
@@ -59,6 +66,7 @@ class Training:
 
     Attributes:
         model: with the weights it starts from.
+        data: with the classes in the order of the model's outputs.
         recipe: in numbers.
         named: the recipe's name.
         parent: the run that the weights came from, "" where there is none.
@@ -68,6 +76,7 @@ class Training:
     """
 
     model: Model
+    data: Dataset
     recipe: Recipe
     named: str
     parent: str
@@ -105,7 +114,10 @@ def set_up(asked: Asked, data: Dataset) -> Training:
         raise UsageError("--set qat.target is said with --for", fix=f"--for {own['target']}")
     if asked.qat is not None and asked.weights in (None, "random") and not parent:
         raise UsageError(f"--qat fine-tunes, {source} would start fresh", fix="give --weights RUN, FILE or imagenet")
-    spec = spec_for_training(source, data, asked.shape)
+    given = from_toml(ModelSpec, asked.spec) if asked.spec is not None else None
+    names = given.labels if given is not None and given.has_class_names else None
+    data = data_in_order(data, asked.labels or names)
+    spec, sized = _spec_of(source, asked, data, given)
     named = asked.recipe or (QAT_RECIPE if asked.qat else default_recipe(spec.input[1], len(data.train), source))
     recipe = load_recipe(named, overrides, **asked.values)
     standin = None
@@ -115,9 +127,31 @@ def set_up(asked: Asked, data: Dataset) -> Training:
         standin = QatStandin(from_mapping(QatOptions, own, "--set qat"), spec, data)
     options = SourceOptions(weights=asked.weights, arguments=stem_arguments(source, asked.stem, spec), seed=asked.seed)
     model = new_model(source, spec, options)
+    if sized:
+        model = replace(model, notes=(sized, *model.notes))
     sparse = tuple(f"{name}.weight" for name in layers_2_4(model.module)) if model.fresh is not None else ()
     if sparse:
         kept = "fake quantisation does not keep that" if standin is not None else "these zeros stay"
         model = replace(model, notes=(*model.notes, f"{len(sparse)} layers came 2:4 sparse: {kept}"))
     folder = Path("runs") / f"{spec.name}-{Path(data.name).name}{'-qat' if asked.qat else ''}"
-    return Training(model, recipe, named, parent, standin, folder, () if standin is not None else sparse)
+    return Training(model, data, recipe, named, parent, standin, folder, () if standin is not None else sparse)
+
+
+def _spec_of(source: str, asked: Asked, data: Dataset, given: ModelSpec | None) -> tuple[ModelSpec, str]:
+    """Return the spec to train with, and a note where the pictures made the input smaller than the network's own.
+
+    What a person, a run or weights say is never changed; and of networks that are not zoo's own some take one size
+    only, which is tried.
+    """
+    spec = spec_for_training(source, data, asked.shape, given)
+    fixed = asked.shape is not None or given is not None or asked.weights not in (None, "random")
+    small = None if fixed or is_run(Path(source)) else small_input(source, data)
+    if small is None:
+        return spec, ""
+    smaller = spec_for_training(source, data, small.shape)
+    if source not in MODELS:
+        try:
+            new_model(source, smaller, SourceOptions(seed=asked.seed))
+        except UsageError:
+            return spec, ""
+    return smaller, small.note

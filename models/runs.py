@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ FORMAT = 1
 REPLACED = ".replaced"
 RUN, WEIGHTS, METRICS, CHECKPOINT = "run.json", "weights.safetensors", "metrics.jsonl", "checkpoint.safetensors"
 CURVES, CONFUSION, TENSORBOARD = "curves.png", "confusion.png", "tensorboard"
+BEFORE_CHECKPOINT = (METRICS, TENSORBOARD, REPLACED)  # what a training may leave that was killed before its first one
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class Run:
     learned: Learned | None = None
     freeze: str = ""
     pruned: dict[str, Any] = field(default_factory=dict)
+    arithmetic: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -122,9 +126,11 @@ def write_run(folder: Path, run: Run) -> None:
 
 
 def append_metrics(folder: Path, values: dict[str, Any]) -> None:
-    """Add one line to metrics.jsonl."""
+    """Add one line to metrics.jsonl; it is on the disk when this returns."""
     with (folder / METRICS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def newest_run(runs: Path, source: str) -> Path | None:
@@ -143,8 +149,12 @@ def newest_run(runs: Path, source: str) -> Path | None:
 def claim(folder: Path, *, resume: bool, overwrite: bool, dry: bool = False) -> None:
     """Make sure that a run may be written here; unless `dry`, set aside the run that is to be overwritten.
 
+    To resume where no checkpoint was written yet is to start: a training that was killed early, and a job that is
+    always started with `--resume`, need no other command.
+
     Raises:
-        UsageError: the folder holds something and neither resume nor overwrite was given, or it holds no run of zoo.
+        UsageError: the folder holds something and neither resume nor overwrite was given, it holds no run of zoo, or
+            the run that is to be resumed is finished.
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite contradict each other", fix="give one of them")
@@ -152,21 +162,19 @@ def claim(folder: Path, *, resume: bool, overwrite: bool, dry: bool = False) -> 
         raise UsageError(f"{folder} is a file", fix="give another --out")
     content = list(folder.iterdir()) if folder.is_dir() else []
     if not content:
-        if resume:
-            raise UsageError(f"{folder}: nothing to resume", fix="leave --resume out")
         return
     ours = {RUN, WEIGHTS, METRICS, CHECKPOINT, CURVES, CONFUSION, TENSORBOARD}
-    if overwrite:
-        names = {path.name for path in content}
-        if not {RUN, CHECKPOINT} & names and not names <= {METRICS, TENSORBOARD, REPLACED}:
-            raise UsageError(f"{folder} is not empty and holds no run", fix="give another --out")
-        if not dry:
-            _set_aside(folder, ours)
-    elif not resume:
+    names = {path.name for path in content}
+    if not (resume or overwrite):
         raise UsageError(f"{folder} is not empty", fix="give --resume, --overwrite, or another --out")
-    elif not (folder / CHECKPOINT).is_file():
-        done = " (the run is finished)" if is_run(folder) else ""
-        raise UsageError(f"{folder} has no checkpoint to resume{done}", fix="give --overwrite to train again")
+    if not {RUN, CHECKPOINT} & names and not all(name in BEFORE_CHECKPOINT or _stale(name) for name in names):
+        raise UsageError(f"{folder} is not empty and holds no run", fix="give another --out")
+    if resume and is_run(folder) and not (folder / CHECKPOINT).is_file():
+        raise UsageError(
+            f"{folder} has no checkpoint to resume (the run is finished)", fix="give --overwrite to train again"
+        )
+    if overwrite and not dry:
+        _set_aside(folder, ours)
 
 
 def forget_replaced(folder: Path) -> None:
@@ -190,12 +198,29 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
 
 
-def trim_metrics(folder: Path, epochs: int) -> None:
-    """Leave the first `epochs` lines: a kill may fall between a line and its checkpoint."""
+def settle_metrics(folder: Path, epochs: int, last: dict[str, Any] | None = None) -> None:
+    """Make metrics.jsonl fit a checkpoint after so many epochs.
+
+    A line is written after its checkpoint, so a kill between the two leaves out the line of the last epoch, or half of
+    it; a checkpoint that was lost leaves lines too many.
+
+    Args:
+        folder: of the run.
+        epochs: that the checkpoint has behind it.
+        last: the line of the last of them, which the checkpoint holds too.
+    """
     path = folder / METRICS
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    if len(lines) > epochs:
-        atomic.write_file(path, "".join(lines[:epochs]).encode())
+    before = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
+    lines = [line for line in before if line.endswith("\n")][:epochs]
+    if last is not None and len(lines) == epochs - 1:
+        lines.append(json.dumps(last) + "\n")
+    if lines != before:
+        atomic.write_file(path, "".join(lines).encode())
+
+
+def _stale(name: str) -> bool:
+    """Return whether a file is what a kill left of one that was being written (`atomic.write_file`)."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", name) is not None
 
 
 def _set_aside(folder: Path, names: set[str]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from ...config import to_json
 from ...errors import IntegrityError, UnavailableError, one_line
 from ...models.preprocess import Images
+from ...models.processors import limited_cpus
 from ...models.spec import ModelSpec
 from ..artifact import Artifact, Batch, Layer, Precision, Receipt
 from .base import Available, Backend, ExportOptions, PrecisionClaimError, Progress, Timing, Unavailable, Written
@@ -132,8 +133,7 @@ class OrtRunner(Runner):
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        if self.threads is not None:
-            options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = self.threads or limited_cpus() or 0  # 0: as many as ONNX Runtime counts
         if optimised is not None:
             options.optimized_model_filepath = str(optimised)
             options.enable_profiling = True

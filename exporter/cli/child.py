@@ -14,6 +14,8 @@ import signal
 import sys
 from pathlib import Path
 
+from ...models.processors import limit_threads
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -21,6 +23,7 @@ def main(text: str) -> int:
     """Copy a folder if that is asked for, then run a command of zoo in this process; its exit code."""
     task = json.loads(text)
     die_with(task["parent"])
+    limit_threads(os.environ)  # on a node of a cluster nobody did before
     if task["copy"]:
         copy_whole(*map(Path, task["copy"]))
     arguments = [*task["arguments"], "--json"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ...models.processors import cpus
 from .shell import Debug, Device, Json, Outcome, Seed
 
 PACKAGES = {
@@ -62,8 +62,7 @@ def _cpu() -> dict[str, Any]:
                     name = value.strip()
     except OSError:
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return _entry("cpu", True, f"{name}, {cores} cores, {' '.join(flag for flag in wanted if flag in flags)}")
+    return _entry("cpu", True, f"{name}, {cpus()} cores, {' '.join(flag for flag in wanted if flag in flags)}")
 
 
 def _gpu() -> dict[str, Any]:

@@ -12,6 +12,7 @@ import typer
 
 from ...errors import DONE, GATE, UsageError
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, need_torch, own_device, parse_input
+from .source_options import Labels, Spec
 
 if TYPE_CHECKING:
     from ...models.data.dataset import Dataset
@@ -29,7 +30,9 @@ def train(
     recipe: Annotated[str | None, typer.Option(help="A name of `zoo list recipes` or a TOML file.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: key=value.")] = None,
     weights: Annotated[str | None, typer.Option(help="Start from a run, a file, or imagenet.")] = None,
-    input_: Annotated[str | None, typer.Option("--input", help="CxHxW; else what suits the data.")] = None,
+    input_: Annotated[str | None, typer.Option("--input", help="CxHxW; else what suits the pictures.")] = None,
+    spec: Spec = None,
+    labels: Labels = None,
     stem: Annotated[str | None, typer.Option(help="paper or small; else small up to 64 pixels.")] = None,
     qat: Annotated[
         bool, typer.Option("--qat", help="Train with fake quantisation, from --weights; see docs/quantisation.md.")
@@ -43,7 +46,9 @@ def train(
     ] = "",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode images; else two a core.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; else runs/MODEL-DATA.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the training stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the training stopped; start where it never began.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     overfit: Annotated[
         bool, typer.Option("--overfit-batch", help="Only prove that the model can learn one batch; nothing is written.")
@@ -64,6 +69,7 @@ def train(
     del debug, json
     need_torch("zoo train")
     from ...models.data.catalog import open_data
+    from ...models.data.labels import read_labels
     from ...models.runs import WEIGHTS, claim, read_run
     from ...models.training.loop import Watcher
     from ...models.training.loop import train as train_model
@@ -77,12 +83,12 @@ def train(
     dataset = open_data(data, data_root)
     made = set_up(
         Asked(
-            source, weights, recipe, set_ or (), {"epochs": epochs}, parse_input(input_), stem, seed,
-            (for_ or "onnx") if qat else None,
+            source, weights, recipe, set_ or (), {"epochs": epochs}, parse_input(input_), spec,
+            read_labels(labels) if labels is not None else None, stem, seed, (for_ or "onnx") if qat else None,
         ),
         dataset,
     )  # fmt: skip
-    model, settings = made.model, made.recipe
+    model, settings, dataset = made.model, made.recipe, made.data
     if overfit:
         if resume or overwrite or out or qat:
             raise UsageError("--overfit-batch writes no run", fix="leave --out, --resume, --overwrite and --qat out")

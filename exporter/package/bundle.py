@@ -23,6 +23,7 @@ from .writer import write
 # What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
 RUNTIME = (
     "__init__.py", "errors.py", "models/__init__.py", "models/spec.py", "models/preprocess.py",
+    "models/processors.py",
     "calibration/__init__.py", "calibration/engine.py", "exporter/__init__.py",
     "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
     "exporter/checks/numerics.py", "exporter/package/__init__.py", "exporter/package/container.py",

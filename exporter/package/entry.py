@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import DONE, INTERRUPTED, USAGE, UsageError, ZooError, worst
+from ...models.processors import limit_threads
 from .container import Package
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def main(path: str, arguments: Sequence[str] | None = None) -> int:
     """Run a command on the package at `path`; the exit code."""
+    limit_threads(os.environ)  # before torch and numpy are loaded, which count the machine's cores
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime's, on by itself since 1.31; nothing here uploads
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = parser_of(Path(path).name)

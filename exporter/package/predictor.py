@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import IntegrityError, UnavailableError, UsageError, ZooError, one_line
+from ...models.processors import limited_cpus
 from ...models.spec import ModelSpec, Preprocess
 from .container import Package
 from .wire import refuse_dangerous
@@ -98,8 +99,7 @@ class Predictor:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        if self.threads is not None:
-            options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = self.threads or limited_cpus() or 0  # 0: as many as ONNX Runtime counts
         try:
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has one exception class per status, all outside RuntimeError

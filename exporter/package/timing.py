@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import statistics
 import tempfile
@@ -18,6 +17,7 @@ import numpy as np
 
 from ...errors import UsageError, one_line
 from ...models.preprocess import Images, as_input
+from ...models.processors import cpus, limited_cpus
 from ...models.spec import ModelSpec
 from .container import Package
 from .predictor import INPUT, Predictor
@@ -218,8 +218,7 @@ def operators(package: Package, predictor: Predictor) -> tuple[Operator, ...]:
         options.log_severity_level = 3
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        if predictor.threads is not None:
-            options.intra_op_num_threads = predictor.threads
+        options.intra_op_num_threads = predictor.threads or limited_cpus() or 0  # 0: as many as ONNX Runtime counts
         session = onnxruntime.InferenceSession(
             package.read(predictor.artifact["model"]), options, providers=["CPUExecutionProvider"]
         )
@@ -291,9 +290,8 @@ def machine_name(threads: int | None) -> str:
         model = (lines or [text.splitlines()[0] if "device-tree" in path else ""])[0].strip("\0 \t")
         if model:
             break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     given = f"{threads} threads" if threads else "the runtime's own threads"
-    return f"{model or platform.processor()}, {platform.system()} {platform.machine()}, {cores} cores, {given}"
+    return f"{model or platform.processor()}, {platform.system()} {platform.machine()}, {cpus()} cores, {given}"
 
 
 def runtime(artifact: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ...models.processors import cpus
 from .file import Settings
 from .graph import Node
 from .kinds import Kind, Source, Train, Values
@@ -22,13 +23,16 @@ ROOT = Path(__file__).parents[2]
 # What of zoo's own code a command's result depends on.
 CODE: Mapping[str, tuple[str, ...]] = {
     "source": (),
-    "train": ("models", "calibration/qat.py", "calibration/fake_quantize.py"),
+    "train": ("models", "exporter/training.py", "calibration/qat.py", "calibration/fake_quantize.py"),
     "prune": ("models", "calibration", "exporter/pruning"),
     "calibrate": ("models", "calibration"),
     "export": ("models", "calibration", "exporter/backends", "exporter/lint", "exporter/*.py"),
     "build": ("exporter/backends", "exporter/*.py"),
     "check": ("models", "exporter/backends", "exporter/checks", "exporter/*.py"),
-    "package": ("models/preprocess.py", "models/spec.py", "errors.py", "exporter/package", "exporter/checks"),
+    "package": (
+        *("models/preprocess.py", "models/processors.py", "models/spec.py", "errors.py"),
+        *("exporter/package", "exporter/checks"),
+    ),
     "profile": ("exporter/package", "exporter/device"),
     "report": ("exporter/report", "exporter/pipeline"),
 }
@@ -178,8 +182,8 @@ def gpu_names() -> tuple[str, ...]:
 
 
 def cores_here() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many CPUs this process may really use."""
+    return cpus()
 
 
 def digest_of(value: Any) -> str:

@@ -91,7 +91,7 @@ def prune(
     refuse_unsuitable(model, data)
     claim(out, resume=resume, overwrite=overwrite, dry=True)
     shape = timed_shape(model, options.timed_at)
-    kept = _kept(out, options) if resume else {}
+    kept = _kept(out, options) if resume and (out / CHECKPOINT).is_file() else {}
     beside = options.beside and options.structured
     if beside:  # before hours of work, and never a run that somebody did not ask to have replaced
         claim(beside_folder(out), resume=False, overwrite=overwrite, dry=True)

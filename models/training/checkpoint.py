@@ -17,6 +17,8 @@ from ...errors import IntegrityError, UsageError, one_line
 from .. import weights
 
 PRUNED = "pruned"  # the key of what was removed, for pruning that goes on
+ARITHMETIC = "arithmetic"  # of the number format, which a training that goes on keeps
+LAST_EPOCH = "last_epoch"  # of the line of metrics.jsonl that is written after the checkpoint
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..data.dataset import ArraySplit, Split
 from ..preprocess import Pixels, centre_crop, in_mode, to_pixels
+from ..processors import cpus
 from ..spec import Preprocess
 from .order import Order
 from .recipe import WHOLE, Recipe
@@ -60,7 +60,7 @@ def make_feed(
         recipe: the area of random crops.
         device: where batches go.
         order: which images a step sees.
-        threads: that decode; None for one a core of those that this process may use.
+        threads: that decode; None for two for each CPU that this process may really use.
     """
     size = len(split) * preprocess.depth * math.prod(preprocess.crop)
     if isinstance(split, ArraySplit) and size <= RESIDENT_BYTES:
@@ -69,8 +69,8 @@ def make_feed(
 
 
 def decoders(processes: int) -> int:
-    """Threads that decode in each of so many processes of a machine: two a core, since they wait for files too."""
-    return max(2, 2 * len(os.sched_getaffinity(0)) // processes)
+    """Return how many threads decode in each of so many processes: two for each CPU, since they wait for files too."""
+    return max(2, 2 * cpus() // processes)
 
 
 class ResidentFeed:

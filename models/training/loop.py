@@ -28,12 +28,12 @@ from ..runs import (
     claim,
     forget_replaced,
     restore_replaced,
-    trim_metrics,
+    settle_metrics,
     write_run,
 )
 from ..sources import Model
-from .checkpoint import PRUNED, Place, State, load_checkpoint, save_checkpoint
-from .diagnosis import drifted, why_drifted
+from .checkpoint import ARITHMETIC, LAST_EPOCH, PRUNED, Place, State, load_checkpoint, read_facts, save_checkpoint
+from .diagnosis import commonest, drifted, learned_little, no_better, why_drifted, why_little
 from .epoch import Epoch, Running, Standin, Sums, Watcher, run_epoch
 from .evaluate import BATCH, accuracy, accuracy_with_batches, confusion
 from .order import rare_classes
@@ -76,7 +76,7 @@ def train(
         out: the run folder.
         device: "cpu" or "cuda", with a number where there are several.
         seed: of the order of images and of the augmentation.
-        resume: go on from the checkpoint in `out`.
+        resume: go on from the checkpoint in `out`; without one yet, start.
         overwrite: replace the run in `out`.
         parent: the run that the weights came from, if any.
         freeze: the last module that stays as it came with its weights.
@@ -98,11 +98,14 @@ def train(
             claim(out, resume=resume, overwrite=overwrite)
             out.mkdir(parents=True, exist_ok=True)
         world.wait()
+        goes_on = resume and (out / CHECKPOINT).is_file()
+        if resume and not goes_on:
+            watcher.start(f"{out} has no checkpoint yet: the training starts from the beginning")
         try:
             wanted = tensorboard and world.first
             alone = locked(out, "training") if world.first else nullcontext()
             with alone, to_tensorboard(watcher, out / TENSORBOARD) if wanted else nullcontext(watcher) as told:
-                run = _train(asked, world, out, parent, told, resume=resume)
+                run = _train(asked, world, out, parent, told, resume=goes_on)
         except BaseException:
             if world.first:
                 restore_replaced(out)
@@ -118,14 +121,22 @@ def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher,
     rare = rare_classes(asked.data.train.labels, asked.model.spec.labels)
     if rare and asked.recipe.balance == "none":
         watcher.warn(rare)
-    now, generator = begin(asked, world, watcher.start)
+    saved = read_facts(out / CHECKPOINT) if resume else {}
+    now, generator = begin(asked, world, watcher.start, str(saved.get(ARITHMETIC, {}).get("name", "")))
     torch.manual_seed(asked.seed + world.rank)  # of dropout, which is another one in each process
     facts = _facts(asked, world)
     state = State(now.module, now.optimiser, generator, now.average)
 
+    arithmetic = saved.get(ARITHMETIC, {})
+    if arithmetic.get("name") != now.arithmetic.name:
+        arithmetic = _arithmetic_record(now.arithmetic)
+    beside = {PRUNED: dict(asked.recovery.record), ARITHMETIC: arithmetic}
+
+    line: dict[str, Any] = saved.get(LAST_EPOCH, {})  # of metrics.jsonl, of the epoch that was the last one
+
     def save(at: Place) -> None:
         if world.first:
-            save_checkpoint(out / CHECKPOINT, state, {**facts, PRUNED: dict(asked.recovery.record), **vars(at)})
+            save_checkpoint(out / CHECKPOINT, state, {**facts, **beside, LAST_EPOCH: line, **vars(at)})
         world.wait()
 
     place = load_checkpoint(out / CHECKPOINT, state, facts) if resume else Place()
@@ -133,7 +144,7 @@ def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher,
     if resume and not world.first:
         torch.manual_seed(hash((asked.seed, world.rank, place.epochs_done, place.steps_done)))
     if world.first:
-        trim_metrics(out, place.epochs_done)
+        settle_metrics(out, place.epochs_done, line or None)
     apart = 0  # epochs in a row after which training and validation were far apart
     for epoch in range(place.epochs_done, asked.recipe.epochs):
         with stop_after_step() as asked_to_stop:
@@ -144,19 +155,21 @@ def _train(asked: Asked, world: World, out: Path, parent: str, watcher: Watcher,
                 result = _epoch_result(asked, now, sums, at, begun)
                 apart = apart + 1 if drifted(result.train_accuracy, result.accuracy) else 0
                 last = epoch + 1 == asked.recipe.epochs
-                if apart == 2 or (apart == 1 and last):  # one in the middle passes by itself
-                    watcher.warn(_drift(asked, now, result))
-                if world.first:
-                    append_metrics(out, vars(result))
-                watcher.epoch(result)
+                warning = _warning(asked, now, result, drifts=apart == 2 or (apart == 1 and last), last=last)
+                if warning:  # one drift in the middle passes by itself
+                    watcher.warn(warning)
+                line = vars(result)
                 save(Place(epoch + 1))
+                if world.first:  # after the checkpoint: a line that is there is of an epoch that is never lost
+                    append_metrics(out, line)
+                watcher.epoch(result)
         if sums is None:
             raise KeyboardInterrupt  # whoever handles the signal did not
         reason = asked.recovery.enough(now.kept) if asked.recovery.enough is not None else ""
         if reason:
             watcher.start(reason)
             break
-    return _finish(asked, now, out, parent, started, watcher)
+    return _finish(asked, now, out, parent, started, watcher, arithmetic)
 
 
 def _facts(asked: Asked, world: World) -> dict[str, Any]:
@@ -200,15 +213,31 @@ def _confusion(asked: Asked, now: Running, arithmetic: Arithmetic, module: nn.Mo
     )  # fmt: skip
 
 
-def _drift(asked: Asked, now: Running, result: Epoch) -> str:
-    spec, val = asked.model.spec, asked.data.val
-    with_batches = accuracy_with_batches(
-        now.kept, val, spec.preprocess, now.device, now.arithmetic, len(spec.labels), asked.seed
-    )
-    return why_drifted(result.train_accuracy, result.accuracy, with_batches)
+def _warning(asked: Asked, now: Running, result: Epoch, *, drifts: bool, last: bool) -> str:
+    """Return what is wrong with an epoch's accuracies, "" where nothing is."""
+    spec, val, chance = asked.model.spec, asked.data.val, commonest(asked.data.val.labels)
+    if drifts:
+        with_batches = accuracy_with_batches(
+            now.kept, val, spec.preprocess, now.device, now.arithmetic, len(spec.labels), asked.seed
+        )
+        little = learned_little(result.train_accuracy, result.accuracy, len(val), chance)
+        reason = why_drifted(result.train_accuracy, result.accuracy, with_batches, little=little)
+        if reason:
+            return reason
+    if last and no_better(result.accuracy, len(val), chance) and len(spec.labels) > 1:
+        return why_little(result.accuracy, len(val), chance)
+    return ""
 
 
-def _finish(asked: Asked, now: Running, out: Path, parent: str, started: float, watcher: Watcher) -> Run:
+def _arithmetic_record(arithmetic: Arithmetic) -> dict[str, Any]:
+    """What run.json says of the number format; the ratio only where it was timed."""
+    ratio = {} if arithmetic.ratio is None else {"bf16_times_as_fast": arithmetic.ratio}
+    return {"name": arithmetic.name, "reason": arithmetic.reason, **ratio}
+
+
+def _finish(
+    asked: Asked, now: Running, out: Path, parent: str, started: float, watcher: Watcher, arithmetic: dict[str, Any]
+) -> Run:
     """Weights, run.json and pictures, by the first process; the checkpoint is not needed any more."""
     model, module, world = asked.model, now.module, now.world
     if now.average is not None:
@@ -234,6 +263,7 @@ def _finish(asked: Asked, now: Running, out: Path, parent: str, started: float, 
         learned=learned,
         freeze=asked.freeze,
         pruned=dict(asked.recovery.record),
+        arithmetic=arithmetic,
     )
     if world.first:
         weights_io.save(out / WEIGHTS, module)

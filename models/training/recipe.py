@@ -52,7 +52,8 @@ class Recipe:
         temperature: of these answers.
         sync_norms: whether batch norms see the images of all processes.
         compile: whether torch.compile makes kernels for the step.
-        precision: of the arithmetic; auto is bf16 or fp16 where the device has it in hardware, else fp32.
+        precision: of the arithmetic; auto is what a GPU has in hardware, bf16 or fp16, and on a CPU the faster one of
+            fp32 and bf16, by a few timed steps (`precision.py`).
         claim: the accuracy that was published for it, or measured here; nothing is judged by it.
         source: of the claim.
     """

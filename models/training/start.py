@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from ...config import near
 from ...errors import UnavailableError, UsageError
 from ..blocks import zero_residuals
 from ..data.dataset import Dataset
+from ..processors import THREADS, cpus
 from ..sources import Model
 from .average import make_average
 from .draws import Draws
@@ -21,9 +24,10 @@ from .epoch import Running, Standin
 from .feed import make_feed
 from .memory import Parts
 from .order import Order, class_weights
+from .precision import choose_arithmetic, trial_of
 from .prepare import make_prepare
 from .recipe import Recipe
-from .step import Teacher, Zeros, choose_arithmetic, hardware, make_optimiser, settle_norms
+from .step import Teacher, Zeros, make_optimiser, settle_norms
 from .world import World
 
 
@@ -71,8 +75,16 @@ class Asked:
     recovery: Recovery = field(default_factory=Recovery)
 
 
-def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Running, torch.Generator]:
+def begin(
+    asked: Asked, world: World, told: Callable[[str], None], arithmetic: str = ""
+) -> tuple[Running, torch.Generator]:
     """Put the model on its device and make all that a step needs; the generator is of the augmentation.
+
+    Args:
+        asked: the training.
+        world: the processes.
+        told: is given a line of what a person should know.
+        arithmetic: what a training that is resumed began with; "" for one that begins.
 
     Raises:
         UsageError: a contradiction between model, recipe and what is asked for.
@@ -80,8 +92,7 @@ def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Runn
     """
     model, recipe, device, labels = asked.model, asked.recipe, asked.device, asked.data.train.labels
     refuse_contradictions(asked, world)
-    arithmetic = choose_arithmetic(recipe.precision, hardware(device), hardswish=has_hardswish(model.module))
-    told(f"{arithmetic.name} on {device.type}: {arithmetic.reason}")
+    limit_torch(os.environ, world.local_size)
     frozen = prepare_start(model, recipe, asked.freeze)
     module = model.module
     if asked.standin is not None:
@@ -96,6 +107,12 @@ def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Runn
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
 
     classes = len(model.spec.labels)
+    teacher = taught_by(asked.recovery.teacher, recipe, device)
+    chosen = choose_arithmetic(
+        recipe, device, world, lambda: trial_of(module, frozen, recipe, model.spec.input, classes, teacher),
+        math.ceil(recipe.batch_size / world.size / recipe.accumulate), arithmetic,
+    )  # fmt: skip
+    told(f"{chosen.name} on {device.type}: {chosen.reason}")
     weights = class_weights(labels, classes)
     drawn = weights[labels] if recipe.balance == "sampling" else None
     order = Order(len(labels), recipe.batch_size, asked.seed, world, drawn)
@@ -111,14 +128,14 @@ def begin(asked: Asked, world: World, told: Callable[[str], None]) -> tuple[Runn
         forward=as_called(module, recipe, device, world),
         frozen=frozen,
         optimiser=make_optimiser(module, recipe, device, model.fresh or ()),
-        scaler=torch.amp.GradScaler(device.type, enabled=arithmetic.dtype is torch.float16),
+        scaler=torch.amp.GradScaler(device.type, enabled=chosen.dtype is torch.float16),
         average=make_average(module, recipe.average) if recipe.average else None,
-        arithmetic=arithmetic,
+        arithmetic=chosen,
         recipe=recipe,
         feed=feed,
         prepare=prepare,
         weights=torch.from_numpy(weights).float().to(device) if recipe.balance == "loss" else None,
-        teacher=taught_by(asked.recovery.teacher, recipe, device),
+        teacher=teacher,
         zeros=Zeros(module, asked.recovery.sparse),
         parts=Parts(recipe.accumulate, told, alone=world.size == 1),
         standin=asked.standin,
@@ -222,6 +239,13 @@ def frozen_up_to(module: nn.Module, name: str) -> tuple[nn.Module, ...]:
     return tuple(frozen)
 
 
-def has_hardswish(module: nn.Module) -> bool:
-    """Whether one of its activations is hard-swish."""
-    return any(isinstance(part, nn.Hardswish) for part in module.modules())
+def limit_torch(environment: Mapping[str, str], processes: int) -> None:
+    """Let torch compute on no more threads than this process has CPUs; what a person has set stays.
+
+    Args:
+        environment: whose OMP_NUM_THREADS is what a person, or torchrun, has set.
+        processes: of this training on this machine.
+    """
+    most = max(1, cpus() // processes)
+    if THREADS not in environment and most < torch.get_num_threads():
+        torch.set_num_threads(most)

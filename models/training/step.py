@@ -15,62 +15,50 @@ from ...errors import UnavailableError
 from ..googlenet import AUXILIARY_WEIGHT, GoogLeNetOutputs
 from .recipe import Recipe
 
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The number format of the forward pass, and why it was chosen. `dtype` None is plain float32."""
+    """The number format of the forward pass.
+
+    Attributes:
+        name: fp32, bf16 or fp16.
+        dtype: of autocast; None is plain float32.
+        reason: why it was chosen.
+        ratio: how many times as fast as in fp32 a step in bf16 was; None where nothing was timed.
+    """
 
     name: str
     dtype: torch.dtype | None
     reason: str
+    ratio: float | None = None
 
     def on(self, device: str) -> AbstractContextManager[object]:
         """The block in which a forward pass has this format."""
         return nullcontext() if self.dtype is None else torch.autocast(device, self.dtype)
 
 
-@dataclass(frozen=True)
-class Hardware:
-    """What the choice of arithmetic depends on."""
-
-    device: str
-    bf16: bool
-
-
-def hardware(device: torch.device) -> Hardware:
-    """Read it from this machine."""
-    if device.type == "cuda":
-        return Hardware("cuda", torch.cuda.is_bf16_supported(including_emulation=False))
-    return Hardware(device.type, torch.cpu.get_capabilities().get("avx512_bf16", False))
-
-
-def choose_arithmetic(asked: str, here: Hardware, *, hardswish: bool = False) -> Arithmetic:
-    """Decide the arithmetic; what was asked for by name is never replaced by something else.
-
-    Args:
-        asked: auto or a name.
-        here: the device.
-        hardswish: whether the model has it, as MobileNet V3 does; CPUs train that more slowly in bf16 than in fp32
-            (docs/benchmarks/training.md).
+def arithmetic_of(name: str, device: str, reason: str) -> Arithmetic:
+    """Return the arithmetic of a name: what was asked for, which is never replaced by something else.
 
     Raises:
         UnavailableError: fp16 on a CPU, which has no kernels worth the name for it.
     """
-    if asked == "fp32":
-        return Arithmetic("fp32", None, "asked for")
-    if asked == "bf16":
-        return Arithmetic("bf16", torch.bfloat16, "asked for")
-    if asked == "fp16":
-        if here.device != "cuda":
-            raise UnavailableError("training in fp16 needs a CUDA device", fix="use precision=bf16 or fp32")
-        return Arithmetic("fp16", torch.float16, "asked for")
-    if here.bf16 and here.device == "cpu" and hardswish:
-        return Arithmetic("fp32", None, "on a CPU it is faster than bf16 for networks with hard-swish")
-    if here.bf16:
-        return Arithmetic("bf16", torch.bfloat16, f"this {here.device} computes bf16 in hardware")
-    if here.device == "cuda":
-        return Arithmetic("fp16", torch.float16, "this GPU has no bf16")
-    return Arithmetic("fp32", None, f"this {here.device} has no bf16 in hardware")
+    if name == "fp16" and device != "cuda":
+        raise UnavailableError("training in fp16 needs a CUDA device", fix="use precision=bf16 or fp32")
+    return Arithmetic(name, DTYPES[name], reason)
+
+
+def gpu_arithmetic(bf16: bool) -> Arithmetic:
+    """Return what suits a GPU.
+
+    Args:
+        bf16: whether it has it in hardware.
+    """
+    if bf16:
+        return arithmetic_of("bf16", "cuda", "this GPU computes bf16 in hardware")
+    return arithmetic_of("fp16", "cuda", "this GPU has no bf16")
 
 
 def loss_of(outputs: Tensor | GoogLeNetOutputs, targets: Tensor, smoothing: float, weights: Tensor | None) -> Tensor:

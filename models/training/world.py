@@ -58,6 +58,14 @@ class World:
         torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MIN, group=self.talk)
         return int(number)
 
+    def of_first(self, value: int) -> int:
+        """Return the number that the first process gives; the others' are not looked at."""
+        if self.size == 1:
+            return value
+        number = torch.tensor(value, dtype=torch.int64)
+        torch.distributed.broadcast(number, 0, group=self.talk)
+        return int(number)
+
     def any(self, value: bool) -> bool:
         """Whether it holds in one of the processes."""
         return self.least(0 if value else 1) == 0

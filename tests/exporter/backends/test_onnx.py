@@ -110,3 +110,15 @@ def test_the_receipt_is_of_kernels_that_the_profile_saw() -> None:
         {"cat": "Node", "name": "conv_fence_before"},
     ]
     assert backend.ran_on(events) == {"conv": "CPUExecutionProvider"}
+
+
+@pytest.mark.parametrize(("asked", "limit", "expected"), [(None, 3, 3), (None, None, 0), (1, 3, 1), (5, 3, 5)])
+def test_a_session_is_held_to_the_containers_quota(
+    exported_folders, monkeypatch: pytest.MonkeyPatch, asked: int | None, limit: int | None, expected: int
+) -> None:
+    """What a person asks for stays; 0 is what ONNX Runtime counts by itself."""
+    monkeypatch.setattr(backend, "limited_cpus", lambda: limit)
+    artifact = load_artifact(exported_folders["onnx"])
+    runner = backend.OrtRunner("x", artifact.manifest.spec, artifact.model_path, "cpu")
+    runner.threads = asked
+    assert runner._make_session().get_session_options().intra_op_num_threads == expected

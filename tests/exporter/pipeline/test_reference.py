@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from zoo.exporter.backends import backend_names
 from zoo.exporter.pipeline.file import read_pipeline
 from zoo.exporter.pipeline.graph import expand
 from zoo.exporter.pipeline.reference import put_in
@@ -22,6 +23,10 @@ def test_its_examples_are_pipelines(tmp_path: Path) -> None:
     path = tmp_path / "pipeline.toml"
     path.write_text(first.replace("/data/flowers", "digits"))
     assert len(expand(read_pipeline(path))) == 2 + 2 * (3 + 1) * 2 + 12 + 2
-    assert len(expand(read_pipeline(ROOT / "examples" / "pipeline.toml"))) > 20
+    whole = expand(read_pipeline(ROOT / "examples" / "all-backends.toml"))
+    assert {node.backend for node in whole if node.kind == "export"} == set(backend_names()) - {"eager"}
+    always = expand(read_pipeline(ROOT / "examples" / "pipeline.toml"))
+    assert {node.backend for node in always if node.kind == "export"} == {"onnx", "torchscript"}
+    assert {node.kind for node in always} == {"train", "prune", "export", "check", "profile", "package"}
     path.write_text(fleet.replace("/data/flowers", "digits"))
     assert len(expand(read_pipeline(path))) == 1 + 2 * (1 + 3), "a training, and of two graphs three plans each"

@@ -17,10 +17,13 @@ from zoo.models.sources import SourceOptions
 from zoo.models.training.diagnosis import batch_statistics, why_drifted
 from zoo.models.training.loop import Watcher, train
 from zoo.models.training.recipe import Recipe
-from zoo.models.training.start import frozen_up_to, has_hardswish
+from zoo.models.training.start import frozen_up_to, limit_torch
 from zoo.models.training.step import parameter_groups
 
 RECIPE = Recipe(epochs=1, batch_size=30, lr=0.05, precision="fp32", shift=1, mirror="never")
+
+
+SAID = {"OMP_NUM_THREADS": "6"}
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -217,9 +220,14 @@ def test_without_tensorboard_it_is_refused_before_anything_is_trained(
         train(model, few_digits, RECIPE, tmp_path / "run", tensorboard=True)
 
 
-def test_hard_swish_is_recognised() -> None:
-    assert has_hardswish(create_model("mobilenet_v3_small", num_classes=2, width=0.25))
-    assert not has_hardswish(create_model("resnet18", num_classes=2, width=0.125))
+def test_torch_computes_on_no_more_threads_than_there_are_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", given.append)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    for usable, processes, environment in ((3, 1, {}), (3, 2, {}), (1, 2, {}), (8, 1, {}), (64, 1, {}), (3, 1, SAID)):
+        monkeypatch.setattr("zoo.models.training.start.cpus", lambda usable=usable: usable)
+        limit_torch(environment, processes)
+    assert given == [3, 1, 1], "never raised, and what a person has set stays"
 
 
 @pytest.mark.slow

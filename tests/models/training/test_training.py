@@ -12,10 +12,10 @@ import safetensors.torch
 import torch
 from conftest import TINY
 from PIL import Image
-from zoo.errors import IntegrityError, UnavailableError, UsageError, ZooError
+from zoo.errors import IntegrityError, UsageError, ZooError
 from zoo.models.fresh import new_model
 from zoo.models.registry import MODELS
-from zoo.models.runs import CHECKPOINT, read_run
+from zoo.models.runs import CHECKPOINT, METRICS, read_run
 from zoo.models.sources import SourceOptions
 from zoo.models.training.average import make_average
 from zoo.models.training.draws import Draws
@@ -27,9 +27,7 @@ from zoo.models.training.prepare import make_prepare
 from zoo.models.training.recipe import Recipe, default_recipe, load_recipe, recipe_names
 from zoo.models.training.step import (
     Arithmetic,
-    Hardware,
     Stepped,
-    choose_arithmetic,
     gradients,
     make_optimiser,
     parameter_groups,
@@ -105,6 +103,50 @@ def test_ctrl_c_saves_inside_an_epoch_and_nothing_is_trained_twice(tiny_spec, fe
         for name in ("whole", "cut")
     ]
     assert losses[0] == losses[1]
+
+
+def test_to_resume_before_the_first_checkpoint_is_to_start(tiny_spec, few_digits, tmp_path: Path) -> None:
+    said: list[str] = []
+    train(fresh(tiny_spec), few_digits, RECIPE, tmp_path / "whole")
+    for prepared in ("missing", "empty", "killed"):
+        folder = tmp_path / prepared
+        if prepared != "missing":
+            folder.mkdir()
+        if prepared == "killed":
+            (folder / METRICS).write_text('{"epoch": 1}\n{"epo')
+        train(fresh(tiny_spec), few_digits, RECIPE, folder, resume=True, watcher=Watcher(start=said.append))
+        assert said.count(f"{folder} has no checkpoint yet: the training starts from the beginning") == 1
+        one, other = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", prepared))
+        assert one == other
+        assert [json.loads(line)["epoch"] for line in (folder / METRICS).read_text().splitlines()] == [1, 2]
+    with pytest.raises(UsageError, match="the run is finished"):
+        train(fresh(tiny_spec), few_digits, RECIPE, tmp_path / "whole", resume=True)
+
+
+@pytest.mark.parametrize("dies_before", ["append_metrics", "save_checkpoint"])
+def test_a_kill_between_checkpoint_and_metrics_leaves_a_whole_state(
+    tiny_spec, few_digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_before: str
+) -> None:
+    """What was not yet done at the kill is done by the training that goes on, and nothing is done twice."""
+    train(fresh(tiny_spec), few_digits, RECIPE, tmp_path / "whole")
+
+    def die(*_arguments: object) -> None:
+        raise Killed
+
+    folder = tmp_path / "cut"
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(f"zoo.models.training.loop.{dies_before}", die)
+        train(fresh(tiny_spec), few_digits, RECIPE, folder)
+    assert (folder / CHECKPOINT).exists() == (dies_before == "append_metrics")
+    assert not (folder / METRICS).exists(), "no line is of an epoch that could be lost"
+    train(fresh(tiny_spec), few_digits, RECIPE, folder, resume=True)
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / name / METRICS).read_text().splitlines()]
+        for name in ("whole", "cut")
+    ]
+    assert losses[0] == losses[1]
+    one, other = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert one == other
 
 
 def test_checkpoints_inside_a_long_epoch(
@@ -260,35 +302,6 @@ def test_norms_and_biases_do_not_decay(tiny_spec) -> None:
     assert {p.ndim for p in decaying["params"]} == {2, 4}
     assert {p.ndim for p in still["params"]} == {1}
     assert still["weight_decay"] == 0
-
-
-@pytest.mark.parametrize(
-    ("asked", "here", "expected"),
-    [
-        ("auto", Hardware("cuda", True), "bf16"),
-        ("auto", Hardware("cuda", False), "fp16"),
-        ("auto", Hardware("cpu", True), "bf16"),
-        ("auto", Hardware("cpu", False), "fp32"),
-        ("fp32", Hardware("cuda", True), "fp32"),
-        ("bf16", Hardware("cpu", False), "bf16"),
-    ],
-)
-def test_arithmetic(asked: str, here: Hardware, expected: str) -> None:
-    chosen = choose_arithmetic(asked, here)
-    assert (chosen.name, bool(chosen.reason)) == (expected, True)
-
-
-def test_fp16_on_a_cpu_is_refused_not_replaced() -> None:
-    with pytest.raises(UnavailableError, match="CUDA"):
-        choose_arithmetic("fp16", Hardware("cpu", True))
-
-
-def test_bf16_is_for_cpus_where_it_is_faster() -> None:
-    chosen = choose_arithmetic("auto", Hardware("cpu", True), hardswish=True)
-    assert chosen.name == "fp32"
-    assert "hard-swish" in chosen.reason
-    assert choose_arithmetic("bf16", Hardware("cpu", True), hardswish=True).name == "bf16", "never replaced"
-    assert choose_arithmetic("auto", Hardware("cuda", True), hardswish=True).name == "bf16"
 
 
 def test_feeds_see_every_image_once_an_epoch_in_an_order_of_the_seed(few_digits, tmp_path: Path) -> None:
