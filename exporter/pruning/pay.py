@@ -15,7 +15,8 @@ from typing import Any
 
 from ...calibration.pruning.budget import Budget, choose_widths
 from ...calibration.pruning.criteria import score_all
-from ...calibration.pruning.groups import Structure, structure_of
+from ...calibration.pruning.groups import Structure
+from ...calibration.pruning.removable import structure_of
 from ...calibration.pruning.structured import outputs_that_stay
 from ...config import cache_folder
 from ...errors import UsageError

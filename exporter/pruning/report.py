@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,7 @@ class Report:
             "latency": self.latency,
             "latency_ratios": list(self.ratios),
             "groups": [vars(group) for group in pruned.groups],
+            "stays": dict(pruned.stays),
             "beside": self.beside if isinstance(self.beside, str) else vars(self.beside),
             "zeros": self.zeros,
             "sparsity": [vars(one) for one in self.sparsity],
@@ -121,6 +123,12 @@ def speed_of(ratios: tuple[float, ...], target: str) -> str:
     runtime = {"onnx": "ONNX Runtime", "torchscript": "TorchScript"}[target]
     busy = "; the rounds differ: measure on a quiet machine" if high > BUSY * low else ""
     return f"{middle:.2f} of the latency ({low:.2f} to {high:.2f}; {runtime} fp32, batch 1, {THREADS} threads{busy})"
+
+
+def told_stays(stays: Mapping[str, str], most: int = 4) -> list[str]:
+    """Return a line for each reason why layers keep all their channels."""
+    lines = [f"{root} keeps all its channels: {why}" for root, why in stays.items()]
+    return lines if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more layers keep all: see run.json"]
 
 
 def told_channels(report: Report) -> str:

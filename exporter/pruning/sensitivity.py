@@ -13,7 +13,7 @@ from ...atomic import claim, staged
 from ...calibration.images import choose_images
 from ...calibration.pruning.budget import Budget
 from ...calibration.pruning.criteria import Criterion
-from ...calibration.pruning.groups import structure_of
+from ...calibration.pruning.removable import structure_of
 from ...calibration.pruning.stages import Curve, measure_curves
 from ...calibration.pruning.structured import outputs_that_stay, prune_channels
 from ...config import to_json

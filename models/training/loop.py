@@ -237,6 +237,8 @@ def _finish(asked: Asked, now: Running, out: Path, parent: str, started: float, 
     )
     if world.first:
         weights_io.save(out / WEIGHTS, module)
+        if asked.recovery.written is not None:
+            asked.recovery.written(module, out / WEIGHTS)
         write_run(out, run)
         (out / CHECKPOINT).unlink(missing_ok=True)
         try:
