@@ -114,7 +114,7 @@ def _of_width(part: nn.Module, width: Width, name: str) -> Narrowed:
         shapes = {"weight": (outputs, inputs), "bias": (outputs,)}
     elif isinstance(part, nn.modules.batchnorm._BatchNorm):
         attributes = {"num_features": inputs}
-        shapes = {key: (inputs,) for key in ("weight", "bias", "running_mean", "running_var")}
+        shapes = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (inputs,))
     else:
         raise IntegrityError(f'widths name "{name}", and the architecture has no such layer', fix="prune it again")
     own = _tensors(part)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
@@ -18,8 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnavailableError, UsageError
+from .blocks import blocks_of
 from .norms import NormPruner, norms_by_shape
-from .raised import named, raised_in
+from .raised import named, raised_in, running_layer
+
+INSTEAD = "prune single weights in place of channels: --pattern unstructured --sparsity 0.5"
 
 
 @dataclass(frozen=True)
@@ -201,10 +203,10 @@ def trace_groups(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
                 )
             )
     except Exception as error:  # whatever tracing a foreign module raises
-        raise UsageError(
-            f"{type(module).__name__} cannot be traced for pruning: {raised_in(error, module)}",
-            fix="write that part without operators that mix channels with other axes",
-        ) from error
+        why = raised_in(error, module)
+        if running_layer(error, module) is None:  # in torch-pruning's own code, after the forward
+            why = f"torch-pruning cannot follow an operation in it, such as a channel shuffle ({why})"
+        raise UsageError(f"{type(module).__name__} cannot be traced for pruning: {why}", fix=INSTEAD) from error
     groups: list[Group] = []
     stays: dict[str, str] = {}
     bound = _in_groups(module)
@@ -213,47 +215,15 @@ def trace_groups(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
             continue
         held = next((member.layer for member in read.members if member.layer in bound), "")
         try:
-            group = replace(read, blocks=blocks_of(read, module))
+            group = replace(read, blocks=blocks_of(read.members, read.channels, module))
         except UsageError as error:
             stays[read.root] = error.what
             continue
         if held:
-            stays[read.root] = f"{named(module, held)} convolves in groups"
+            stays[read.root] = f"{'it' if held == read.root else named(module, held)} convolves in groups"
         else:
             groups.append(group)
     return Structure(tuple(sorted(groups, key=lambda group: order[group.root])), stays, costs, module, graph)
-
-
-def blocks_of(group: Group, module: nn.Module) -> tuple[int, ...]:
-    """Return the block of each channel, empty where all are in one.
-
-    Raises:
-        UsageError: channels of other layers are in the same blocks, or the blocks differ in size.
-    """
-    keys: list[tuple[int, ...]] = [()] * group.channels
-    for member in group.members:
-        part = module.get_submodule(member.layer)
-        count, channels = _blocks(part)
-        if count == 1 or member.parameter:
-            continue
-        if sorted(member.of) != list(range(group.channels)) or len(member.places) != channels:
-            raise UsageError(f"{named(module, member.layer)} sees other channels in one group with these")
-        for place, channel in zip(member.places, member.of, strict=True):
-            keys[channel] = (*keys[channel], place // (channels // count))
-    sizes = Counter(keys)
-    if len(set(sizes.values())) > 1:
-        raise UsageError("norms and attentions divide these channels in ways that do not fit each other")
-    number = {key: index for index, key in enumerate(sorted(sizes))}
-    return tuple(number[key] for key in keys) if len(number) > 1 else ()
-
-
-def _blocks(part: nn.Module) -> tuple[int, int]:
-    """Return how many blocks a layer divides its channels into, and the number of channels."""
-    if isinstance(part, nn.GroupNorm):
-        return part.num_groups, part.num_channels
-    if isinstance(part, nn.MultiheadAttention):
-        return part.num_heads, part.embed_dim
-    return 1, 0
 
 
 def _in_groups(module: nn.Module) -> frozenset[str]:
@@ -293,7 +263,8 @@ def costs_of(module: nn.Module, example: Tensor) -> dict[str, Cost]:
             module(example)
     except Exception as error:  # whatever a forward raises
         raise UsageError(
-            f"the model cannot take images of {tuple(example.shape[1:])}: {raised_in(error, module)}", fix="give --input"
+            f"the model cannot take images of {tuple(example.shape[1:])}: {raised_in(error, module)}",
+            fix="give --input",
         ) from error
     finally:
         for handle in handles:

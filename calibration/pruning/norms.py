@@ -50,6 +50,5 @@ def shape_of(layer: nn.Module) -> tuple[int, ...]:
 
 def norms_by_shape(module: nn.Module) -> set[type[nn.Module]]:
     """Return the classes of a module's norms that say their shape and are no LayerNorm."""
-    return {
-        type(part) for part in module.modules() if "normalized_shape" in vars(part) and not isinstance(part, nn.LayerNorm)
-    }
+    norms = (part for part in module.modules() if "normalized_shape" in vars(part))
+    return {type(part) for part in norms if not isinstance(part, nn.LayerNorm)}

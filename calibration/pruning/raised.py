@@ -12,14 +12,20 @@ def named(module: nn.Module, layer: str) -> str:
     return f"{layer or 'the model'} ({type(module.get_submodule(layer)).__name__})"
 
 
-def raised_in(error: BaseException, module: nn.Module) -> str:
-    """Return the innermost layer of a module that was running when an error was raised, and the error in one line."""
+def running_layer(error: BaseException, module: nn.Module) -> str | None:
+    """Return the path of the innermost layer that ran, or was narrowed, when an error was raised; None for none."""
     paths = {id(part): path for path, part in module.named_modules()}
-    layer, trace = None, error.__traceback__
+    found, trace = None, error.__traceback__
     while trace is not None:
         values = trace.tb_frame.f_locals
-        for running in (values.get("self"), values.get("layer")):  # a forward, and what torch-pruning narrows
-            layer = paths.get(id(running), layer) if isinstance(running, nn.Module) else layer
+        for held in (values.get("self"), values.get("layer")):  # of a forward, and of what torch-pruning narrows
+            found = paths.get(id(held), found) if isinstance(held, nn.Module) else found
         trace = trace.tb_next
+    return found
+
+
+def raised_in(error: BaseException, module: nn.Module) -> str:
+    """Return the layer in which an error was raised, where there is one, and the error in one line."""
+    layer = running_layer(error, module)
     where = "" if layer is None else f"{named(module, layer)}: "
     return f"{where}{type(error).__name__}: {one_line(error)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...errors import UsageError
-from .groups import Group, Structure, trace_groups
+from .groups import INSTEAD, Group, Structure, trace_groups
 from .raised import named, raised_in
 from .symmetry import Probe, misfit
 
@@ -38,7 +38,7 @@ def structure_of(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
         else:
             fitting.append(group)
     probe = Probe(module, shape)
-    moved = "its channels are not interchangeable: an operation after it counts on their order or number"
+    moved = "its channels are not interchangeable: an operation behind it counts on their order or number"
     paths = {id(part): path for path, part in module.named_modules()}
     held = [paths[id(part)] for part in ignored if id(part) in paths]
     for check in (
@@ -46,12 +46,10 @@ def structure_of(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
         lambda groups: why_not_removed(module, shape, held, groups),
     ):
         fitting, refused = largest_that_hold(fitting, check)
-        stays |= {root: f"{named(module, root)}: {why}" for root, why in refused.items()}
+        stays |= refused
     if not fitting:
-        raise UsageError(
-            f"no channels of {type(module).__name__} can be removed: {_told(stays)}",
-            fix="prune single weights: --pattern unstructured --sparsity 0.5",
-        )
+        why = told_stays(stays, module) or "every layer stays, or is the last one"
+        raise UsageError(f"no channels of {type(module).__name__} can be removed: {why}", fix=INSTEAD)
     return replace(traced, groups=tuple(fitting), stays=stays)
 
 
@@ -110,9 +108,7 @@ def why_not_removed(
     return ""
 
 
-def _told(stays: dict[str, str], most: int = 2) -> str:
-    """Return the first reasons in one line."""
-    if not stays:
-        return "every layer stays, or is the last one"
-    more = f"; and {len(stays) - most} more" if len(stays) > most else ""
-    return "; ".join(list(stays.values())[:most]) + more
+def told_stays(stays: Mapping[str, str], module: nn.Module, most: int = 2) -> str:
+    """Return in one line which layers keep all their channels, and why; "" for none."""
+    told = [f"{named(module, root)} keeps them, {why}" for root, why in stays.items()]
+    return "; ".join(told[:most]) + (f"; and {len(told) - most} more layers" if len(told) > most else "")

@@ -17,7 +17,7 @@ from .budget import Budget, choose_widths
 from .criteria import Criterion, gather_gradients, score_all
 from .groups import Price, Structure, macs_of, trace_groups
 from .raised import raised_in
-from .removable import structure_of
+from .removable import structure_of, told_stays
 
 MOST_STEPS = 100
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
@@ -105,9 +105,13 @@ def prune_channels(
             gather_gradients(module, batches())
         scores = score_all(structure.groups, module, criterion, seed + step)
         own = part_of(budget, step / steps, whole / structure.total({}, price))
-        kept = choose_widths(
-            structure.groups, scores, lambda kept, now=structure: now.total(kept, price), own, original=sizes
-        )
+        try:
+            kept = choose_widths(
+                structure.groups, scores, lambda kept, now=structure: now.total(kept, price), own, original=sizes
+            )
+        except UsageError as error:
+            why = told_stays(first.stays, module)
+            raise UsageError(f"{error.what}{f' ({why})' if why else ''}", fix=error.fix) from error
         try:
             remove(structure, scores, kept)
         except Exception as error:  # what torch-pruning or a module of the user's own raises

@@ -18,6 +18,8 @@ from .groups import Group, Member
 from .raised import named
 
 SAME = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the answers' size: what rounding in another order makes
+BY_CHANNEL = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)  # whose tensors have one value a channel
+Held = tuple[Tensor, int, tuple[int, ...]]  # a tensor, the axis of its channels, and their places on it
 OFF = 1e-3  # a scale below it, as residual branches start with, would hide what its branch does
 
 
@@ -71,7 +73,8 @@ class Probe:
 
 def misfit(group: Group, module: nn.Module) -> str:
     """Return why the layers of a group cannot have the channels that are said of them; "" where they can."""
-    every = set(range(group.channels))
+    if len({channel for member in group.members for channel in member.of}) != group.channels:
+        return "its channels are coupled with each other, as by a gate that multiplies two halves"
     for member in group.members:
         try:
             tensors = list(tensors_of(module, member))
@@ -80,16 +83,13 @@ def misfit(group: Group, module: nn.Module) -> str:
         for tensor, axis, places in tensors:
             if places and max(places) >= tensor.shape[axis]:
                 return (
-                    f"{named(module, member.layer)} has {tensor.shape[axis]} channels where {group.channels} come: "
+                    f"{named(module, member.layer)} has {tensor.shape[axis]} channels where {max(places) + 1} come: "
                     "something between changes their number, as a pixel shuffle or a reshape does"
                 )
-        every.update(member.of)
-    if len(every) != group.channels:
-        return f"{named(module, group.root)} is coupled with more channels than it has"
     return ""
 
 
-def tensors_of(module: nn.Module, member: Member) -> Iterator[tuple[Tensor, int, tuple[int, ...]]]:
+def tensors_of(module: nn.Module, member: Member) -> Iterator[Held]:
     """Yield each tensor that has a member's channels, the axis of them, and their places on it.
 
     Raises:
@@ -109,20 +109,20 @@ def tensors_of(module: nn.Module, member: Member) -> Iterator[tuple[Tensor, int,
         yield own["weight"], int(member.output == swapped and not one_each), places
         if "bias" in own and (member.output or one_each):
             yield own["bias"], 0, places
+        more = [name for name in own.keys() - {"weight", "bias"} if own[name].ndim and len(places) in own[name].shape]
+        if more and member.output:
+            raise UsageError(f"{named(module, member.layer)} has a tensor of its own, {more[0]}, that stays as long")
     elif isinstance(part, nn.MultiheadAttention):
         yield from _of_attention(part, places)
     elif isinstance(part, nn.LayerNorm) or "normalized_shape" in vars(part):
         yield from ((tensor, tensor.ndim - 1, places) for tensor in own.values())
-    elif isinstance(part, _BY_CHANNEL):
+    elif isinstance(part, BY_CHANNEL):
         yield from ((tensor, 0, places) for tensor in own.values() if tensor.ndim and tensor.numel() > 1)
     else:
         raise UsageError(f"{named(module, member.layer)} is a layer that zoo cannot narrow")
 
 
-_BY_CHANNEL = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)
-
-
-def _of_attention(part: nn.MultiheadAttention, places: tuple[int, ...]) -> Iterator[tuple[Tensor, int, tuple[int, ...]]]:
+def _of_attention(part: nn.MultiheadAttention, places: tuple[int, ...]) -> Iterator[Held]:
     """Yield the tensors of an attention whose queries, keys and values all come from the same channels."""
     if part.in_proj_weight is None or part.bias_k is not None:
         raise UsageError("an attention whose keys have channels of their own cannot be narrowed")

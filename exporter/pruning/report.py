@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,9 +126,17 @@ def speed_of(ratios: tuple[float, ...], target: str) -> str:
 
 
 def told_stays(stays: Mapping[str, str], most: int = 4) -> list[str]:
-    """Return a line for each reason why layers keep all their channels."""
-    lines = [f"{root} keeps all its channels: {why}" for root, why in stays.items()]
-    return lines if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more layers keep all: see run.json"]
+    """Return lines that say which layers keep all their channels, and why; the first few of them in full."""
+    by_reason: dict[str, list[str]] = {}
+    for root, why in stays.items():
+        by_reason.setdefault(why, []).append(root)
+    lines = [f"{_some(roots)} keep all channels: {why}" for why, roots in by_reason.items()]
+    return lines if len(lines) <= most else [*lines[:most], "more layers keep all channels: run.json names them"]
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def told_channels(report: Report) -> str:
