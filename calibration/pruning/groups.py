@@ -188,11 +188,14 @@ def trace_groups(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
             "channels are coupled by torch-pruning, which is not here", fix='pip install "zoo-export[prune]"'
         ) from error
     example = torch.zeros(2, *shape)
-    costs = costs_of(module, example)
     order = {name: place for place, (name, _) in enumerate(module.named_modules())}
+    # torch-pruning follows gradients, and would not see a layer whose parameters a factory has frozen
+    frozen = [one for one in module.parameters() if not one.requires_grad and one.is_floating_point()]
     try:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
+            for parameter in frozen:
+                parameter.requires_grad_(True)
             graph = tp.DependencyGraph().build_dependency(
                 module, example, forward_fn=lambda called, images: called(images),
                 customized_pruners=cast("Any", {kind: NormPruner() for kind in norms_by_shape(module)}),
@@ -203,10 +206,15 @@ def trace_groups(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
                 )
             )
     except Exception as error:  # whatever tracing a foreign module raises
+        costs_of(module, example)  # raises where its forward does not run at all
         why = raised_in(error, module)
         if running_layer(error, module) is None:  # in torch-pruning's own code, after the forward
             why = f"torch-pruning cannot follow an operation in it, such as a channel shuffle ({why})"
         raise UsageError(f"{type(module).__name__} cannot be traced for pruning: {why}", fix=INSTEAD) from error
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+    costs = costs_of(module, example)  # without gradients, so that weights which a forward computes can be copied again
     groups: list[Group] = []
     stays: dict[str, str] = {}
     bound = _in_groups(module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from torch import nn
 
 from ...errors import UsageError
 from .groups import INSTEAD, Group, Structure, trace_groups
-from .raised import named, raised_in
+from .raised import copied, named, raised_in
 from .symmetry import Probe, misfit
 
 
@@ -85,7 +84,7 @@ def why_not_removed(
     module: nn.Module, shape: tuple[int, int, int], ignored: Iterable[str], groups: Sequence[Group]
 ) -> str:
     """Take half of the channels of these groups out of a copy; return why it does not run then, or ""."""
-    tried = copy.deepcopy(module)
+    tried = copied(module)
     structure = trace_groups(tried, shape, [tried.get_submodule(name) for name in ignored])
     wanted, random = {group.root for group in groups}, np.random.default_rng(0)
     left: dict[str, int] = {}
@@ -110,5 +109,5 @@ def why_not_removed(
 
 def told_stays(stays: Mapping[str, str], module: nn.Module, most: int = 2) -> str:
     """Return in one line which layers keep all their channels, and why; "" for none."""
-    told = [f"{named(module, root)} keeps them, {why}" for root, why in stays.items()]
+    told = [why if root in why else f"{named(module, root)}: {why}" for root, why in stays.items()]
     return "; ".join(told[:most]) + (f"; and {len(told) - most} more layers" if len(told) > most else "")

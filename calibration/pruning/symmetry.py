@@ -6,7 +6,6 @@ That is what makes channels removable. It fails where an operation between the l
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import UsageError
 from .groups import Group, Member
-from .raised import named
+from .raised import copied, named
 
 SAME = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the answers' size: what rounding in another order makes
 BY_CHANNEL = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)  # whose tensors have one value a channel
@@ -41,7 +40,7 @@ class Probe:
             self._start(module, noise, torch.float32)
 
     def _start(self, module: nn.Module, noise: Tensor, dtype: torch.dtype) -> None:
-        self._module, self._noise = copy.deepcopy(module).to(dtype), noise.to(dtype)
+        self._module, self._noise = copied(module).to(dtype), noise.to(dtype)
         _switch_on(self._module, self._seed)
         self._tensors = [*self._module.parameters(), *self._module.buffers()]
         self._before = [tensor.detach().clone() for tensor in self._tensors]

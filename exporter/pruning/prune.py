@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from torch import nn
 from ...calibration.images import choose_images
 from ...calibration.pruning.budget import Budget
 from ...calibration.pruning.groups import Price, costs_of, macs_of
+from ...calibration.pruning.raised import copied
 from ...calibration.pruning.removable import structure_of
 from ...calibration.pruning.sparsity import Sparsity, sparsify
 from ...calibration.pruning.stages import Curve
@@ -102,7 +102,7 @@ def prune(
     told.line(f"before: top-1 {before:.2%} of {len(data.val):,} images")
     some = data.train.take(choose_images(data.train.labels, min(IMAGES, len(data.train)), seed)[0])
     # only what training needs of it: the original is the teacher, and what latency is compared with
-    module = copy.deepcopy(model.module).to("cpu").eval()
+    module = copied(model.module).to("cpu").eval()
     curves: tuple[Curve, ...] = ()
     if options.spread == "sensitivity" and not kept:
         curves = stage_curves(
@@ -133,7 +133,7 @@ def prune(
     gate = None if options.max_drop is None else DropGate(model, data, options.max_drop, where)
     record = _record(options, parent, pruned, sparsity, before, without, ratios, curves)
     recovery = Recovery(
-        teacher=copy.deepcopy(model.module), record=record,
+        teacher=copied(model.module), record=record,
         sparse=tuple(f"{one.layer}.weight" for one in sparsity if not one.dense),
         enough=None if gate is None else lambda now: _enough(gate, now, told.line),
         written=lambda recovered, path: refuse_unwritten(narrow, recovered, path, data.val),
@@ -203,11 +203,11 @@ def _channels(
     if options.latency is not None:
 
         def trial(own: Budget, prices: Price) -> nn.Module:
-            copied = copy.deepcopy(model.module)
-            prune_into(own, prices, copied, 1)
-            return copied
+            tried = copied(model.module)
+            prune_into(own, prices, tried, 1)
+            return tried
 
-        whole = copy.deepcopy(model.module)
+        whole = copied(model.module)
         aimed = aim(
             structure_of(whole, shape, outputs_that_stay(whole, options.keep)), options.target, budget, trial,
             lambda tried: left(share_of_time(model, tried, options.target, shape, told.progress)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import tempfile
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...calibration.pruning.raised import named
+from ...calibration.pruning.raised import copied, named
 from ...config import from_mapping, to_json
 from ...errors import IntegrityError, UsageError, ZooError
 from ...models import weights as weights_io
@@ -69,7 +68,7 @@ def refuse_unwritten(model: Model, module: nn.Module, path: Path, split: Split) 
 
 def what_differs(module: nn.Module, path: Path, model: Model, split: Split) -> tuple[str, str]:
     """Return the layer by which the module that record and weights give differs from this one, and how; "" for none."""
-    module = copy.deepcopy(module).cpu().float().eval()
+    module = copied(module).cpu().float().eval()
     few = split.take(np.arange(min(IMAGES, len(split))))
     images = np.concatenate([inputs.numpy() for inputs, _ in prepared(few, model)])
     try:
