@@ -85,7 +85,8 @@ def _apply(part: nn.Module, narrow: Narrowed, name: str) -> None:
     """Set the numbers of a layer and cut its tensors; nothing may become larger than the architecture makes it."""
     size, tensors = size_of(part), _tensors(part)
     for key, value in narrow.attributes.items():
-        if not _smaller(_as_tuple(value), _as_tuple(size.attributes.get(key, ()))):
+        full_value = size.attributes.get(key, ())
+        if type(value) is not type(full_value) or not _smaller(_as_tuple(value), _as_tuple(full_value)):
             raise IntegrityError(f"{name}.{key} cannot be {value}", fix="prune it again")
         setattr(part, key, value)
     for key, shape in narrow.shapes.items():

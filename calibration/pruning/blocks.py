@@ -37,6 +37,18 @@ def blocks_of(members: Iterable[Member], channels: int, module: nn.Module) -> tu
     return tuple(number[key] for key in keys) if len(number) > 1 else ()
 
 
+def in_groups(module: nn.Module) -> frozenset[str]:
+    """Return convolutions whose inputs fall into several groups of several: their channels stay, since a group that
+    lost one more than another would take its neighbour's.
+    """
+    return frozenset(
+        name
+        for name, part in module.named_modules()
+        if isinstance(part, nn.modules.conv._ConvNd) and 1 < part.groups < max(part.in_channels, part.out_channels)
+        and not part.groups == part.in_channels == part.out_channels
+    )  # fmt: skip
+
+
 def _divided(part: nn.Module) -> tuple[int, int]:
     """Return how many blocks a layer divides its channels into, and the number of channels."""
     if isinstance(part, nn.GroupNorm):

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnavailableError, UsageError
-from .blocks import blocks_of
+from .blocks import blocks_of, in_groups
 from .norms import NormPruner, norms_by_shape
 from .raised import named, raised_in, running_layer
+from .visits import Visits
 
 INSTEAD = "prune single weights in place of channels: --pattern unstructured --sparsity 0.5"
 
@@ -200,16 +201,13 @@ def trace_groups(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
                 module, example, forward_fn=lambda called, images: called(images),
                 customized_pruners=cast("Any", {kind: NormPruner() for kind in norms_by_shape(module)}),
             )  # fmt: skip
-            found = list(
-                graph.get_all_groups(
-                    ignored_layers=list(ignored), root_module_types=[nn.modules.conv._ConvNd, nn.Linear]
-                )
-            )
+            every = graph.get_all_groups(list(ignored), [nn.modules.conv._ConvNd, nn.Linear])
+            found = list(Visits(graph).of_each(every))
     except Exception as error:  # whatever tracing a foreign module raises
         costs_of(module, example)  # raises where its forward does not run at all
         why = raised_in(error, module)
         if running_layer(error, module) is None:  # in torch-pruning's own code, after the forward
-            why = f"torch-pruning cannot follow an operation in it, such as a channel shuffle ({why})"
+            why = f"torch-pruning cannot follow an operation in it, such as a channel shuffle or a roll ({why})"
         raise UsageError(f"{type(module).__name__} cannot be traced for pruning: {why}", fix=INSTEAD) from error
     finally:
         for parameter in frozen:
@@ -217,7 +215,7 @@ def trace_groups(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
     costs = costs_of(module, example)  # without gradients, so that weights which a forward computes can be copied again
     groups: list[Group] = []
     stays: dict[str, str] = {}
-    bound = _in_groups(module)
+    bound = in_groups(module)
     for read in (_read(group, module, graph) for group in found):
         if read is None:
             continue
@@ -232,18 +230,6 @@ def trace_groups(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
         else:
             groups.append(group)
     return Structure(tuple(sorted(groups, key=lambda group: order[group.root])), stays, costs, module, graph)
-
-
-def _in_groups(module: nn.Module) -> frozenset[str]:
-    """Return convolutions whose inputs fall into several groups of several: their channels stay, since a group that
-    lost one more than another would take its neighbour's.
-    """
-    return frozenset(
-        name
-        for name, part in module.named_modules()
-        if isinstance(part, nn.modules.conv._ConvNd) and 1 < part.groups < max(part.in_channels, part.out_channels)
-        and not part.groups == part.in_channels == part.out_channels
-    )  # fmt: skip
 
 
 def costs_of(module: nn.Module, example: Tensor) -> dict[str, Cost]:

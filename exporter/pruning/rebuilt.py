@@ -42,7 +42,9 @@ def refuse_unopenable(model: Model, split: Split) -> None:
     if why:
         raise UsageError(
             f"the pruned model could not be opened again, so it is not trained: {why}",
-            fix=f"keep the channels of that layer: --keep {layer}" if layer else "",
+            fix=f"keep the channels of that layer: --keep {layer}"
+            if layer
+            else "make its source give the same module each time, where the command is run",
         )
 
 
@@ -67,7 +69,10 @@ def refuse_unwritten(model: Model, module: nn.Module, path: Path, split: Split) 
 
 
 def what_differs(module: nn.Module, path: Path, model: Model, split: Split) -> tuple[str, str]:
-    """Return the layer by which the module that record and weights give differs from this one, and how; "" for none."""
+    """Return how the module that record and weights give differs from this one, after the layer whose shapes differ.
+
+    Both are "" where there is nothing of the kind.
+    """
     module = copied(module).cpu().float().eval()
     few = split.take(np.arange(min(IMAGES, len(split))))
     images = np.concatenate([inputs.numpy() for inputs, _ in prepared(few, model)])
@@ -105,7 +110,7 @@ def _other_output(module: nn.Module, again: nn.Module, images: np.ndarray) -> tu
          if name not in got or got[name].shape != output.shape or not torch.allclose(got[name], output, CLOSE, CLOSE)),
         "",
     )  # fmt: skip
-    return layer, f"{named(module, layer)} answers otherwise when it is rebuilt"
+    return "", f"{named(module, layer)} answers otherwise when it is rebuilt"
 
 
 def _outputs(module: nn.Module, images: np.ndarray) -> dict[str, torch.Tensor]:

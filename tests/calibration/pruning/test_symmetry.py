@@ -67,8 +67,8 @@ class Gained(nn.Conv2d):
         super().__init__(*sizes)
         self.gain = nn.Parameter(torch.ones(sizes[1], 1, 1, 1))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return nn.functional.conv2d(images, self.weight * self.gain, self.bias)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as it is called in Conv2d
+        return nn.functional.conv2d(input, self.weight * self.gain, self.bias)
 
 
 def test_a_convolution_with_a_parameter_of_its_own_is_named() -> None:
