@@ -7,10 +7,13 @@ other the paths multiply, and with them time and memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 SECONDS = 30.0  # of computing for one group; in densenet121, the slowest of ordinary networks, a group takes one
+
+
+LONGEST = 300_000  # places of one channel group; flattened features of large images have up to 130,000
 
 
 class SearchError(Exception):
@@ -30,6 +33,8 @@ class Visits:
         self._until: float | None = None
         for node in graph.module2node.values():
             node.dependencies = _Watched(node.dependencies, self)
+            for dependency in node.dependencies:
+                dependency.index_mapping = _Mappings(dependency.index_mapping)
 
     def look(self) -> None:
         """Raise SearchError where the search for this group has taken too long."""
@@ -57,3 +62,19 @@ class _Watched(list[Any]):
     def __iter__(self) -> Iterator[Any]:
         self._visits.look()
         return super().__iter__()
+
+
+class _Mappings(list[Any]):
+    """How places are carried over to the next operation: not where they have become more than any network has."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (mapping and _bounded(mapping) for mapping in super().__iter__())
+
+
+def _bounded(mapping: Callable[[list[Any]], list[Any]]) -> Callable[[list[Any]], list[Any]]:
+    def carried(places: list[Any]) -> list[Any]:
+        if len(places) > LONGEST:
+            raise SearchError(f"one group would have more than {LONGEST:,} places")
+        return mapping(places)
+
+    return carried
