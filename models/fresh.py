@@ -14,7 +14,7 @@ from .checkpoints import Loaded, read_for
 from .logits import check_logits
 from .pretrained import imagenet_weights
 from .registry import MODELS
-from .runs import WEIGHTS, Origin, Run, is_run, read_run
+from .runs import WEIGHTS, Narrowed, Origin, Run, Width, is_run, read_run
 from .sources import Model, SourceOptions, build, resolve, through
 from .spec import ModelSpec
 
@@ -56,14 +56,17 @@ def new_model(source: str, spec: ModelSpec, options: SourceOptions) -> Model:
     return Model(named, module, origin, taken, through(named), notes=notes, fresh=fresh)
 
 
-def _for_classes(run: Run, classes: int) -> dict[str, tuple[int, int, int]]:
-    """A pruned run's widths with another number of outputs where there were as many as classes."""
+def _for_classes(run: Run, classes: int) -> dict[str, Width | Narrowed]:
+    """Return a pruned run's widths for another number of classes.
+
+    `Narrowed` says nothing of an axis that was not narrowed; the older form names the outputs of the last layer too.
+    """
     before = len(run.spec.labels)
     heads = {name for name, part in build(replace(run.origin, widths={}), trusted=False).named_modules()
              if isinstance(part, nn.Linear) and part.out_features == before}  # fmt: skip
     return {
-        name: (inputs, classes if name in heads else outputs, groups)
-        for name, (inputs, outputs, groups) in run.origin.widths.items()
+        name: width if isinstance(width, Narrowed) else (width[0], classes if name in heads else width[1], width[2])
+        for name, width in run.origin.widths.items()
     }
 
 

@@ -31,18 +31,35 @@ BEFORE_CHECKPOINT = (METRICS, TENSORBOARD, REPLACED)  # what a training may leav
 
 
 @dataclass(frozen=True)
+class Narrowed:
+    """What pruning changed of one layer.
+
+    Attributes:
+        attributes: numbers of the layer that are smaller now, by their name, such as `in_channels`.
+        shapes: of its own parameters and buffers that are smaller now; None for an axis that is as the architecture
+            makes it, so that a last layer for other classes still fits.
+    """
+
+    attributes: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
+
+
+Width = tuple[int, int, int]  # inputs, outputs, groups: all that runs said of a layer before there was `Narrowed`
+
+
+@dataclass(frozen=True)
 class Origin:
     """Enough to build a module again.
 
     Attributes:
         source: the model source.
         arguments: of its factory.
-        widths: of layers that pruning narrowed: inputs, outputs, groups (`widths.py`).
+        widths: of the layers that pruning narrowed, by their name (`widths.py`).
     """
 
     source: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    widths: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    widths: dict[str, Width | Narrowed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def choose_widths(
     ranked = {root: np.sort(values)[::-1] for root, values in scores.items()}
 
     def at(bar: float) -> dict[str, int]:
-        return {group.root: rounded(min(wanted(group, bar), group.channels), group.channels, budget)
+        return {group.root: rounded(min(wanted(group, bar), group.channels), group, budget)
                 for group in groups}  # fmt: skip
 
     def wanted(group: Group, bar: float) -> float:
@@ -123,9 +123,9 @@ def choose_widths(
     return _filled(at(bars[high]), free, ranked, cost, limit, budget)
 
 
-def rounded(wanted: float, channels: int, budget: Budget) -> int:
-    """A number of channels that stays: the nearest multiple, neither fewer than the least nor more than there are."""
-    step = budget.round_to
+def rounded(wanted: float, group: Group, budget: Budget) -> int:
+    """Return how many channels of a group stay: the nearest multiple, not fewer than the least, at most all."""
+    channels, step = group.channels, group.step(budget.round_to)
     least = min(channels, max(step, int(np.ceil(budget.least * channels / step)) * step))
     near = int(wanted / step + 0.5) * step
     return channels if wanted >= channels or near >= channels else max(near, least)
@@ -146,7 +146,7 @@ def _filled(
         if not open_groups:
             return kept
         best = max(open_groups, key=lambda group: ranked[group.root][kept[group.root]])
-        count = kept[best.root] + budget.round_to
+        count = kept[best.root] + best.step(budget.round_to)
         more = {**kept, best.root: min(count, best.channels)}
         if cost(more) <= limit:
             kept = more

@@ -43,6 +43,8 @@ def score(group: Group, module: nn.Module, criterion: Criterion, random: np.rand
         return drawn / max(drawn.mean(), 1e-12)
     found: list[Scores] = []
     for member in group.members:
+        if member.parameter:
+            continue
         part = module.get_submodule(member.layer)
         values = _of_member(part, member, criterion)
         if values is not None:

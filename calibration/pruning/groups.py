@@ -6,32 +6,44 @@ arXiv 2301.12900). A group is a set of such channels; what a layer costs follows
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...errors import UnavailableError, UsageError, one_line
+from ...errors import UnavailableError, UsageError
+from .blocks import blocks_of, in_groups
+from .norms import NormPruner, norms_by_shape
+from .raised import named, raised_in, running_layer
+from .visits import Visits
+
+INSTEAD = "prune single weights in place of channels: --pattern unstructured --sparsity 0.5"
 
 
 @dataclass(frozen=True)
 class Member:
-    """A layer's part in a group.
+    """A layer's part in a group, or that of a parameter which belongs to no such layer.
 
     Attributes:
         layer: its name.
         output: whether its outputs are in the group, else its inputs.
         places: which of its channels, in the order of the group's channels.
         of: which of the group's channels each of them belongs to.
+        parameter: the name, in the layer, of a parameter of its own; "" where the whole layer is meant.
+        axis: of that parameter.
     """
 
     layer: str
     output: bool
     places: tuple[int, ...]
     of: tuple[int, ...]
+    parameter: str = ""
+    axis: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,11 +54,27 @@ class Group:
         root: the layer whose outputs they are counted by.
         channels: how many.
         members: all layers that have them.
+        blocks: the block of each channel, where as many have to go of each: a group norm's groups, the heads of an
+            attention; empty where there is one block only.
     """
 
     root: str
     channels: int
     members: tuple[Member, ...]
+    blocks: tuple[int, ...] = ()
+
+    def step(self, round_to: int) -> int:
+        """Return the number of channels that those that stay are a multiple of."""
+        return math.lcm(round_to, len(set(self.blocks)) or 1)
+
+    def lowest(self, scores: Sequence[float], count: int) -> list[int]:
+        """Return the channels with the lowest scores, as many of each block."""
+        order = np.argsort(scores, kind="stable")
+        if not self.blocks:
+            return [int(channel) for channel in order[:count]]
+        blocks = np.array(self.blocks)
+        share = count // len(set(self.blocks))
+        return sorted(int(channel) for block in set(self.blocks) for channel in order[blocks[order] == block][:share])
 
 
 @dataclass(frozen=True)
@@ -74,7 +102,7 @@ class Cost:
     """A layer's multiply-accumulates for one image: `each` times inputs times outputs over groups.
 
     Attributes:
-        each: places of its output times the size of its kernel.
+        each: places of its output (of its input, if it is transposed) times the size of its kernel.
         inputs, outputs: its channels.
         depthwise: whether each output sees one input alone.
         form: the rest of its geometry.
@@ -103,9 +131,18 @@ def macs_of(cost: Cost, inputs: float, outputs: float) -> float:
 
 @dataclass(frozen=True)
 class Structure:
-    """A module's groups and what its layers cost."""
+    """A module's groups and what its layers cost.
+
+    Attributes:
+        groups: whose channels can go.
+        stays: of the other groups, by their root, why all their channels stay.
+        costs: of each convolution and linear layer.
+        module: that was traced.
+        graph: of torch-pruning.
+    """
 
     groups: tuple[Group, ...]
+    stays: Mapping[str, str]
     costs: Mapping[str, Cost]
     module: nn.Module = field(repr=False, compare=False)
     graph: Any = field(repr=False, compare=False)
@@ -133,8 +170,8 @@ class Structure:
         return sum(price(cost, inputs[name], outputs[name]) for name, cost in self.costs.items())
 
 
-def structure_of(module: nn.Module, shape: tuple[int, int, int], ignored: Sequence[nn.Module] = ()) -> Structure:
-    """Trace a module and read its groups.
+def trace_groups(module: nn.Module, shape: tuple[int, int, int], ignored: Sequence[nn.Module] = ()) -> Structure:
+    """Trace a module and read its groups, as torch-pruning couples them (`removable.py` tries whether it is right).
 
     Args:
         module: in evaluation mode, on the CPU.
@@ -143,7 +180,7 @@ def structure_of(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
 
     Raises:
         UnavailableError: torch-pruning is missing.
-        UsageError: the module cannot be traced, or has nothing to prune.
+        UsageError: the module cannot be traced.
     """
     try:
         import torch_pruning as tp
@@ -152,42 +189,47 @@ def structure_of(module: nn.Module, shape: tuple[int, int, int], ignored: Sequen
             "channels are coupled by torch-pruning, which is not here", fix='pip install "zoo-export[prune]"'
         ) from error
     example = torch.zeros(2, *shape)
-    costs = costs_of(module, example)
-    names = {part: name for name, part in module.named_modules()}
+    order = {name: place for place, (name, _) in enumerate(module.named_modules())}
+    # torch-pruning follows gradients, and would not see a layer whose parameters a factory has frozen
+    frozen = [one for one in module.parameters() if not one.requires_grad and one.is_floating_point()]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
-            graph = tp.DependencyGraph().build_dependency(module, example_inputs=example)
-            found = list(
-                graph.get_all_groups(
-                    ignored_layers=list(ignored), root_module_types=[nn.modules.conv._ConvNd, nn.Linear]
-                )
-            )
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+            graph = tp.DependencyGraph().build_dependency(
+                module, example, forward_fn=lambda called, images: called(images),
+                customized_pruners=cast("Any", {kind: NormPruner() for kind in norms_by_shape(module)}),
+            )  # fmt: skip
+            every = graph.get_all_groups(list(ignored), [nn.modules.conv._ConvNd, nn.Linear])
+            found = list(Visits(graph).of_each(every))
     except Exception as error:  # whatever tracing a foreign module raises
-        raise UsageError(
-            f"the model cannot be traced for pruning: {type(error).__name__}: {one_line(error)}",
-            fix="write it without operators that mix channels with other axes",
-        ) from error
-    order = {name: place for place, name in enumerate(names.values())}
-    read = [group for group in (_read(group, names, graph) for group in found) if group is not None]
-    bound = _in_groups(module)
-    free = [group for group in read if not any(member.layer in bound for member in group.members)]
-    groups = tuple(sorted(free, key=lambda group: order[group.root]))
-    if not groups:
-        raise UsageError("no channels can be removed: every layer stays, is the last one, or convolves in groups")
-    return Structure(groups, costs, module, graph)
-
-
-def _in_groups(module: nn.Module) -> frozenset[str]:
-    """Convolutions whose inputs fall into several groups of several: their channels stay, since a group that lost one
-    more than another would take its neighbour's.
-    """
-    return frozenset(
-        name
-        for name, part in module.named_modules()
-        if isinstance(part, nn.modules.conv._ConvNd) and 1 < part.groups < max(part.in_channels, part.out_channels)
-        and not part.groups == part.in_channels == part.out_channels
-    )  # fmt: skip
+        costs_of(module, example)  # raises where its forward does not run at all
+        why = raised_in(error, module)
+        if running_layer(error, module) is None:  # in torch-pruning's own code, after the forward
+            why = f"torch-pruning cannot follow an operation in it, such as a channel shuffle or a roll ({why})"
+        raise UsageError(f"{type(module).__name__} cannot be traced for pruning: {why}", fix=INSTEAD) from error
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+    costs = costs_of(module, example)  # without gradients, so that weights which a forward computes can be copied again
+    groups: list[Group] = []
+    stays: dict[str, str] = {}
+    bound = in_groups(module)
+    for read in (_read(group, module, graph) for group in found):
+        if read is None:
+            continue
+        held = next((member.layer for member in read.members if member.layer in bound), "")
+        try:
+            group = replace(read, blocks=blocks_of(read.members, read.channels, module))
+        except UsageError as error:
+            stays[read.root] = error.what
+            continue
+        if held:
+            stays[read.root] = f"{'it' if held == read.root else named(module, held)} convolves in groups"
+        else:
+            groups.append(group)
+    return Structure(tuple(sorted(groups, key=lambda group: order[group.root])), stays, costs, module, graph)
 
 
 def costs_of(module: nn.Module, example: Tensor) -> dict[str, Cost]:
@@ -214,7 +256,10 @@ def costs_of(module: nn.Module, example: Tensor) -> dict[str, Cost]:
         with torch.no_grad():
             module(example)
     except Exception as error:  # whatever a forward raises
-        raise UsageError(f"the model cannot take images of {tuple(example.shape[1:])}: {one_line(error)}") from error
+        raise UsageError(
+            f"the model cannot take images of {tuple(example.shape[1:])}: {raised_in(error, module)}",
+            fix="give --input",
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -222,7 +267,8 @@ def costs_of(module: nn.Module, example: Tensor) -> dict[str, Cost]:
 
 
 def _conv(part: Any, taken: Tensor, given: Tensor) -> Cost:
-    places, kernel = given[0, 0].numel(), part.weight[0, 0].numel()
+    # a transposed convolution multiplies each place of its input by the kernel, the others each place of the output
+    places, kernel = (taken if part.transposed else given)[0, 0].numel(), part.weight[0, 0].numel()
     depthwise = part.groups == part.in_channels == part.out_channels and part.groups > 1
     padding = part.padding if isinstance(part.padding, tuple) else tuple(size // 2 for size in part.kernel_size)
     form = Form(
@@ -238,17 +284,20 @@ def _linear(part: Any, given: Tensor) -> Cost:
     return Cost(rows, part.in_features, part.out_features, False, Form("Gemm", (rows, 1)))
 
 
-def _read(group: Any, names: Mapping[nn.Module, str], graph: Any) -> Group | None:
-    """A group of torch-pruning as ours; None for one without a layer of a name."""
+def _read(group: Any, module: nn.Module, graph: Any) -> Group | None:
+    """Return a group of torch-pruning as ours; None for one without a layer of a name."""
+    layers = {id(part): (name, "") for name, part in module.named_modules()}
+    own = {id(tensor): (path.rpartition(".")[0], path.rpartition(".")[2]) for path, tensor in module.named_parameters()}
     members: list[Member] = []
     for item in group:
         part, places = item.dep.target.module, [int(place) for place in item.idxs]
         of = [int(place) for place in getattr(item, "root_idxs", None) or range(len(places))]
-        name = names.get(part) if isinstance(part, nn.Module) else None
-        if name is not None:
-            members.append(
-                Member(name, bool(graph.is_out_channel_pruning_fn(item.dep.handler)), tuple(places), tuple(of))
-            )
+        named_so = (own if isinstance(part, nn.Parameter) else layers).get(id(part))
+        if named_so is not None:
+            layer, parameter = named_so
+            output = bool(graph.is_out_channel_pruning_fn(item.dep.handler))
+            axis = int(graph.module2node[part].pruning_dim) if parameter else 0
+            members.append(Member(layer, output, tuple(places), tuple(of), parameter, axis))
     if not members:
         return None
     return Group(members[0].layer, len(members[0].places), tuple(members))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor, nn
 
 from ...config import near
-from ...errors import UsageError, one_line
+from ...errors import UsageError
 from ...models.evaluation.features import last_linear
-from ...models.widths import Width, narrowed, widths_of
+from ...models.runs import Narrowed
+from ...models.widths import narrowed, widths_of
 from .budget import Budget, choose_widths
 from .criteria import Criterion, gather_gradients, score_all
-from .groups import Price, Structure, macs_of, structure_of
+from .groups import Price, Structure, macs_of, trace_groups
+from .raised import raised_in
+from .removable import structure_of, told_stays
 
 MOST_STEPS = 100
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
@@ -40,14 +43,16 @@ class Pruned:
     """What was removed.
 
     Attributes:
-        widths: of the layers that are narrower now, from which the module is rebuilt.
+        widths: what became smaller of each layer, from which the module is rebuilt.
         groups: before and after.
+        stays: of the groups that keep all their channels, by their root, why.
         macs_before, macs: of one image.
         parameters_before, parameters: how many.
     """
 
-    widths: Mapping[str, Width]
+    widths: Mapping[str, Narrowed]
     groups: tuple[Kept, ...]
+    stays: Mapping[str, str]
     macs_before: float
     macs: float
     parameters_before: int
@@ -95,28 +100,33 @@ def prune_channels(
     whole, parameters = first.total({}, price), sum(one.numel() for one in module.parameters())
     sizes = {group.root: group.channels for group in first.groups}
     for step in range(1, steps + 1):
-        structure = first if step == 1 else _still_works(module, shape, ignored)
+        structure = first if step == 1 else _still_works(module, shape, ignored, sizes)
         if criterion == "taylor" and batches is not None:
             gather_gradients(module, batches())
         scores = score_all(structure.groups, module, criterion, seed + step)
         own = part_of(budget, step / steps, whole / structure.total({}, price))
-        kept = choose_widths(
-            structure.groups, scores, lambda kept, now=structure: now.total(kept, price), own, original=sizes
-        )
+        try:
+            kept = choose_widths(
+                structure.groups, scores, lambda kept, now=structure: now.total(kept, price), own, original=sizes
+            )
+        except UsageError as error:
+            why = told_stays(first.stays, module)
+            raise UsageError(f"{error.what}{f' ({why})' if why else ''}", fix=error.fix) from error
         try:
             remove(structure, scores, kept)
         except Exception as error:  # what torch-pruning or a module of the user's own raises
             raise UsageError(
-                f"a layer cannot be narrowed: {type(error).__name__}: {one_line(error)}", fix="name it with --keep"
+                f"a layer cannot be narrowed: {raised_in(error, module)}", fix="name it with --keep"
             ) from error
         module.zero_grad(set_to_none=True)
         if step < steps:
             between(step)
-    after = _still_works(module, shape, ignored)
+    after = _still_works(module, shape, ignored, sizes)
     left = {group.root: group.channels for group in after.groups}
     return Pruned(
         widths=narrowed(before, widths_of(module)),
         groups=tuple(Kept(root, count, left.get(root, count)) for root, count in sizes.items()),
+        stays=first.stays,
         macs_before=first.macs({}),
         macs=after.macs({}),
         parameters_before=parameters,
@@ -124,15 +134,22 @@ def prune_channels(
     )
 
 
-def _still_works(module: nn.Module, shape: tuple[int, int, int], ignored: list[nn.Module]) -> Structure:
-    """The structure of a module that lost channels. Raises UsageError where its forward counted on them."""
+def _still_works(
+    module: nn.Module, shape: tuple[int, int, int], ignored: list[nn.Module], roots: Collection[str]
+) -> Structure:
+    """Return the structure of a module that lost channels, with the groups of these roots.
+
+    Raises:
+        UsageError: its forward counted on the channels that went.
+    """
     try:
-        return structure_of(module, shape, ignored)
+        structure = trace_groups(module, shape, ignored)
     except UsageError as error:
         raise UsageError(
             f"with fewer channels the model does not run: {error.what}",
             fix="--keep the layers whose channels its forward counts on, or write it without such numbers",
         ) from error
+    return replace(structure, groups=tuple(group for group in structure.groups if group.root in roots))
 
 
 def part_of(budget: Budget, way: float, grown: float) -> Budget:
@@ -152,8 +169,7 @@ def remove(structure: Structure, scores: Mapping[str, np.ndarray], kept: Mapping
     for group in structure.groups:
         count = group.channels - kept.get(group.root, group.channels)
         if count > 0:
-            gone = np.argsort(scores[group.root], kind="stable")[:count]
-            structure.remove(group, [int(one) for one in gone])
+            structure.remove(group, group.lowest(scores[group.root].tolist(), count))
 
 
 def outputs_that_stay(module: nn.Module, keep: Iterable[str]) -> list[nn.Module]:

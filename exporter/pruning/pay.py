@@ -5,7 +5,6 @@ From the table of measured layers (shapes.py) and one timing of the whole networ
 
 from __future__ import annotations
 
-import copy
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -15,7 +14,9 @@ from typing import Any
 
 from ...calibration.pruning.budget import Budget, choose_widths
 from ...calibration.pruning.criteria import score_all
-from ...calibration.pruning.groups import Structure, structure_of
+from ...calibration.pruning.groups import Structure
+from ...calibration.pruning.raised import copied
+from ...calibration.pruning.removable import structure_of
 from ...calibration.pruning.structured import outputs_that_stay
 from ...config import cache_folder
 from ...errors import UsageError
@@ -99,7 +100,7 @@ def will_it_pay(
     if round_to % BLOCK:
         raise UsageError(f"layers are timed in steps of {BLOCK}, got --round-to {round_to}", fix=f"--round-to {BLOCK}")
     shape = timed_shape(model, shape)
-    module = copy.deepcopy(model.module)
+    module = copied(model.module)
     structure = structure_of(module, shape, outputs_that_stay(module, ()))
     watch = Watch()
     told = lambda done, total: progress("timing layers", done, total)  # noqa: E731

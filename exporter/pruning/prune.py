@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,23 +13,27 @@ from torch import nn
 
 from ...calibration.images import choose_images
 from ...calibration.pruning.budget import Budget
-from ...calibration.pruning.groups import Price, costs_of, macs_of, structure_of
+from ...calibration.pruning.groups import Price, costs_of, macs_of
+from ...calibration.pruning.raised import copied
+from ...calibration.pruning.removable import structure_of
 from ...calibration.pruning.sparsity import Sparsity, sparsify
 from ...calibration.pruning.stages import Curve
 from ...calibration.pruning.structured import Pruned, outputs_that_stay, prune_channels
 from ...errors import UsageError
 from ...models.data.dataset import Dataset, Split
-from ...models.runs import CHECKPOINT, METRICS, claim, write_run
-from ...models.sources import Model, named_by
+from ...models.runs import CHECKPOINT, METRICS, Narrowed, Origin, Width, claim, write_run
+from ...models.sources import Model, build, named_by
 from ...models.training.checkpoint import PRUNED, read_facts
 from ...models.training.epoch import Watcher
 from ...models.training.loop import train
 from ...models.training.recipe import Recipe, default_recipe, load_recipe
 from ...models.training.start import Recovery
+from ...models.widths import narrowed, widths_of
 from .judged import DropGate, measured_accuracy, prepared, refuse_unsuitable, settle
 from .latency import aim, left, share_of_time, timed_shape
 from .options import PruneOptions
-from .report import Report, speed_of
+from .rebuilt import refuse_unopenable, refuse_unwritten
+from .report import Report, speed_of, told_stays
 from .rival import Beside, from_scratch, narrow_like
 from .sensitivity import stage_curves
 
@@ -100,7 +103,7 @@ def prune(
     told.line(f"before: top-1 {before:.2%} of {len(data.val):,} images")
     some = data.train.take(choose_images(data.train.labels, min(IMAGES, len(data.train)), seed)[0])
     # only what training needs of it: the original is the teacher, and what latency is compared with
-    module = copy.deepcopy(model.module).to("cpu").eval()
+    module = copied(model.module).to("cpu").eval()
     curves: tuple[Curve, ...] = ()
     if options.spread == "sensitivity" and not kept:
         curves = stage_curves(
@@ -114,11 +117,14 @@ def prune(
         model,
         spec=model.spec if model.spec.name.endswith(PRUNED_NAME) else model.spec.renamed(model.spec.name + PRUNED_NAME),
         module=module,
-        origin=replace(model.origin, widths={**model.origin.widths, **pruned.widths}),
+        origin=replace(model.origin, widths=_widths(model.origin, module)),
         weights=f"pruned from {parent or model.weights}",
         fresh=frozenset(),
         learned=None,
     )
+    refuse_unopenable(narrow, data.val)
+    for line in told_stays(pruned.stays):
+        told.line(line)
     without = measured_accuracy(narrow, module, data.val, where)
     told.line(f"pruned: {_what_is_left(pruned)}; top-1 {without:.2%}, not recovered yet")
     ratios: tuple[float, ...] = ()
@@ -128,9 +134,10 @@ def prune(
     gate = None if options.max_drop is None else DropGate(model, data, options.max_drop, where)
     record = _record(options, parent, pruned, sparsity, before, without, ratios, curves)
     recovery = Recovery(
-        teacher=copy.deepcopy(model.module), record=record,
+        teacher=copied(model.module), record=record,
         sparse=tuple(f"{one.layer}.weight" for one in sparsity if not one.dense),
         enough=None if gate is None else lambda now: _enough(gate, now, told.line),
+        written=lambda recovered, path: refuse_unwritten(narrow, recovered, path, data.val),
     )  # fmt: skip
     run = train(
         narrow, data, recipe, out, device=device, seed=seed, resume=resume, overwrite=overwrite, parent=parent,
@@ -152,6 +159,11 @@ def prune(
     run = replace(run, pruned=record)
     write_run(out, run)
     return Report(run, pruned, before, without, ratios, other, sparsity, judged)
+
+
+def _widths(origin: Origin, module: nn.Module) -> dict[str, Width | Narrowed]:
+    """Return what the module has less than the architecture of its origin, whoever pruned it."""
+    return dict(narrowed(widths_of(build(replace(origin, widths={}))), widths_of(module)))
 
 
 def beside_folder(out: Path) -> Path:
@@ -178,32 +190,32 @@ def _channels(
         count = sum(one.numel() for one in module.parameters())
         costs = costs_of(module, torch.zeros(2, *shape)).values()
         macs = float(sum(cost.macs(cost.inputs, cost.outputs) for cost in costs))
-        return Pruned({}, (), macs, macs, count, count)
+        return Pruned({}, (), {}, macs, macs, count, count)
     budget, price = replace(options.budget, curves=curves), macs_of
 
-    def narrowed(own: Budget, prices: Price, into: nn.Module, steps: int) -> Pruned:
+    def prune_into(own: Budget, prices: Price, into: nn.Module, steps: int) -> Pruned:
         return prune_channels(
             into, shape, own, options.criterion, keep=options.keep, steps=steps, seed=seed,
             batches=lambda: prepared(some, model), between=lambda _step: settle(into, some, model), price=prices,
         )  # fmt: skip
 
     if kept:
-        return narrowed(Budget(None, round_to=options.round_to, stages=kept), macs_of, module, 1)
+        return prune_into(Budget(None, round_to=options.round_to, stages=kept), macs_of, module, 1)
     if options.latency is not None:
 
         def trial(own: Budget, prices: Price) -> nn.Module:
-            copied = copy.deepcopy(model.module)
-            narrowed(own, prices, copied, 1)
-            return copied
+            tried = copied(model.module)
+            prune_into(own, prices, tried, 1)
+            return tried
 
-        whole = copy.deepcopy(model.module)
+        whole = copied(model.module)
         aimed = aim(
             structure_of(whole, shape, outputs_that_stay(whole, options.keep)), options.target, budget, trial,
             lambda tried: left(share_of_time(model, tried, options.target, shape, told.progress)),
             told.line, told.progress,
         )  # fmt: skip
         budget, price = aimed.budget, aimed.price
-    return narrowed(budget, price, module, options.steps)
+    return prune_into(budget, price, module, options.steps)
 
 
 def _kept(out: Path, options: PruneOptions) -> dict[str, float]:
@@ -257,6 +269,7 @@ def _record(
         **options.as_mapping(), "parent": parent, "macs_before": pruned.macs_before, "macs_after": pruned.macs,
         "parameters_before": pruned.parameters_before, "parameters_after": pruned.parameters, "top1_before": before,
         "top1_without_recovery": without, "latency_ratios": list(ratios), "groups": list(map(vars, pruned.groups)),
+        "stays": dict(pruned.stays),
         "zeros": list(map(vars, sparsity)), "curves": list(map(vars, curves)),
     }  # fmt: skip
 

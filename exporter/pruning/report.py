@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,7 @@ class Report:
             "latency": self.latency,
             "latency_ratios": list(self.ratios),
             "groups": [vars(group) for group in pruned.groups],
+            "stays": dict(pruned.stays),
             "beside": self.beside if isinstance(self.beside, str) else vars(self.beside),
             "zeros": self.zeros,
             "sparsity": [vars(one) for one in self.sparsity],
@@ -121,6 +123,20 @@ def speed_of(ratios: tuple[float, ...], target: str) -> str:
     runtime = {"onnx": "ONNX Runtime", "torchscript": "TorchScript"}[target]
     busy = "; the rounds differ: measure on a quiet machine" if high > BUSY * low else ""
     return f"{middle:.2f} of the latency ({low:.2f} to {high:.2f}; {runtime} fp32, batch 1, {THREADS} threads{busy})"
+
+
+def told_stays(stays: Mapping[str, str], most: int = 4) -> list[str]:
+    """Return lines that say which layers keep all their channels, and why; the first few of them in full."""
+    by_reason: dict[str, list[str]] = {}
+    for root, why in stays.items():
+        by_reason.setdefault(why, []).append(root)
+    lines = [f"{_some(roots)} keep all channels: {why}" for why, roots in by_reason.items()]
+    return lines if len(lines) <= most else [*lines[:most], "more layers keep all channels: run.json names them"]
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def told_channels(report: Report) -> str:

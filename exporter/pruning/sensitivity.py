@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from ...atomic import claim, staged
 from ...calibration.images import choose_images
 from ...calibration.pruning.budget import Budget
 from ...calibration.pruning.criteria import Criterion
-from ...calibration.pruning.groups import structure_of
+from ...calibration.pruning.raised import copied
+from ...calibration.pruning.removable import structure_of
 from ...calibration.pruning.stages import Curve, measure_curves
 from ...calibration.pruning.structured import outputs_that_stay, prune_channels
 from ...config import to_json
@@ -58,11 +58,11 @@ def stage_curves(
     refuse_unsuitable(model, data)
     settled, judged = two_parts(data.train, seed)
     shape, where = model.spec.input, torch.device(device)
-    whole = copy.deepcopy(model.module)
+    whole = copied(model.module)
     groups = structure_of(whole, shape, outputs_that_stay(whole, keep)).groups
 
     def accuracy(stages: Mapping[str, float]) -> float:
-        module = copy.deepcopy(model.module)
+        module = copied(model.module)
         if stages:
             budget = Budget(None, round_to=round_to, stages=stages)
             prune_channels(

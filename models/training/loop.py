@@ -267,6 +267,8 @@ def _finish(
     )
     if world.first:
         weights_io.save(out / WEIGHTS, module)
+        if asked.recovery.written is not None:
+            asked.recovery.written(module, out / WEIGHTS)
         write_run(out, run)
         (out / CHECKPOINT).unlink(missing_ok=True)
         try:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,12 +41,15 @@ class Recovery:
         record: what was removed, for run.json.
         sparse: parameters whose zeros stay zeros.
         enough: is asked after each epoch, with the module as it is then; a reason to stop, or "".
+        written: is called with the module and its weights file before run.json makes the folder a finished run; it
+            raises an error where the run could not be opened again, and the checkpoint stays.
     """
 
     teacher: nn.Module | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     sparse: tuple[str, ...] = ()
     enough: Callable[[nn.Module], str] | None = None
+    written: Callable[[nn.Module, Path], None] | None = None
 
 
 @dataclass(frozen=True)

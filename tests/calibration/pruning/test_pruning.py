@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 from zoo.calibration.pruning.budget import Budget, choose_widths, rounded
 from zoo.calibration.pruning.criteria import CRITERIA, gather_gradients, score
-from zoo.calibration.pruning.groups import Group, Member, structure_of
+from zoo.calibration.pruning.groups import Group, Member
 from zoo.calibration.pruning.recovery import reestimate_norms
+from zoo.calibration.pruning.removable import structure_of
 from zoo.calibration.pruning.structured import prune_channels
 from zoo.errors import IntegrityError, UsageError
 from zoo.models.registry import create_model
@@ -81,7 +82,7 @@ def test_a_budget_is_kept_and_used(share: float, step: int, spread: str, seed: i
         kept = choose_widths(groups, scores, cost, budget)
     except UsageError as error:
         assert "cannot be reached" in str(error)
-        least = {group.root: rounded(0, group.channels, budget) for group in groups}
+        least = {group.root: rounded(0, group, budget) for group in groups}
         assert cost(least) > share * cost(channels)
         return
     assert cost(kept) <= share * cost(channels)
@@ -228,11 +229,18 @@ def test_grouped_and_transposed_layers_are_narrowed(parts, criterion) -> None:
 
 
 def test_what_cannot_be_narrowed_is_said_with_what_to_do() -> None:
-    with pytest.raises(UsageError, match=r"cannot be traced|with fewer channels the model does not run.*--keep"):
+    words = r"0.72 is left \(one \(Conv2d\): its channels are not interchangeable"
+    with pytest.raises(UsageError, match=words):
         prune_channels(Counted().eval(), (3, 8, 8), Budget(0.5, round_to=4))
     normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 32, 3)), nn.Conv2d(32, 16, 3),
                            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)).eval()  # fmt: skip
-    with pytest.raises(UsageError, match="cannot be narrowed"):
-        prune_channels(normed, (3, 8, 8), Budget(0.5, round_to=4))
+    pruned = prune_channels(normed, (3, 8, 8), Budget(0.5, round_to=4))
+    assert pruned.stays == {"0": "0 (ParametrizedConv2d) computes its weight from others (parametrization)"}
     with pytest.raises(UsageError, match="1 to 100 steps, got 3000000000"):
         prune_channels(make("resnet18"), (3, 32, 32), Budget(0.5), steps=3_000_000_000)
+
+
+def test_a_transposed_convolution_costs_what_torch_counts() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ConvTranspose2d(16, 16, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                           nn.Linear(16, 5)).eval()  # fmt: skip
+    assert structure_of(module, (3, 8, 8), [module[4]]).macs({}) == true_macs(module, (3, 8, 8))

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from zoo.calibration.pruning.budget import Budget
-from zoo.calibration.pruning.groups import Cost, Form, structure_of
+from zoo.calibration.pruning.groups import Cost, Form
+from zoo.calibration.pruning.removable import structure_of
 from zoo.errors import InconclusiveError, UnavailableError, UsageError
 from zoo.exporter.pruning import latency, shapes
 from zoo.exporter.pruning.latency import TRIES, aim, next_share, timed_shape

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import as_json, tiny_model, zoo
-from zoo.calibration.pruning.groups import structure_of
+from zoo.calibration.pruning.removable import structure_of
 from zoo.errors import UnavailableError, UsageError
 from zoo.exporter.pruning import pay, shapes
 from zoo.exporter.pruning.options import usual_block

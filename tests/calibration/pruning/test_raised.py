@@ -1,0 +1,29 @@
+"""Errors of a foreign module name the layer that raised them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+from zoo.calibration.pruning.raised import copied, named, raised_in, running_layer
+from zoo.errors import UsageError
+
+
+def test_the_innermost_layer_is_named() -> None:
+    module = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Linear(3, 4)))
+    with pytest.raises(RuntimeError) as caught:
+        module(torch.zeros(2, 5))
+    assert raised_in(caught.value, module).startswith("1.0 (Linear): RuntimeError: mat1 and mat2")
+    assert named(module, "") == "the model (Sequential)"
+    assert running_layer(ValueError("elsewhere"), module) is None
+    assert raised_in(ValueError("elsewhere\nmore"), module) == "ValueError: elsewhere"
+
+
+def test_a_layer_that_cannot_be_copied_is_named() -> None:
+    module = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Linear(3, 4)))
+    assert copied(module) is not module
+    module[1][0].lock = threading.Lock()
+    with pytest.raises(UsageError, match=r"1.0 \(Linear\) cannot be copied: TypeError"):
+        copied(module)
