@@ -188,10 +188,11 @@ def _watched() -> Iterator[Callable[[Run], None]]:
                 if name not in tasks:
                     more = f" and {len(group) - 1} more" if len(group) > 1 else ""
                     tasks[name] = bar.add_task(f"{name}{more}", total=None, doing="")
-                doing = job.progress()
-                if doing is not None:
-                    what, done, total = doing
-                    bar.update(tasks[name], total=total or None, completed=done, doing=f"{what} {done}/{total}")
+                seen_of_it = job.progress()
+                if seen_of_it is not None:
+                    what, done, total = seen_of_it
+                    doing = f"{what} {done}/{total}" if total else what
+                    bar.update(tasks[name], total=total or None, completed=done, doing=doing)
             if not out.is_terminal:
                 for node in engine.nodes:
                     outcome = engine.outcome(node.id)

@@ -19,7 +19,7 @@ from ...errors import BUG, DONE, INTERRUPTED, TERMINATED, USAGE, UnavailableErro
 from .streams import keep_stderr, reader_left
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run; auto takes a GPU if there is one.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of everything that is drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Random seed.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object to stdout.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Where named data sets lie or are downloaded to; else ZOO_DATA.")]
@@ -71,7 +71,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 
 def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list[int]) -> int:
-    from typer._click.exceptions import ClickException
+    from typer._click.exceptions import ClickException, NoArgsIsHelpError
     from typer._click.exceptions import UsageError as ClickUsageError
 
     debug = "--debug" in arguments
@@ -92,8 +92,12 @@ def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list
         if debug:
             traceback.print_exc()
         return _fail(out, error.exit_code, error.as_mapping())
+    except NoArgsIsHelpError as error:
+        if (text := error.format_message()).strip():  # with rich the help is printed already
+            sys.stderr.write(f"{text}\n")
+        return USAGE
     except ClickException as error:
-        message = " ".join(error.format_message().split())
+        message = " ".join(error.format_message().split()).removesuffix(".")
         context = getattr(error, "ctx", None)
         where = context.command_path if isinstance(error, ClickUsageError) and context else "zoo"
         return _fail(out, USAGE, {"kind": "usage", "message": message, "fix": f"see {where} --help"})
