@@ -37,6 +37,7 @@ class SourceOptions:
         weights: a run folder, a file, "imagenet", "random", or None for the source's own default.
         input: channels, height, width of a model that does not bring them.
         spec: a spec.toml for a user's own model.
+        labels: class names in the order of the model's outputs, instead of those that it brings.
         arguments: for the factory: num_classes, stem, width, ...
         seed: of random weights.
         runs: where runs are looked for when no weights are named.
@@ -45,6 +46,7 @@ class SourceOptions:
     weights: str | None = None
     input: tuple[int, int, int] | None = None
     spec: Path | None = None
+    labels: tuple[str, ...] | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     runs: Path = Path("runs")
