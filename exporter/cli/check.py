@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ... import atomic
-from ...errors import DONE, INCONCLUSIVE, USAGE, UsageError, worst
+from ...errors import DONE, GATE, INCONCLUSIVE, UNAVAILABLE, USAGE, UsageError, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .source_options import Input, Labels, Spec, source_options
 
 if TYPE_CHECKING:
     from ..checks.check import Checked
@@ -27,6 +28,9 @@ def check(
     reference: Annotated[
         str | None, typer.Option(help="Compare with this source, not with the artifact's own.")
     ] = None,
+    input_: Input = None,
+    spec: Spec = None,
+    labels: Labels = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many images.")] = None,
     budget: Annotated[Path | None, typer.Option(help="TOML file with limits by backend and precision.")] = None,
     latency: Annotated[bool, typer.Option("--latency", help="Judge the latency too: a minute or so each.")] = False,
@@ -54,27 +58,36 @@ def check(
     del debug, json
     need_torch("zoo check")
     if limit is not None and data is None:
-        raise UsageError("--limit is of --data, which is missing", fix="give --data")
+        raise UsageError("--limit needs --data", fix="give --data")
+    of_reference = {"--input": input_, "--spec": spec, "--labels": labels}
+    if reference is None and (pointless := [flag for flag, value in of_reference.items() if value is not None]):
+        raise UsageError(
+            f"{', '.join(pointless)} describe the source in --reference, which is missing",
+            fix="give --reference SOURCE, or leave them out: an artifact brings its own",
+        )
     _refuse_places(html, junit, artifacts)
-    from ...models.data.catalog import open_data
-    from ...models.sources import SourceOptions, resolve
-    from ..checks.budget import Budget, read_budget
-    from ..checks.check import check as check_artifacts
-    from ..checks.regression import read_baseline
-    from ..report import result as results
-    from ..report.console import COLOURS, notes, progress, say, table
-    from ..report.rows import read_rows, standing
+    from ..report.console import COLOURS, notes, progress, say, table, waiting
 
-    limits = read_budget(budget) if budget else Budget()
-    before = read_baseline(baseline) if baseline else None
-    asked = {"against": against, "rounds": rounds, "batch_sizes": batch_sizes or None, "threads": threads}
-    timed = _latency_options(latency or limits.latency, asked, seed)
-    where = choose_device(device)
-    dataset = open_data(data, data_root) if data else None
-    module = resolve(reference, SourceOptions(seed=seed)).module if reference else None
+    with waiting("loading torch and the data"):
+        from ...models.data.catalog import open_data
+        from ...models.sources import resolve
+        from ..checks.budget import Budget, read_budget
+        from ..checks.check import check as check_artifacts
+        from ..checks.regression import read_baseline
+        from ..report import result as results
+        from ..report.rows import data_of, problems, read_rows, standing
+
+        limits = read_budget(budget) if budget else Budget()
+        before = read_baseline(baseline) if baseline else None
+        asked = {"against": against, "rounds": rounds, "batch_sizes": batch_sizes or None, "threads": threads}
+        timed = _latency_options(latency or limits.latency, asked, seed)
+        where = choose_device(device)
+        dataset = open_data(data, data_root) if data else None
+        options = source_options(input_=input_, spec=spec, labels=labels, seed=seed)
+        module = resolve(reference, options).module if reference else None
     given = [path for path in artifacts if not path.name.endswith(results.EVIDENCE)] or artifacts
     folders = list({path.absolute(): path for path in given}.values())  # one that is named twice is checked once
-    with progress("steps") as bar:
+    with progress("images", "opening the artifacts") as bar:
         rows = check_artifacts(
             folders, dataset, reference=module, device=where, limit=limit, budget=limits, latency=timed, progress=bar
         )
@@ -101,7 +114,10 @@ def check(
         say(f"{sentence}{f' ({rest})' if rest else ''}", COLOURS[verdict])
 
     first = next((row.artifact for row in rows if row.error is None), "ARTIFACT")
-    return Outcome(result, code, show, {0: f"zoo predict {first} IMAGE", 3: _after(rows)}.get(code, ""))
+    found = [problem.fix for problem in problems(read_rows(result), data_of(result)) if problem.what and problem.fix]
+    doubt = found[0] if found else ""
+    after = {DONE: f"zoo predict {first} IMAGE", UNAVAILABLE: _after(rows), GATE: doubt, INCONCLUSIVE: doubt}
+    return Outcome(result, code, show, after.get(code, ""))
 
 
 def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> LatencyOptions | None:
@@ -112,7 +128,7 @@ def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> Laten
     if not wanted:
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise UsageError(f"{flags}: of --latency, which is missing", fix="add --latency")
+            raise UsageError(f"{flags} needs --latency", fix="add --latency")
         return None
     if "batch_sizes" in given:
         sizes = [part.strip() for part in given["batch_sizes"].split(",")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import UNAVAILABLE, UsageError, worst
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .source_options import Input, Labels, Spec, Weights, source_options
 
 if TYPE_CHECKING:
     from ..artifact import Layer, Manifest
@@ -31,10 +33,11 @@ def export(
                                                    "until it holds.")] = None,
     images: Annotated[int, typer.Option(min=1, help="How many images --int8 calibrates with.")] = 512,
     graph: Annotated[Path | None, typer.Option(help="An ONNX graph of the model to export as it is.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth, imagenet, or random.")] = None,
-    data: Annotated[str | None, typer.Option(help="Golden images come from it; else they are made.")] = None,
-    input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
-    spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
+    weights: Weights = None,
+    data: Annotated[str | None, typer.Option(help="Golden images are taken from it; without it they are made.")] = None,
+    input_: Input = None,
+    spec: Spec = None,
+    labels: Labels = None,
     batch: Annotated[str | None, typer.Option(help="Batch sizes SMALLEST:USUAL:LARGEST, or the largest.",
                                               show_default="1:8:32 for trt")] = None,
     with_preprocess: Annotated[bool, typer.Option("--with-preprocess", help="The artifact takes uint8 pixels, "
@@ -68,14 +71,8 @@ def export(
     settings = _settings(set_ or ())
     sizes = Batch.parse(batch) if batch is not None else None
     need_torch("zoo export")
-    from ...models.data.catalog import open_data
-    from ...models.sources import SourceOptions, resolve
     from ..backends.base import ExportOptions
-    from ..export import export as export_model
-    from ..export import refuse_options
-    from ..int8 import Int8Options
-    from ..report.console import COLOURS, notes, progress, say, table
-    from ..report.result import evidence_path
+    from ..report.console import COLOURS, duration, notes, progress, say, table, waiting
 
     if int8 and data is None and graph is None:
         raise UsageError(
@@ -83,30 +80,42 @@ def export(
             fix="give --data, or --graph FILE.onnx",
         )
     if plan is not None and not int8:
-        raise UsageError("--plan is of an int8 export", fix="add --int8 --data DATA")
+        raise UsageError("--plan needs --int8", fix="add --int8 --data DATA")
     if max_drop is not None and not int8:
-        raise UsageError("--max-drop is of an int8 export", fix="add --int8 --data DATA")
-    share = None if max_drop is None else max_drop / 100
-    how = Int8Options(images, never_slower, plan=plan, max_drop=share) if int8 else None
+        raise UsageError("--max-drop needs --int8", fix="add --int8 --data DATA")
     precision = "fp16" if fp16 else "bf16" if bf16 else "int8" if int8 else "fp32"
     options = ExportOptions(precision, sizes, build_later, graph, settings, with_preprocess)
-    refuse_options(names, options)
-    where = choose_device(device)
-    dataset = open_data(data, data_root) if data else None
-    model = resolve(source, SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed))
+    begun = time.perf_counter()
+    with waiting("loading the model and the data"):
+        given = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
+        from ...models.data.catalog import open_data
+        from ...models.sources import resolve
+        from ..export import export as export_model
+        from ..export import refuse_options
+        from ..int8 import Int8Options
+        from ..report.result import evidence_path
+
+        share = None if max_drop is None else max_drop / 100
+        how = Int8Options(images, never_slower, plan=plan, max_drop=share) if int8 else None
+        refuse_options(names, options)
+        where = choose_device(device)
+        dataset = open_data(data, data_root) if data else None
+        model = resolve(source, given)
     say(f"{model.spec.name}: weights: {model.weights}; input {'x'.join(map(str, model.spec.input))}"
         f"{f'; batch {sizes}' if sizes else ''}{f'; {settings}' if settings else ''}")  # fmt: skip
     notes(model.notes)
-    with progress("steps") as bar:
+    with progress("steps", "making golden images") as bar:
         rows = export_model(
             model, names, options, out=out, data=dataset, device=where, seed=seed, progress=bar,
             int8=how, tell=say,
         )  # fmt: skip
+    seconds = time.perf_counter() - begun
 
     def show() -> None:
         done = [row for row in rows if row.error is None]
         if done:
             table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, done)))
+            say(f"{duration(seconds)} in all, with loading, calibration and golden images")
         told = [note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]]
         notes(list(dict.fromkeys(told)))
         for row in rows:
@@ -127,6 +136,7 @@ def export(
         "model": model.spec.name,
         "weights": model.weights,
         "notes": list(model.notes),
+        "seconds": round(seconds, 2),
         "artifacts": [as_mapping(row) for row in rows],
     }
     return Outcome(payload, worst(row.exit_code for row in rows), show, after)
@@ -203,11 +213,11 @@ def not_integer(manifest: Manifest, name: str) -> list[str]:
 def cells(row: Exported) -> list[str]:
     """A row of the table."""
     from ..checks.precision import integer_share
-    from ..report.console import megabytes, ran_as
+    from ..report.console import duration, megabytes, ran_as
 
     assert row.golden is not None
     built = row.artifact is None or row.artifact.manifest.built
-    size = f"{megabytes(row.bytes) if built else 'to be built'}, {row.seconds:.1f} s"
+    size = f"{megabytes(row.bytes) if built else 'to be built'}, {duration(row.seconds)}"
     receipt = row.artifact.manifest.receipt if row.artifact else None
     ran = ran_as(receipt) if receipt else "not run here"
     if row.precision == "int8" and receipt and row.artifact:

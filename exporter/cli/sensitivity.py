@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .source_options import Input, Labels, Spec, Weights, source_options
 
 if TYPE_CHECKING:
     from ...models.sources import SourceOptions
@@ -26,9 +27,10 @@ def sensitivity(
     ] = False,
     criterion: Annotated[str, typer.Option(help="With --prune: which channels go, as for zoo prune.")] = "magnitude",
     out: Annotated[Path | None, typer.Option(help="Folder for the table as JSON and the picture.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth, imagenet, or random.")] = None,
-    input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
-    spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
+    weights: Weights = None,
+    input_: Input = None,
+    spec: Spec = None,
+    labels: Labels = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -41,20 +43,23 @@ def sensitivity(
 
     get_backend(target)
     need_torch("zoo sensitivity")
-    from ...models.data.catalog import open_data
-    from ...models.sources import SourceOptions, resolve
-    from ..report.console import notes, progress, say, table
-    from ..sensitivity import FILES, as_mapping, claim_place, save
-    from ..sensitivity import sensitivity as measure
+    from ..report.console import notes, progress, say, table, waiting
 
+    with waiting("loading torch"):
+        given = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
     if prune:
-        given = SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed)
         return _stages(source, given, data, data_root, criterion, choose_device(device), seed, out)
-    if out is not None:
-        claim_place(out)
-    where = choose_device(device)
-    dataset = open_data(data, data_root)
-    model = resolve(source, SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed))
+    with waiting("loading the model and the data"):
+        from ...models.data.catalog import open_data
+        from ...models.sources import resolve
+        from ..sensitivity import FILES, as_mapping, claim_place, save
+        from ..sensitivity import sensitivity as measure
+
+        if out is not None:
+            claim_place(out)
+        where = choose_device(device)
+        dataset = open_data(data, data_root)
+        model = resolve(source, given)
     say(f"{model.spec.name}: weights: {model.weights}; input {'x'.join(map(str, model.spec.input))}")
     notes(model.notes)
     with progress("steps") as bar:
@@ -99,17 +104,19 @@ def _stages(
     seed: int,
     out: Path | None,
 ) -> Outcome:
-    from ...models.data.catalog import open_data
-    from ...models.sources import resolve
-    from ..pruning.options import known_criterion
-    from ..pruning.sensitivity import FILES, as_mapping, claim_place, judged_images, save, stage_curves
-    from ..report.console import notes, progress, say, table
+    from ..report.console import notes, progress, say, table, waiting
 
-    known = known_criterion(criterion)
-    if out is not None:
-        claim_place(out)
-    dataset = open_data(data, data_root)
-    model = resolve(source, given)
+    with waiting("loading the model and the data"):
+        from ...models.data.catalog import open_data
+        from ...models.sources import resolve
+        from ..pruning.options import known_criterion
+        from ..pruning.sensitivity import FILES, as_mapping, claim_place, judged_images, save, stage_curves
+
+        known = known_criterion(criterion)
+        if out is not None:
+            claim_place(out)
+        dataset = open_data(data, data_root)
+        model = resolve(source, given)
     notes((*dataset.notes, *model.notes))
     with progress("steps") as bar:
         curves = stage_curves(

@@ -81,6 +81,14 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people: `28.4 s`, `2 min 47 s`, `1 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 @contextmanager
 def progress(unit: str, first: str = "getting ready", *, silent: bool = False) -> Iterator[Update]:
     """A bar for each thing that is done, moved by (what, done, all); an `all` of 0 says that the length is not known.
