@@ -47,7 +47,7 @@ def profile(
     if html is not None:
         refuse_html(html, what, out)
     if images is not None and data is None:
-        raise UsageError("--images are of --data, which is not given", fix="give --data")
+        raise UsageError("--images needs --data", fix="give --data")
     images = images or 500
     dataset, pointless = None, ""
     if data is not None:
@@ -86,7 +86,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     """`1,8` as numbers. Raises UsageError."""
     parts = text.split(",")
     if not all(part.strip().isascii() and part.strip().isdigit() and len(part) < 9 for part in parts):
-        raise UsageError(f"--batch-sizes {text} are no numbers of images", fix="for example --batch-sizes 1,8")
+        raise UsageError(f"--batch-sizes {text}: not numbers of images", fix="for example --batch-sizes 1,8")
     return tuple(int(part) for part in parts)
 
 
@@ -138,7 +138,7 @@ def asked(options: ProfileOptions, data: str | None, images: int) -> dict[str, A
         "batch sizes": list(options.batches),
         "threads": options.threads or "as the runtime chooses",
         "artifact": options.artifact or "the first that runs there",
-        "single operators": "measured where the runtime tells" if options.per_layer else "not asked for",
+        "single operators": "measured where the runtime reports them" if options.per_layer else "not asked for",
         "validation images": f"up to {images:,} of {data}" if data is not None else "not asked for",
     }
 
@@ -176,7 +176,8 @@ def artifacts_in(package: Path) -> list[str]:
 
 
 def show(rows: list[Measured], written: list[Path | None], notes: list[str], per_layer: bool) -> None:
-    """A table, then what each device told."""
+    """Print a table, then what each device reported."""
+    from ..package.timing import beside_latency
     from ..report.console import say, table
     from ..report.devices import COLUMNS
 
@@ -190,21 +191,20 @@ def show(rows: list[Measured], written: list[Path | None], notes: list[str], per
         clocks = [f"{what} {seen[key][0]:.0f} to {seen[key][1]:.0f} MHz"
                   for what, key in (("clocks", "mhz"), ("GPU", "gpu_mhz")) if seen[key]]  # fmt: skip
         power = [f"{name} {value:.2f} W" for name, value in seen["watts"].items()]
-        silent = [f"not told: {', '.join(seen['silent'])}"] if seen["silent"] else []
+        silent = [f"not available: {', '.join(seen['silent'])}"] if seen["silent"] else []
         told = "; ".join([*heat, *clocks, *power, *seen["throttled"], *silent])
         loaded = f"{row.found['artifact']}, {row.found['runtime']}, loaded in {row.found['load']:.0f} ms"
         say(f"{row.place.label}: {row.found['machine']}; {loaded}")
-        say(f"  {told}" if told else "  it tells nothing of heat, clocks and power")
+        say(f"  {told}" if told else "  heat, clocks and power are not available")
         for line in engine_lines(row.found):
             say(f"  {line}")
         if row.found["operators"]:
             total = sum(one["microseconds"] for one in row.found["operators"])
-            say(
-                f"  the slowest of {len(row.found['operators'])} operators, batch 1, {total / 1e3:.2f} ms together "
-                "(more than the latency: the runtime's profiler slows each):"
-            )
+            median = next((one["percentiles"].get("p50") for one in row.found["rows"] if one["batch"] == 1), None)
+            say(f"  all {len(row.found['operators'])} operators at batch 1: {beside_latency(total, median)}")
+            say("  the slowest:")
         elif per_layer:
-            say(f"  no times of operators: of {row.found['artifact']} no runtime tells them; those of onnx and trt do")
+            say(f"  no times of single operators: the runtime of {row.found['artifact']} does not report them")
         for one in row.found["operators"][:10]:
             say(f"  {one['microseconds']:>9.0f} us  {one['kind']:<22} {one['layer'] or one['name']}")
     for note in filter(None, notes):

@@ -134,7 +134,7 @@ def run_profile(package: Package, given: argparse.Namespace) -> Done:
         )
     lines = told_profile(found)
     if given.per_layer and not found.operators:
-        lines.append("no times of operators: only ONNX Runtime tells them")
+        lines.append("no times of single operators: only ONNX Runtime reports them")
     return asdict(found), DONE, lines
 
 
@@ -169,7 +169,7 @@ def told_profile(found: Profile) -> list[str]:
     if found.accuracy is not None:
         right, images = found.accuracy
         lines.append(f"accuracy here: {right / max(images, 1):.2%} of {images:,} images")
-    lines.append(f"{found.peak_mb:.0f} MB at most" if found.peak_mb is not None else "memory is not told here")
+    lines.append(f"{found.peak_mb:.0f} MB at most" if found.peak_mb is not None else "the memory is not available here")
     seen = found.telemetry
     lines += [f"{name}: {low:.0f} to {high:.0f} degrees" for name, (low, high) in seen.temperatures.items()]
     if seen.mhz is not None:
@@ -179,9 +179,13 @@ def told_profile(found: Profile) -> list[str]:
     lines += [f"{name}: {value:.2f} W on average" for name, value in seen.watts.items()]
     lines += list(seen.throttled)
     if seen.silent:
-        lines.append(f"not told by this device: {', '.join(seen.silent)}")
+        lines.append(f"not available on this device: {', '.join(seen.silent)}")
     if found.operators:
-        lines.append("operators, the slowest first; the runtime's profiler slows each:")
+        from .timing import beside_latency
+
+        total = sum(one.microseconds for one in found.operators)
+        median = next((row.percentiles.get("p50") for row in found.rows if row.batch == 1), None)
+        lines.append(f"operators, the slowest first, batch 1, {beside_latency(total, median)}:")
     for one in found.operators[:10]:
         lines.append(f"{one.microseconds:>9.0f} us  {one.kind:<22} {one.name}")
     return lines

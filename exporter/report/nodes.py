@@ -117,7 +117,7 @@ def problems(nodes: Sequence[Node], rows: Sequence[Row], data: str = "") -> list
 
 
 def lacking(nodes: Sequence[Node]) -> str:
-    """Return what this machine lacks as one sentence, each reason once with how to get it; "" where it lacks nothing."""
+    """Return what this machine lacks as one sentence, each reason once with its remedy; "" where it lacks nothing."""
     reasons = {_reason(node): str(node.data.get("fix") or "") for node in nodes if node.verdict == "unavailable"}
     if not reasons:
         return ""
