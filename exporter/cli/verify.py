@@ -26,17 +26,22 @@ def verify(
     from ..checks.gate import Gate
     from ..package.container import Package
     from ..package.signing import signature_path, verify_signature
+    from ..package.verify import not_passed
     from ..package.verify import verify as verify_package
-    from ..report.console import table
+    from ..report.console import COLOURS, say, table, waiting
 
     gates: list[Gate] = []
-    with Package(package) as opened:
+    with waiting("verifying"), Package(package) as opened:
         if key is not None:
             gates.append(Gate("signature", "pass", verify_signature(package, key)))
         elif signature_path(package).is_file():
-            gates.append(Gate("signature", "skipped", "it is signed, and no --key was given to check that by"))
+            gates.append(
+                Gate("signature", "skipped", "it is signed, but no --key was given to check the signature with")
+            )
         found = verify_package(opened, artifact)
         name = str(opened.manifest["name"])
+        held = [one for one in opened.manifest["artifacts"] if artifact in (None, one["name"])]
+    failed = {one["name"]: doubts for one in held if (doubts := not_passed(one.get("verdicts") or {}))}
     gates += found.gates
     code = worst(gate.exit_code for gate in gates)
 
@@ -50,5 +55,12 @@ def verify(
                 ["mistake", "same answer", "logits away, of their norm"], rows,
             )  # fmt: skip
 
-    payload = {"gates": [one.as_mapping() for one in gates], "skews": [asdict(one) for one in found.skews]}
+        for each, doubts in failed.items():
+            say(f"{each} DID NOT PASS its check before it was packaged: {doubts}", COLOURS["fail"])
+
+    payload = {
+        "gates": [one.as_mapping() for one in gates],
+        "skews": [asdict(one) for one in found.skews],
+        "failed": failed,
+    }
     return Outcome(payload, code, show=show, next=f"python {shlex.quote(str(package))} predict IMAGE.jpg")

@@ -30,9 +30,6 @@
     Plotly.newPlot(plot, data, { ...layout, template: template() }, { displayModeBar: false, responsive: true });
   }
 
-  // what was drawn above may have brought a scroll bar, which takes its width from the figures
-  requestAnimationFrame(() => plots.filter((plot) => plot.clientWidth).forEach((plot) => Plotly.Plots.resize(plot)));
-
   const paint = (size) => plots.forEach((plot) => Plotly.relayout(plot, { template: template(), ...size }));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paint({}));
 

@@ -33,7 +33,7 @@ def task(completed: float, total: float | None, started: float, now: list[float]
 def test_the_rate_of_a_finished_bar_stays() -> None:
     now = [12.0]
     done, running = task(100, 100, 2.0, now, finished=10.0), task(50, 100, 2.0, now, finished=None)
-    rate = module._Rate("images")  # noqa: SLF001 - what a person sees of it
+    rate = module._Rate("images")
     assert rate.render(done).plain == "10.0 images/s"
     assert rate.render(running).plain == "5.0 images/s"
     now[0] = 102.0
@@ -61,7 +61,7 @@ def test_a_bar_is_there_before_anything_is_counted(screen: io.StringIO) -> None:
 
 
 def names(update: Any) -> list[str]:
-    display: Progress = update._display  # noqa: SLF001 - which bars a person sees
+    display: Progress = update._display
     return [each.description for each in display.tasks]
 
 
@@ -73,7 +73,7 @@ def test_what_has_no_length_gives_way_to_what_comes_next(screen: io.StringIO) ->
         update("opening onnx-int8", 0, 0)
         assert names(update) == ["onnx fp32", "opening onnx-int8"]
         update("onnx fp32", 2, 10)  # of the next model
-        (bar,) = update._display.tasks  # noqa: SLF001
+        (bar,) = update._display.tasks
         assert (bar.completed, bar.finished) == (2, False)
 
 
