@@ -30,12 +30,11 @@ def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
     if data is not None:
         refuse_data(f"{here}.data", data, folder)
     if isinstance(options, Export):
-        from ..backends import backend_names
+        from ..backends import backend_names, unknown_backend
 
         for name in several(options.to):
             if name not in backend_names():
-                raise UsageError(f'{here}.to: no backend "{name}"{near(name, backend_names())}',
-                                 fix=f"one of {', '.join(backend_names())}")  # fmt: skip
+                raise unknown_backend(name, f"{here}.to: ")
     for one in fields(options):
         value = getattr(options, one.name)
         if not one.metadata["file"] or not isinstance(value, str) or one.name == "data":
