@@ -90,22 +90,29 @@ def _clean(engine: Run) -> Outcome:
 
 def _look(engine: Run, *, planning: bool) -> Outcome:
     """What is done, and with `planning` what would be; nothing runs, and nothing is written."""
-    from ..pipeline.told import as_mapping, planned, standing
+    from ..pipeline.commands import MODEL
+    from ..pipeline.told import Planned, as_mapping, planned, standing
     from ..report.console import say, table
 
     engine.state.refuse()
     engine.settle_all()
     payload = as_mapping(engine)
     waiting = [node for node in engine.nodes if engine.outcome(node.id).state == "waiting"]
+    plan = planned(engine) if planning else Planned({}, ())
     if planning:
-        for node, mapping in zip(engine.nodes, payload["nodes"], strict=True):
-            if node in waiting:
-                mapping["command"] = planned(engine, node)
+        for mapping in payload["nodes"]:
+            mapping["command"] = plan.commands.get(mapping["id"], mapping["command"])
 
     def show() -> None:
-        rows = [[node.id, node.step, standing(engine, node), mapping["command"] if planning else _when(mapping)]
+        rows = [[node.id, node.step, standing(engine, node), *([] if planning else [_when(mapping)])]
                 for node, mapping in zip(engine.nodes, payload["nodes"], strict=True)]  # fmt: skip
-        table(f"{engine.pipeline.path}", ["makes", "step", "state", "command" if planning else "when"], rows)
+        table(f"{engine.pipeline.path}", ["makes", "step", "state", *([] if planning else ["when"])], rows)
+        if plan.lines:
+            say(f"would run in {engine.state.folder}; what is ready earlier runs by a command of its own:", "bold")
+            for line in plan.lines:
+                say(f"  {line}")
+            if any(f"/{MODEL}/" in line for line in plan.lines):
+                say(f"{MODEL} in a path is the name that the model brings", "dim")
         lacking = sum("unavailable" in row[2] for row in rows)
         say(f"{payload['cached']} of {len(rows)} are done, {len(waiting)} are not, {lacking} lack something here")
 

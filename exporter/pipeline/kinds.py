@@ -63,7 +63,8 @@ class Source(Kind):
     source: Many = key("A name of `zoo list models`, a run folder, torchvision:NAME, timm:NAME or module:factory.", ())
     weights: str | None = key("A run, a file, imagenet or random.", file=True)
     input: str | None = key("CxHxW of a model that does not bring it.")
-    spec: str | None = key("spec.toml of a user's own model.", file=True)
+    spec: str | None = key("spec.toml of your own model.", file=True)
+    labels: str | None = key("Class names: a text file with one on each line, or a,b,c.", file=True)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ...config import near
 from ...errors import UsageError
 from .kinds import Export, Kind, Profile, Source, Train, several
 
-FILES = (".toml", ".pem", ".safetensors", ".pth", ".pt")
+FILES = (".toml", ".pem", ".safetensors", ".pth", ".pt", ".txt")
 
 
 def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
@@ -41,8 +41,9 @@ def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
             continue
         if isinstance(options, Profile) and not value.endswith(".toml"):
             continue
+        listed = one.name == "labels" and "," in value  # names, not a file of names
         named = value.endswith(FILES) or "/" in value or one.name in ("licence", "sign", "budget", "spec")
-        if named and not (folder / value).exists():
+        if named and not listed and not (folder / value).exists():
             raise UsageError(
                 f"{here}.{one.name}: no such file, {value}", fix=f"it is looked for in {folder.absolute()}"
             )
