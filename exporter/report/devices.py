@@ -104,7 +104,7 @@ def standing(devices: Sequence[Device]) -> tuple[str, str, str]:
     verdict = "pass" if devices and not bad else "fail" if hardest(bad or ["error"]) == "error" else "inconclusive"
     if not devices:
         return verdict, "No device was measured", ""
-    measured = [device for device in devices if not device.error and median_of(device.rows[0]) is not None]
+    measured = [device for device in devices if any(median_of(row) is not None for row in device.rows)]
     if bad:
         return verdict, f"{len(bad)} of {count(len(devices), 'device')} could not be measured", latencies(measured)
     if not measured:
@@ -116,25 +116,26 @@ def latencies(devices: Sequence[Device]) -> str:
     """Return the latency of one device, or the smallest and the largest of several at the smallest size of batch."""
     if not devices:
         return ""
+    timed = [(median, device, row) for device in devices for row in device.rows
+             if (median := median_of(row)) is not None]  # fmt: skip
     if len(devices) == 1:
-        row = devices[0].rows[0]
-        what = str(devices[0].data.get("artifact") or "The model")
-        return f"{what} takes {_milliseconds(row)} for {_images(row)} on {place_of(devices[0])}"
-    batch = min(row["batch"] for device in devices for row in device.rows if row.get("batch"))
-    found = [(median, device, row) for device in devices for row in device.rows
-             if row.get("batch") == batch and (median := median_of(row)) is not None]  # fmt: skip
-    ordered = sorted(found, key=lambda one: one[0])
+        _, device, row = timed[0]
+        what = str(device.data.get("artifact") or "The model")
+        return f"{what} takes {_milliseconds(row)} for {_images(row)} on {place_of(device)}"
+    batches = {row.get("batch") for _, _, row in timed} - {None}
+    at_one = [one for one in timed if one[2].get("batch") == min(batches, default=None)]
+    ordered = sorted(at_one, key=lambda one: one[0])
     ends = [f"{_milliseconds(row)} on {place_of(device)}" for _, device, row in (ordered[0], ordered[-1])]
     return f"{count(len(devices), 'device')} measured: from {' to '.join(ends)} for {_images(ordered[0][2])}"
 
 
 def details(device: Device) -> str:
     """Return how sure the median of a device is, and what its other sizes of batch take."""
-    first, *others = device.rows
+    first, *others = [row for row in device.rows if median_of(row) is not None]
     held = interval_of(first)
     parts = [f"median of {count(first['runs'], 'run')}"] if isinstance(first.get("runs"), int) else []
     parts += [f"95 % interval {held[0]:.2f} to {held[1]:.2f} ms"] if held else []
-    parts += [f"{_images(row)}: {_milliseconds(row)}" for row in others if median_of(row) is not None]
+    parts += [f"{_images(row)}: {_milliseconds(row)}" for row in others]
     return ", ".join(parts)
 
 
@@ -150,7 +151,7 @@ def _milliseconds(row: Mapping[str, Any]) -> str:
 
 def _images(row: Mapping[str, Any]) -> str:
     batch = row.get("batch")
-    return "one image" if batch == 1 else f"{batch} images at once"
+    return "one run" if batch is None else "one image" if batch == 1 else f"{batch} images at once"
 
 
 def problems(devices: Sequence[Device]) -> list[Problem]:
