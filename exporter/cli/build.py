@@ -13,9 +13,7 @@ from .shell import Debug, Device, Json, Outcome, Seed
 
 def build(
     folder: Annotated[Path, typer.Argument(help="A folder that `zoo export --build-later` wrote.")],
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Build again what is built, for another TensorRT or GPU.")
-    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build it again, for another TensorRT or GPU.")] = False,
     device: Device = "auto",
     seed: Seed = 0,
     debug: Debug = False,

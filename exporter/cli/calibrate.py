@@ -18,7 +18,7 @@ def calibrate(
     source: Annotated[str, typer.Argument(help="A name of `zoo list models`, a run, torchvision:NAME, timm:NAME, "
                                                "or module:factory.")],
     data: Annotated[str, typer.Option(help="Its training images are run through the model.")],
-    images: Annotated[int, typer.Option(min=1, help="How many.")] = 512,
+    images: Annotated[int, typer.Option(min=1, help="How many images.")] = 512,
     method: Annotated[str, typer.Option(help="How a range is chosen: minmax, moving_average, percentile, mse or "
                                         "entropy.")] = "minmax",
     out: Annotated[Path | None, typer.Option(help="Folder for ranges.json and ranges.safetensors.")] = None,
@@ -32,7 +32,7 @@ def calibrate(
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:  # fmt: skip
-    """Show what the activations of a model look like, and the range that a method makes of each."""
+    """Show the values of a model's activations, and the range that a method chooses for each."""
     del debug, json
     from ...calibration.observers import METHODS
     from ...config import near

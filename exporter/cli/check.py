@@ -31,21 +31,25 @@ def check(
     input_: Input = None,
     spec: Spec = None,
     labels: Labels = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
     budget: Annotated[Path | None, typer.Option(help="TOML file with limits by backend and precision.")] = None,
-    latency: Annotated[bool, typer.Option("--latency", help="Judge the latency too: a minute or so each.")] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Judge the latency too: about a minute each.")] = False,
     against: Annotated[
-        str | None, typer.Option(help="What latency is compared with: eager, or an artifact's folder.")
+        str | None, typer.Option(help="What the latency is compared with: eager, or an artifact's folder.")
     ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(
-            min=10, max=1000, help="Of the latency: fresh processes a side; fewer cannot be judged.", show_default="12"
+            min=10, max=1000, help="Rounds of the latency measurement, each in fresh processes.", show_default="12"
         ),
     ] = None,
-    batch_sizes: Annotated[str, typer.Option(help="For throughput, such as 1,8,32.")] = "",
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU, for latency; else all this may use.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="An earlier --json result: what got worse fails.")] = None,
+    batch_sizes: Annotated[str, typer.Option(help="Batch sizes to measure the throughput at, such as 1,8,32.")] = "",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the latency; without it all it may use.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="The --json result of an earlier check: what got worse fails.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit XML.")] = None,
     data_root: DataRoot = None,
@@ -58,7 +62,7 @@ def check(
     del debug, json
     need_torch("zoo check")
     if limit is not None and data is None:
-        raise UsageError("--limit needs --data", fix="give --data")
+        raise UsageError("--limit: only with --data", fix="give --data")
     of_reference = {"--input": input_, "--spec": spec, "--labels": labels}
     if reference is None and (pointless := [flag for flag, value in of_reference.items() if value is not None]):
         raise UsageError(
@@ -128,13 +132,13 @@ def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> Laten
     if not wanted:
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise UsageError(f"{flags} needs --latency", fix="add --latency")
+            raise UsageError(f"{flags}: only with --latency", fix="add --latency")
         return None
     if "batch_sizes" in given:
         sizes = [part.strip() for part in given["batch_sizes"].split(",")]
         if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in sizes):
             raise UsageError(
-                f"--batch-sizes {given['batch_sizes']} are no sizes", fix="for example --batch-sizes 1,8,32"
+                f"--batch-sizes {given['batch_sizes']} are not batch sizes", fix="for example --batch-sizes 1,8,32"
             )
         given["batch_sizes"] = tuple(dict.fromkeys(map(int, sizes)))
     return LatencyOptions(**given, seed=seed)

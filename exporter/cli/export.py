@@ -25,12 +25,12 @@ def export(
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, in the graph.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, in the graph.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="8-bit integers, calibrated with --data.")] = False,
-    plan: Annotated[Path | None, typer.Option(help="artifact.json of an earlier int8 export: the same choices again, "
-                                              "without measuring.")] = None,
-    never_slower: Annotated[bool, typer.Option(help="Keep layers float that make int8 slower on ONNX Runtime "
-                                               "here.")] = True,
-    max_drop: Annotated[float | None, typer.Option(help="Points of top-1 that int8 may lose; layers go back to float "
-                                                   "until it holds.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="artifact.json of an earlier int8 export: make the same choices "
+                                              "again without measuring.")] = None,
+    never_slower: Annotated[bool, typer.Option(help="Keep in float the layers that make int8 slower on this "
+                                               "machine.")] = True,
+    max_drop: Annotated[float | None, typer.Option(help="Points of top-1 that int8 may lose; layers are kept in "
+                                                   "float until that holds.")] = None,
     images: Annotated[int, typer.Option(min=1, help="How many images --int8 calibrates with.")] = 512,
     graph: Annotated[Path | None, typer.Option(help="An ONNX graph of the model to export as it is.")] = None,
     weights: Weights = None,
@@ -38,12 +38,12 @@ def export(
     input_: Input = None,
     spec: Spec = None,
     labels: Labels = None,
-    batch: Annotated[str | None, typer.Option(help="Batch sizes SMALLEST:USUAL:LARGEST, or the largest.",
+    batch: Annotated[str | None, typer.Option(help="Batch sizes SMALLEST:USUAL:LARGEST, or only the largest.",
                                               show_default="1:8:32 for trt")] = None,
-    with_preprocess: Annotated[bool, typer.Option("--with-preprocess", help="The artifact takes uint8 pixels, "
-                                                  "cropped, and normalises them itself.")] = False,
-    build_later: Annotated[bool, typer.Option("--build-later", help="Write all but what only the GPU machine can make; "
-                                              "`zoo build` finishes it there.")] = False,
+    with_preprocess: Annotated[bool, typer.Option("--with-preprocess", help="The artifact takes cropped uint8 "
+                                                  "pixels and normalises them itself.")] = False,
+    build_later: Annotated[bool, typer.Option("--build-later", help="Write everything except what needs the GPU; "
+                                              "`zoo build` finishes it on the machine with the GPU.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A backend's own option, such as "
                                                    "trt.optimization_level=5 or torchscript.engine=onednn.")] = None,
     out: Annotated[Path, typer.Option(help="Artifacts go to OUT/MODEL/BACKEND-PRECISION.")] = Path("exports"),
@@ -80,9 +80,9 @@ def export(
             fix="give --data, or --graph FILE.onnx",
         )
     if plan is not None and not int8:
-        raise UsageError("--plan needs --int8", fix="add --int8 --data DATA")
+        raise UsageError("--plan: only with --int8", fix="add --int8 --data DATA")
     if max_drop is not None and not int8:
-        raise UsageError("--max-drop needs --int8", fix="add --int8 --data DATA")
+        raise UsageError("--max-drop: only with --int8", fix="add --int8 --data DATA")
     precision = "fp16" if fp16 else "bf16" if bf16 else "int8" if int8 else "fp32"
     options = ExportOptions(precision, sizes, build_later, graph, settings, with_preprocess)
     begun = time.perf_counter()
@@ -121,7 +121,7 @@ def export(
         for row in rows:
             notes(not_integer(row.artifact.manifest, str(row.folder)) if row.artifact else [])
             if row.replaced and evidence_path(row.folder).exists():
-                notes([f"{row.folder}.check.json is of the artifact that was replaced: check again"])
+                notes([f"{row.folder}.check.json belongs to the artifact that was replaced: run zoo check again"])
             if row.error is not None:
                 word = {3: "unavailable", 4: "fail"}.get(row.error.exit_code, "error")
                 say(f"{row.backend} {row.precision}: {word}: {row.error}", COLOURS[word])
@@ -190,10 +190,14 @@ def not_integer(manifest: Manifest, name: str) -> list[str]:
     reasons: dict[str, list[Layer]] = {}
     for layer in plan:
         if layer.precision != "int8":
-            reasons.setdefault(layer.reason or "it has no integer kernel, or its tensors no range", []).append(layer)
+            reasons.setdefault(layer.reason or "it has no integer kernel, or its tensors have no range", []).append(
+                layer
+            )
         elif ran and ran.get(layer.name) != "int8":
-            found = ran.get(layer.name, "unseen by the runtime")
-            reasons.setdefault(f"planned int8, but {found}: the runtime made no integer kernel of it", []).append(layer)
+            found = f"it ran in {ran[layer.name]}" if layer.name in ran else "the runtime does not list it"
+            reasons.setdefault(f"planned as int8, but {found}: the runtime has no integer kernel for it", []).append(
+                layer
+            )
     if not reasons:
         return []
     total = sum(layer.macs for layer in plan) or 1

@@ -18,13 +18,13 @@ LAYOUTS = ("zoo", "triton", "mlflow")
 
 def package(
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Folders that zoo export wrote.")],
-    out: Annotated[Path | None, typer.Option(help="The file; else MODEL.zoo.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file; without it MODEL.zoo.")] = None,
     layout: Annotated[
         str, typer.Option(help="zoo: one file; triton: a model repository; mlflow: a model of MLflow's.")
     ] = "zoo",
-    licence: Annotated[Path | None, typer.Option(help="Of the weights: a text file.")] = None,
+    licence: Annotated[Path | None, typer.Option(help="Text file with the licence of the weights.")] = None,
     require_checked: Annotated[
-        bool, typer.Option("--require-checked", help="Refuse what zoo check has not passed.")
+        bool, typer.Option("--require-checked", help="Refuse artifacts that zoo check has not passed.")
     ] = False,
     sign: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Sign it with an elliptic-curve private key in PEM.")

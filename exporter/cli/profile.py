@@ -21,14 +21,18 @@ FILES = ("profile.json", "profile.png")
 def profile(
     what: Annotated[Path, typer.Argument(metavar="ARTIFACT|PACKAGE", help="What zoo export or zoo package wrote.")],
     on: Annotated[str, typer.Option(help="local, ssh://user@host:port, or a .toml file of devices.")] = "local",
-    batch_sizes: Annotated[str, typer.Option(help="Images at once: 1,8.")] = "1",
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the runtime; else what it chooses.")] = None,
-    artifact: Annotated[str | None, typer.Option(help="Which one of a package; else the first that runs.")] = None,
-    per_layer: Annotated[bool, typer.Option("--per-layer", help="The time of each operator too.")] = False,
-    data: Annotated[str | None, typer.Option(help="Validation images that each device answers too.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="How many of them at most; else 500.")] = None,
+    batch_sizes: Annotated[str, typer.Option(help="Batch sizes (images at once), such as 1,8.")] = "1",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the runtime; without it the runtime chooses.")
+    ] = None,
+    artifact: Annotated[
+        str | None, typer.Option(help="Which artifact of a package; without it the first that runs.")
+    ] = None,
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="Measure each operator too.")] = False,
+    data: Annotated[str | None, typer.Option(help="Count right answers on its validation images too.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="How many of these images at most; 500 without it.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for profile.json, and profile.png with --per-layer.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write all of it as one HTML file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
     data_root: DataRoot = None,
     debug: Debug = False,
     json: Json = False,
@@ -47,7 +51,7 @@ def profile(
     if html is not None:
         refuse_html(html, what, out)
     if images is not None and data is None:
-        raise UsageError("--images needs --data", fix="give --data")
+        raise UsageError("--images: only with --data", fix="give --data")
     images = images or 500
     dataset, pointless = None, ""
     if data is not None:
@@ -133,7 +137,7 @@ def refuse_html(html: Path, what: Path, out: Path | None) -> None:
 
 
 def asked(options: ProfileOptions, data: str | None, images: int) -> dict[str, Any]:
-    """What was asked for, in words."""
+    """Return what was asked for, in words."""
     return {
         "batch sizes": list(options.batches),
         "threads": options.threads or "as the runtime chooses",

@@ -61,7 +61,7 @@ def _where(on: str, pipeline: Pipeline) -> Iterator[Run]:
         yield prepare(pipeline)
         return
     if on != "ray" and not on.startswith("ray://"):
-        raise UsageError(f"--on {on} is no place for a pipeline", fix="local, ray, or ray://HOST:PORT")
+        raise UsageError(f"--on {on} is not a place where a pipeline can run", fix="local, ray, or ray://HOST:PORT")
     for name in ("ray", "fsspec"):
         if importlib.util.find_spec(name) is None:
             raise UnavailableError(f"{name} is not installed here", fix='pip install "zoo-export[ray]"')
@@ -153,7 +153,10 @@ def _run(engine: Run, file: Path, where: str) -> Outcome:
         for node in engine.nodes:
             outcome = engine.outcome(node.id)
             if outcome.state == "failed":
-                say(f"{node.id}: again by: cd {shlex.quote(str(engine.state.folder))} && {outcome.command}", "yellow")
+                say(
+                    f"{node.id}: run it again with: cd {shlex.quote(str(engine.state.folder))} && {outcome.command}",
+                    "yellow",
+                )
                 say(f"  its log: {os.path.relpath(engine.state.folder / outcome.log)}", "yellow")
         for pick in payload.get("picks", ()):
             say(pick["sentence"], "bold")

@@ -20,12 +20,12 @@ def sensitivity(
     data: Annotated[str, typer.Option(help="Training images calibrate, validation images are compared.")],
     target: Annotated[str, typer.Option("--for", help="Whose rules quantise: onnx, torchscript or trt.")] = "onnx",
     images: Annotated[int, typer.Option(min=1, help="How many images calibrate.")] = 512,
-    compared: Annotated[int, typer.Option(min=1, help="How many images each layer is judged by.")] = 64,
+    compared: Annotated[int, typer.Option(min=1, help="How many images each layer is judged with.")] = 64,
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="In place of int8: accuracy when a stage loses channels, one after the other."),
+        typer.Option("--prune", help="Instead of int8: the accuracy when one stage at a time loses channels."),
     ] = False,
-    criterion: Annotated[str, typer.Option(help="With --prune: which channels go, as for zoo prune.")] = "magnitude",
+    criterion: Annotated[str, typer.Option(help="With --prune: which channels go, as in zoo prune.")] = "magnitude",
     out: Annotated[Path | None, typer.Option(help="Folder for the table as JSON and the picture.")] = None,
     weights: Weights = None,
     input_: Input = None,
@@ -82,7 +82,14 @@ def sensitivity(
             ]
             for one in costs.layers
         ]  # fmt: skip
-        columns = ["layer", "million MACs", "alone int8: SQNR dB", "KL", "alone float: SQNR dB", "KL it takes away"]
+        columns = [
+            "layer",
+            "million MACs",
+            "only it in int8: SQNR dB",
+            "KL",
+            "only it in float: SQNR dB",
+            "KL it removes",
+        ]
         table(f"{model.spec.name} for {target}", [*columns, "int8 saves, µs"], rows)
         say(f"all in int8: SQNR {costs.whole.sqnr:.1f} dB, KL {costs.whole.kl:.2g}, {costs.images} images")
         notes(told)
@@ -133,7 +140,7 @@ def _stages(
             [one.stage, str(len(one.layers)), *(f"{reached:.2%}" for reached in one.accuracy[1:])] for one in curves
         ]
         table(f"{model.spec.name}: fewer channels, not trained", ["stage", "groups", *removed], rows)
-        say(f"as it is: {curves[0].accuracy[0]:.2%} of {images:,} training images that were drawn for this")
+        say(f"not pruned: {curves[0].accuracy[0]:.2%} of {images:,} training images, which were set aside for this")
         if out is not None:
             say(f"written: {', '.join(str(out / name) for name in FILES)}")
 

@@ -14,12 +14,12 @@ from .shell import Debug, Json, Outcome
 
 def verify(
     package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="A file that zoo package wrote.")],
-    artifact: Annotated[str | None, typer.Option(help="Only that one of the package's artifacts.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Public key in PEM that it must be signed by.")] = None,
+    artifact: Annotated[str | None, typer.Option(help="Verify only this artifact of the package.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Public key in PEM that must fit its signature.")] = None,
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:
-    """Prove a package: structure, hashes, its samples on this machine's runtime; and show what mistakes would give."""
+    """Prove a package: its structure, hashes, and samples on this machine; and show what mistakes would give."""
     del debug, json
     from dataclasses import asdict
 
@@ -52,7 +52,7 @@ def verify(
             rows = [[one.mistake, f"{one.agreement:.0%}", f"{one.distance:.3f}"] for one in found.skews]
             table(
                 "what a mistake in the preprocessing would give on its samples",
-                ["mistake", "same answer", "logits away, of their norm"], rows,
+                ["mistake", "same answer", "distance of the logits"], rows,
             )  # fmt: skip
 
         for each, doubts in failed.items():
