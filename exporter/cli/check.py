@@ -110,8 +110,13 @@ def check(
     result = {**result, "ok": code == DONE, "exit_code": code, "notes": [*result.get("notes", ()), *told, *unwritten]}
 
     def show() -> None:
-        title = f"checked{f' on {data}' if data else ''}"
-        table(title, ["artifact", "ran", "gate", "verdict"], [line for row in rows for line in _cells(row)])
+        for row in rows:
+            if row.error is not None:
+                word = "unavailable" if row.error.exit_code == UNAVAILABLE else "error"
+                say(f"{row.artifact}: {word}: {row.error}", COLOURS[word])
+            else:
+                table(_title(row), ["gate", "verdict"], [[gate.name, f"{gate.verdict}: {gate.reason}"]
+                      for gate in row.gates])  # fmt: skip
         written = [f"written: {path}" for path in (html, junit) if path and path.exists()] if not unwritten else []
         notes([*(dataset.notes if dataset else ()), *told, *unwritten, *written])
         verdict, sentence, rest = standing(result, read_rows(result))
@@ -181,15 +186,11 @@ def _xml(result: Mapping[str, Any]) -> str:
     return junit_xml(result)
 
 
-def _cells(row: Checked) -> list[list[str]]:
+def _title(row: Checked) -> str:
+    """Return the artifact, and what ran."""
     from ..report.console import ran_as
 
-    if row.error is not None:
-        word = "unavailable" if row.error.exit_code == 3 else "error"
-        return [[row.artifact, "", "", f"{word}: {row.error}"]]
-    lines = [["", "", gate.name, f"{gate.verdict}: {gate.reason}"] for gate in row.gates]
-    lines[0][:2] = [row.artifact, ran_as(row.receipt) if row.receipt else ""]
-    return lines
+    return f"{row.artifact}: {ran_as(row.receipt)}" if row.receipt else row.artifact
 
 
 def _after(rows: Sequence[Checked]) -> str:

@@ -182,13 +182,14 @@ def artifacts_in(package: Path) -> list[str]:
 def show(rows: list[Measured], written: list[Path | None], notes: list[str], per_layer: bool) -> None:
     """Print a table, then what each device reported."""
     from ..package.timing import beside_latency
-    from ..report.console import say, table
+    from ..report.console import COLOURS, say, table
     from ..report.devices import COLUMNS
 
     lines = [line for row in rows for line in lines_of(row)]
     table("latency on the device's own runtime", COLUMNS, lines)
     for row in rows:
         if row.found is None:
+            say(f"{row.place.label}: {row.error}", COLOURS["error"])
             continue
         seen = row.found["telemetry"]
         heat = [f"{name} {low:.0f} to {high:.0f} degrees" for name, (low, high) in seen["temperatures"].items()]
@@ -229,7 +230,7 @@ def engine_lines(found: dict[str, Any]) -> list[str]:
 def lines_of(row: Measured) -> list[list[str]]:
     """A device's lines of the table."""
     if row.found is None:
-        return [[row.place.label, "", str(row.error), *[""] * 8]]
+        return [[row.place.label, "", "not measured", *[""] * 8]]
     found = row.found
     right = found["accuracy"]
     accuracy = f"{right[0] / max(right[1], 1):.2%} of {right[1]}" if right else ""
