@@ -31,6 +31,7 @@ UNITS = {
     "pruning stages": "stages",
     "drawing": "pictures",
 }
+UNBROKEN = 24  # letters of a word up to which a table never breaks it; paths and commands are longer
 Update = Callable[[str, int, int], None]
 COLOURS = {
     "pass": "green",
@@ -51,12 +52,35 @@ def console() -> Console:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; cells that are a verdict are coloured."""
+    """Print a table; cells that are a verdict are coloured.
+
+    No word or number is broken to make room, but for paths and the like: what is wider than the terminal is printed
+    with a line for each cell.
+    """
+    words = [max((len(word) for cell in (name, *cells) for word in cell.split()), default=0)
+             for name, *cells in zip(columns, *rows, strict=True)]  # fmt: skip
+    least = [min(width, UNBROKEN) for width in words]
+    if sum(least) + 3 * len(least) + 1 > console().width:
+        _table_of_lines(title, columns, rows)
+        return
     made = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold")
+    for column, width in zip(columns, least, strict=True):
+        made.add_column(column, overflow="fold", min_width=width)
     for row in rows:
         made.add_row(*(_cell(text) for text in row))
+    console().print(made)
+
+
+def _table_of_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that is too wide with a line for each cell that holds something, and a rule after each row."""
+    made = Table(title=title, title_justify="left", show_header=False)
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for row in rows:
+        for column, text in zip(columns, row, strict=True):
+            if text:
+                made.add_row(column, _cell(text))
+        made.add_section()
     console().print(made)
 
 

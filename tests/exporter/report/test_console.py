@@ -91,3 +91,31 @@ def test_nothing_of_a_cell_is_cut(screen: io.StringIO) -> None:
     text = screen.getvalue()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_no_number_is_broken_in_two(screen: io.StringIO) -> None:
+    names = [
+        "device",
+        "batch",
+        "p50 ms",
+        "95 % interval of the median",
+        "p99 ms",
+        "first ms",
+        "images/s, mean",
+        "CPU ms",
+    ]
+    values = ["local", "8", "1063.32", "1060.12 to 1071.94", "too few", "1060.5", "125,000", "1014.78"]
+    table("latency", [*names, "mJ", "MB", "accuracy"], [[*values, "", "143", "98.61% of 1,797"]])
+    text = screen.getvalue()
+    for word in [*names, *values, "98.61% of 1,797"]:
+        assert word in text
+    assert "mJ" not in text, "which is empty"
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_table_that_fits_is_one(screen: io.StringIO) -> None:
+    table("gates", ["gate", "verdict"], [["consistency", "pass: " + "6 comparisons agree bit for bit " * 4]])
+    lines = screen.getvalue().splitlines()
+    assert "gate" in lines[2]
+    assert "consistency" in lines[4]
+    assert max(map(len, lines)) <= 80
