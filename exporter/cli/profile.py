@@ -181,7 +181,7 @@ def artifacts_in(package: Path) -> list[str]:
 
 def show(rows: list[Measured], written: list[Path | None], notes: list[str], per_layer: bool) -> None:
     """Print a table, then what each device reported."""
-    from ..package.timing import beside_latency
+    from ..package.entry import beside_latency
     from ..report.console import COLOURS, say, table
     from ..report.devices import COLUMNS
 

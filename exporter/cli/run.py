@@ -158,8 +158,10 @@ def _run(engine: Run, file: Path, where: str) -> Outcome:
                     "yellow",
                 )
                 say(f"  its log: {os.path.relpath(engine.state.folder / outcome.log)}", "yellow")
+        if report.get("proven"):
+            say(report["proven"], "bold")
         for pick in payload.get("picks", ()):
-            say(pick["sentence"], "bold")
+            say(pick["sentence"])
         for note in report.get("notes", ()):
             say(note)
         if report.get("report"):

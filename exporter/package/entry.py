@@ -47,6 +47,7 @@ def main(path: str, arguments: Sequence[str] | None = None) -> int:
     return code if _out(lines) else code or USAGE
 
 
+SAME = 0.1  # as a share: up to here the sum of the operators is about the latency
 NEEDS = "onnxruntime numpy pillow"
 PIP = {"PIL": "pillow"}  # as pip calls it
 
@@ -181,14 +182,33 @@ def told_profile(found: Profile) -> list[str]:
     if seen.silent:
         lines.append(f"not available on this device: {', '.join(seen.silent)}")
     if found.operators:
-        from .timing import beside_latency
-
         total = sum(one.microseconds for one in found.operators)
         median = next((row.percentiles.get("p50") for row in found.rows if row.batch == 1), None)
         lines.append(f"operators, the slowest first, batch 1, {beside_latency(total, median)}:")
     for one in found.operators[:10]:
         lines.append(f"{one.microseconds:>9.0f} us  {one.kind:<22} {one.name}")
     return lines
+
+
+def beside_latency(microseconds: float, median: float | None) -> str:
+    """Return what the time of all operators together is beside the latency that was measured without the profiler.
+
+    Args:
+        microseconds: of all operators.
+        median: milliseconds of one run at batch 1; None where that was not measured.
+    """
+    together = microseconds / 1e3
+    told = f"{together:.2f} ms together"
+    if not median:
+        return told
+    if abs(together / median - 1) < SAME:
+        return f"{told}, about the latency of {median:.2f} ms"
+    if together > median:
+        return f"{told}, more than the latency of {median:.2f} ms because the runtime's profiler slows each operator"
+    return (
+        f"{told}, less than the latency of {median:.2f} ms: the rest passes between the operators, or the machine was "
+        "busier while the latency was measured"
+    )
 
 
 COMMANDS: dict[str, Callable[[Package, argparse.Namespace], Done]] = {

@@ -27,7 +27,6 @@ WARM_SECONDS, LEAST, SECONDS = 0.5, 100, 3.0
 FEWEST, LONGEST = 20, 60.0  # runs of a batch so large that LEAST of them take longer than so many seconds
 SAMPLES_FOR = {50: 20, 90: 100, 95: 200, 99: 1000}  # runs below which a percentile is not said
 OPERATOR_RUNS = 50
-SAME = 0.1  # as a share: up to here the sum of the operators is about the latency
 
 
 class Runs(Protocol):
@@ -234,27 +233,6 @@ def operators(package: Package, predictor: Predictor) -> tuple[Operator, ...]:
     found = (Operator(name, kind, statistics.fmean(sorted(values)[len(values) // 4 : -len(values) // 4 or None]))
              for (name, kind), values in durations.items())  # fmt: skip
     return tuple(sorted(found, key=lambda one: -one.microseconds))
-
-
-def beside_latency(microseconds: float, median: float | None) -> str:
-    """Return what the time of all operators together is beside the latency that was measured without the profiler.
-
-    Args:
-        microseconds: of all operators.
-        median: milliseconds of one run at batch 1; None where that was not measured.
-    """
-    together = microseconds / 1e3
-    told = f"{together:.2f} ms together"
-    if not median:
-        return told
-    if abs(together / median - 1) < SAME:
-        return f"{told}, about the latency of {median:.2f} ms"
-    if together > median:
-        return f"{told}, more than the latency of {median:.2f} ms because the runtime's profiler slows each operator"
-    return (
-        f"{told}, less than the latency of {median:.2f} ms: the rest passes between the operators, or the machine was "
-        "busier while the latency was measured"
-    )
 
 
 def count_right(predictor: Runs, samples: Path) -> tuple[int, int]:

@@ -122,8 +122,8 @@ def latencies(devices: Sequence[Device]) -> str:
         _, device, row = timed[0]
         what = str(device.data.get("artifact") or "The model")
         return f"{what} takes {_milliseconds(row)} for {_images(row)} on {place_of(device)}"
-    batches = {row.get("batch") for _, _, row in timed} - {None}
-    at_one = [one for one in timed if one[2].get("batch") == min(batches, default=None)]
+    batches = [batch for _, _, row in timed if isinstance(batch := row.get("batch"), int)]
+    at_one = [one for one in timed if one[2].get("batch") == min(batches, default=None)] or timed
     ordered = sorted(at_one, key=lambda one: one[0])
     ends = [f"{_milliseconds(row)} on {place_of(device)}" for _, device, row in (ordered[0], ordered[-1])]
     return f"{count(len(devices), 'device')} measured: from {' to '.join(ends)} for {_images(ordered[0][2])}"

@@ -20,7 +20,8 @@ def next_step(gate: str, verdict: str, *, backend: str = "", precision: str = ""
         return {
             "accuracy": "judge more labelled images with zoo check ARTIFACT --data DATA; the reason says how many",
             "latency": f"zoo check ARTIFACT --data {data} --latency --rounds 24, while nothing else runs",
-        }.get(gate, f"zoo check ARTIFACT --data DATA, with more images than {data}" if gate == "numerics" else "")
+            "regression": "check again on the same data and the same machine as the baseline",
+        }.get(gate, f"zoo check ARTIFACT --data {data} once more; the reason says what it lacks")
     if verdict != "fail":
         return ""
     export = f"zoo export SOURCE --to {backend or 'BACKEND'}"

@@ -60,9 +60,12 @@ def test_a_bar_is_there_before_anything_is_counted(screen: io.StringIO) -> None:
         assert "verifying" in screen.getvalue()
 
 
+def display_of(update: Any) -> Progress:
+    return update._display
+
+
 def names(update: Any) -> list[str]:
-    display: Progress = update._display
-    return [each.description for each in display.tasks]
+    return [each.description for each in display_of(update).tasks]
 
 
 def test_what_has_no_length_gives_way_to_what_comes_next(screen: io.StringIO) -> None:
@@ -73,7 +76,7 @@ def test_what_has_no_length_gives_way_to_what_comes_next(screen: io.StringIO) ->
         update("opening onnx-int8", 0, 0)
         assert names(update) == ["onnx fp32", "opening onnx-int8"]
         update("onnx fp32", 2, 10)  # of the next model
-        (bar,) = update._display.tasks
+        (bar,) = display_of(update).tasks
         assert (bar.completed, bar.finished) == (2, False)
 
 
