@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import IO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
@@ -57,18 +58,27 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     No word or number is broken to make room, but for paths and the like: what is wider than the terminal is printed
     with a line for each cell.
     """
-    words = [max((len(word) for cell in (name, *cells) for word in cell.split()), default=0)
-             for name, *cells in zip(columns, *rows, strict=True)]  # fmt: skip
-    least = [min(width, UNBROKEN) for width in words]
-    if sum(least) + 3 * len(least) + 1 > console().width:
+    cells = [(name, *texts) for name, *texts in zip(columns, *rows, strict=True)]
+    words = [[cell_len(word) for text in texts for word in text.split()] for texts in cells]
+    least = [min(max(lengths, default=1), UNBROKEN) for lengths in words]
+    whole = [max(map(cell_len, texts)) for texts in cells]
+    room = console().width - 3 * len(columns) - 1  # what the lines and blanks between the columns leave
+    if sum(least) > room:
         _table_of_lines(title, columns, rows)
         return
     made = Table(title=title, title_justify="left", header_style="bold")
-    for column, width in zip(columns, least, strict=True):
-        made.add_column(column, overflow="fold", min_width=width)
+    for column, width in zip(columns, _widths(least, whole, room), strict=True):
+        made.add_column(column, overflow="fold", width=width)
     for row in rows:
         made.add_row(*(_cell(text) for text in row))
     console().print(made)
+
+
+def _widths(least: Sequence[int], whole: Sequence[int], room: int) -> list[int]:
+    """Return how wide each column is: whole where there is room for that, else the rest is shared by who lacks most."""
+    lacks = [max(most - few, 0) for few, most in zip(least, whole, strict=True)]
+    rest = min(room - sum(least), sum(lacks))
+    return [few + (rest * lack // sum(lacks) if lack else 0) for few, lack in zip(least, lacks, strict=True)]
 
 
 def _table_of_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -122,3 +122,30 @@ def test_a_table_that_fits_is_one(screen: io.StringIO) -> None:
     assert "gate" in lines[2]
     assert "consistency" in lines[4]
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_table_ends_where_the_terminal_does(width: int, screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Console(file=screen, force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(module, "console", lambda: made)
+    golden = "pass: relative error 0.013 <= 0.2, over 8 golden images"
+    table(
+        "exported",
+        ["artifact", "golden images", "ran", "size, time"],
+        [
+            ["ex/resnet18/onnx-int8", golden, "cpu, int8 x21, 100% of the MACs in int8", "11.3 MB, 22.8 s"],
+            ["", "", "", ""],
+        ],
+    )
+    lines = screen.getvalue().splitlines()[1:]
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert len(lines[0]) <= width
+    assert lines[0][-1] in "┓┐", "the right border is there"
+    for word in golden.split():
+        assert word in screen.getvalue()
+
+
+def test_any_text_may_be_in_a_table(screen: io.StringIO) -> None:
+    table("", ["", "名前"], [["", ""], ["", "画像" * 60]])
+    table("none", ["a", "b"], [])
+    assert "画像" in screen.getvalue()
