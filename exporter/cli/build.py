@@ -31,7 +31,7 @@ def build(
         row = build_artifact(folder, rebuild=rebuild, progress=bar)
 
     def show() -> None:
-        table("built", ["artifact", "golden images", "ran", "size, time"], [cells(row)])
+        table("built", ["artifact", "golden images", "ran", "size, time of the build"], [cells(row)])
         notes(row.artifact.manifest.notes if row.artifact else ())
 
     return Outcome({"artifacts": [as_mapping(row)]}, show=show, next=f"zoo check {folder} --data DATA")

@@ -114,7 +114,7 @@ def export(
     def show() -> None:
         done = [row for row in rows if row.error is None]
         if done:
-            table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, done)))
+            table("exported", ["artifact", "golden images", "ran", "size, own time"], list(map(cells, done)))
             say(f"{duration(seconds)} in all, with loading, calibration and golden images")
         told = [note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]]
         notes(list(dict.fromkeys(told)))

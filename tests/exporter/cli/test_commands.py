@@ -88,6 +88,7 @@ def test_the_main_job(trained_folder: Path, tmp_path: Path) -> None:
     made, missing = payload["artifacts"]
     assert made["golden"]["verdict"] == "pass"
     assert "TensorRT" in missing["error"]["message"]
+    assert payload["seconds"] >= made["seconds"], "the whole, with loading and golden images"
     folder = made["artifact"]
     assert folder == "exports/tiny/torchscript-fp32"
 

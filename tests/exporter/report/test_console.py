@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, Task, TaskID
 from zoo.exporter.report import console as module
-from zoo.exporter.report.console import PROGRESS, UNITS, progress, seconds_of, table, unit_of, waiting
+from zoo.exporter.report.console import PROGRESS, UNITS, duration, progress, seconds_of, table, unit_of, waiting
 
 
 @pytest.fixture
@@ -149,3 +149,12 @@ def test_any_text_may_be_in_a_table(screen: io.StringIO) -> None:
     table("", ["", "名前"], [["", ""], ["", "画像" * 60]])
     table("none", ["a", "b"], [])
     assert "画像" in screen.getvalue()
+
+
+def test_long_times_are_read_at_a_glance() -> None:
+    assert [duration(seconds) for seconds in (28.44, 59.9, 167.0, 3900.0)] == [
+        "28.4 s",
+        "59.9 s",
+        "2 min 47 s",
+        "1 h 5 min",
+    ]
