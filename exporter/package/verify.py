@@ -122,7 +122,9 @@ def recorded(artifact: Mapping[str, Any]) -> Gate:
 
 def not_passed(verdicts: Mapping[str, str]) -> str:
     """Return the gates that failed or could not tell as words: `numerics failed, latency could not tell`."""
-    return ", ".join(f"{gate} {NOT_PASSED[verdict]}" for gate, verdict in verdicts.items() if verdict in NOT_PASSED)
+    doubts = [(gate, verdict) for gate, verdict in verdicts.items() if verdict in NOT_PASSED]
+    doubts.sort(key=lambda pair: pair[1] != "fail")
+    return ", ".join(f"{gate} {NOT_PASSED[verdict]}" for gate, verdict in doubts)
 
 
 def refuse_lies(package: Package) -> None:

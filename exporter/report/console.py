@@ -75,10 +75,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _widths(least: Sequence[int], whole: Sequence[int], room: int) -> list[int]:
-    """Return how wide each column is: whole where there is room for that, else the rest is shared by who lacks most."""
+    """Return how wide each column is: those that lack little are whole, the others share what is left evenly."""
     lacks = [max(most - few, 0) for few, most in zip(least, whole, strict=True)]
-    rest = min(room - sum(least), sum(lacks))
-    return [few + (rest * lack // sum(lacks) if lack else 0) for few, lack in zip(least, lacks, strict=True)]
+    widths, rest = list(least), room - sum(least)
+    order = sorted(range(len(lacks)), key=lambda place: lacks[place])
+    for done, place in enumerate(order):
+        given = min(lacks[place], rest // (len(order) - done))
+        widths[place] += given
+        rest -= given
+    return widths
 
 
 def _table_of_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
