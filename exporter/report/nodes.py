@@ -186,7 +186,7 @@ def proven(rows: Sequence[Row]) -> str:
     passed = gates.count("pass")
     if not passed:
         return ""
-    judged = count(sum(row.verdict == "pass" for row in rows), "artifact")
+    judged = count(sum(bool(row.gates) for row in rows), "artifact")
     facts = [f"{passed} of {count(len(gates), 'check')} passed on {judged}"]
     answers = [(numbers.get("flips_in_all"), numbers.get("images")) for row in rows
                if (numbers := row.numbers("accuracy")).get("verdict") == "pass"]  # fmt: skip

@@ -7,7 +7,7 @@ import typer
 from zoo.exporter.cli import source_options
 from zoo.exporter.cli.app import app
 
-COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+COMMANDS = typer.main.get_command(app).commands
 DESCRIBING = ("--input", "--spec", "--labels")
 
 
