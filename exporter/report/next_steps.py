@@ -21,7 +21,8 @@ def next_step(gate: str, verdict: str, *, backend: str = "", precision: str = ""
             "accuracy": "judge more labelled images with zoo check ARTIFACT --data DATA; the reason says how many",
             "latency": f"zoo check ARTIFACT --data {data} --latency --rounds 24, while nothing else runs",
             "regression": "check again on the same data and the same machine as the baseline",
-        }.get(gate, f"zoo check ARTIFACT --data {data} once more; the reason says what it lacks")
+            "numerics": "zoo check ARTIFACT --data DATA with images that the model was trained for, or train it longer",
+        }.get(gate, f"see to what the reason names, then zoo check ARTIFACT --data {data} again")
     if verdict != "fail":
         return ""
     export = f"zoo export SOURCE --to {backend or 'BACKEND'}"

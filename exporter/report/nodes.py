@@ -129,7 +129,9 @@ def lost(nodes: Sequence[Node]) -> list[Node]:
     """Return the nodes that cannot be made on this machine: what it lacks, and what waits for that."""
     found: dict[str, Node] = {}
     for node in nodes:
-        waits = node.data.get("state") == BLOCKED and any(need in found for need in node.data.get("needs") or ())
+        needs = [need in found for need in node.data.get("needs") or ()]
+        without = all(needs) if node.kind == "package" else any(needs)  # a package takes what there is
+        waits = node.data.get("state") == BLOCKED and bool(needs) and without
         if node.verdict == "unavailable" or waits:
             found[node.name] = node
     return list(found.values())

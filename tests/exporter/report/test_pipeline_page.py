@@ -263,3 +263,14 @@ def test_a_front_by_size_is_in_megabytes(pipelined) -> None:
     assert figure.plot["data"][1]["x"] == [11.7]
     assert "MB" in figure.plot["layout"]["xaxis"]["title"]["text"]
     assert front_figure(0, {"points": []}) is None
+
+
+def test_a_package_that_lacks_other_things_is_not_lost_to_this_machine() -> None:
+    def node(name: str, kind: str, state: str, *needs: str) -> dict[str, Any]:
+        return {"id": name, "kind": kind, "state": state, "needs": needs, "reason": "no TensorRT"}
+
+    nodes = [
+        node("a", "build", "lacking"), node("b", "check", "blocked", "a"), node("c", "check", "failed"),
+        node("d", "package", "blocked", "b", "c"), node("e", "package", "blocked", "b"),
+    ]  # fmt: skip
+    assert lacking(read_nodes({"nodes": nodes})) == "Not made on this machine: 3 of 5, because no TensorRT."
