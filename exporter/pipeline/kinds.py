@@ -83,6 +83,8 @@ class Train(Kind):
     set: Values = key("Values of the recipe, such as {lr = 0.05}.", {})
     weights: str | None = key("A run, a file, or imagenet to start from.", file=True)
     input: str | None = key("CxHxW; else what suits the data.")
+    spec: str | None = key("spec.toml of your own model.", file=True)
+    labels: str | None = key("Class names: a text file with one on each line, or a,b,c.", file=True)
     stem: Literal["paper", "small"] | None = key("Else small up to 64 pixels.")
     freeze: str | None = key("The last module that stays as the weights have it.")
     qat: TARGET | None = key("Train with fake quantisation for this target.", flag=None)
