@@ -24,10 +24,19 @@ from .errors import UsageError
 T = TypeVar("T")
 
 
-def near(word: str, choices: typing.Iterable[str]) -> str:
-    """`, did you mean "x"?` for the nearest of the choices, or an empty string."""
-    found = difflib.get_close_matches(word, [choice for choice in choices if choice != word], n=1)
-    return f', did you mean "{found[0]}"?' if found else ""
+def near(word: str, choices: typing.Iterable[str], aliases: typing.Mapping[str, str] | None = None) -> str:
+    """Return `, did you mean "x"?` for the nearest of the choices, or an empty string; upper case makes no difference.
+
+    Args:
+        word: what was given, which is none of the choices.
+        choices: what it may be.
+        aliases: other names that people use, in lower case, each with the choice that is meant.
+    """
+    plain, others = {choice.lower(): choice for choice in choices if choice != word}, aliases or {}
+    if found := difflib.get_close_matches(word.lower(), plain, n=1):
+        return f', did you mean "{plain[found[0]]}"?'
+    found = difflib.get_close_matches(word.lower(), others, n=1, cutoff=0.8)  # tensorflow is not tensorrt
+    return f', did you mean "{others[found[0]]}"?' if found else ""
 
 
 def cache_folder() -> Path:

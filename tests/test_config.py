@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from zoo.config import from_mapping, from_toml, parse_setting, read_json, read_toml, to_mapping
+from zoo.config import from_mapping, from_toml, near, parse_setting, read_json, read_toml, to_mapping
 from zoo.errors import UsageError
 from zoo.models.spec import ModelSpec, Preprocess
 
@@ -83,3 +83,13 @@ def test_a_wrong_word_is_answered_with_the_right_ones() -> None:
         from_mapping(Options, {"mirror": "sometimes"}, "here")
     with pytest.raises(UsageError, match=r"for example area=\[0.1, 1.0\]"):
         from_mapping(Options, {"area": 0.5}, "here")
+
+
+@pytest.mark.parametrize(
+    ("word", "suggested"),
+    [("ONNX", "onnx"), ("onx", "onnx"), ("TensorRT", "trt"), ("tensor-rt", "trt"), ("OnnxRuntime", "onnx"),
+     ("Mixed", "MiXed"), ("onnx", ""), ("tensorflow", ""), ("something else", "")],
+)  # fmt: skip
+def test_what_was_meant(word: str, suggested: str) -> None:
+    found = near(word, ["onnx", "trt", "MiXed"], {"tensorrt": "trt", "onnxruntime": "onnx"})
+    assert found == (f', did you mean "{suggested}"?' if suggested else "")

@@ -18,6 +18,13 @@ BACKENDS: dict[str, str] = {
     "onnx": ".onnx:Onnx",
     "trt": ".tensorrt:TensorRT",
 }
+# What people call them elsewhere: only ever suggested, never taken.
+ALIASES: dict[str, str] = {
+    "tensorrt": "trt", "nvidia": "trt", "engine": "trt", "plan": "trt",
+    "onnxruntime": "onnx", "ort": "onnx",
+    "jit": "torchscript", "libtorch": "torchscript", "pt": "torchscript",
+    "pytorch": "eager", "torch": "eager",
+}  # fmt: skip
 
 
 def backend_names() -> list[str]:
@@ -45,9 +52,18 @@ def get_backend(name: str) -> Backend:
             if not isinstance(made, Backend):
                 raise UsageError(f"backend {name} ({entry.value}) is no zoo Backend but {type(made).__name__}")
             return made
-    raise UsageError(
-        f'unknown backend "{name}"{near(name, backend_names())}', fix=f"one of {', '.join(backend_names())}"
-    )
+    raise unknown_backend(name)
+
+
+def unknown_backend(name: str, where: str = "") -> UsageError:
+    """Return the error for a name that no backend has, with the one that is probably meant.
+
+    Args:
+        name: what was given.
+        where: begins the message, such as the key of a file.
+    """
+    names = backend_names()
+    return UsageError(f'{where}unknown backend "{name}"{near(name, names, ALIASES)}', fix=f"one of {', '.join(names)}")
 
 
 def _foreign() -> list[EntryPoint]:

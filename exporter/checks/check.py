@@ -128,6 +128,7 @@ def _row(folder: Path, shared: Shared, budget: Budget) -> Checked:
         absent = _absent(folder, backend)
         if absent is not None:
             raise absent
+        shared.progress(f"opening {folder.name}", 0, 0)
         artifact = load_artifact(folder)
         backend, precision = artifact.manifest.backend, artifact.manifest.precision
         gates, receipt = _judge(artifact, shared, budget.limits(backend, precision))
@@ -161,6 +162,7 @@ def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -
     manifest = artifact.manifest
     golden, judged = artifact.golden(), shared.judged(artifact)
     images = golden_batch(golden, artifact)
+    shared.progress(f"{manifest.form}: golden images, alone and in batches", 0, 0)
     consistency = _consistency(artifact, runner, images, shared.device, limits)
     run = runner.run
     try:
@@ -168,6 +170,7 @@ def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -
     except IntegrityError:  # it takes no batches; the gate consistency has said so
         run = _one_by_one(runner.run)
         got_golden = run(images)
+    shared.progress("loading the reference", 0, 0)
     reference_golden, reference = shared.logits(artifact, golden, judged)
     got = shared.run_all(run, artifact, judged, f"{manifest.backend} {manifest.precision}")
     looks = [judge_golden(golden, got_golden, manifest)]

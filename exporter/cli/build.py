@@ -13,9 +13,7 @@ from .shell import Debug, Device, Json, Outcome, Seed
 
 def build(
     folder: Annotated[Path, typer.Argument(help="A folder that `zoo export --build-later` wrote.")],
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Build again what is built, for another TensorRT or GPU.")
-    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build it again, for another TensorRT or GPU.")] = False,
     device: Device = "auto",
     seed: Seed = 0,
     debug: Debug = False,
@@ -33,7 +31,7 @@ def build(
         row = build_artifact(folder, rebuild=rebuild, progress=bar)
 
     def show() -> None:
-        table("built", ["artifact", "golden images", "ran", "size, time"], [cells(row)])
+        table("built", ["artifact", "golden images", "ran", "size, time of the build"], [cells(row)])
         notes(row.artifact.manifest.notes if row.artifact else ())
 
     return Outcome({"artifacts": [as_mapping(row)]}, show=show, next=f"zoo check {folder} --data DATA")

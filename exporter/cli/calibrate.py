@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ...errors import UsageError
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .source_options import Input, Labels, Spec, Weights, source_options
 
 MOST_ROWS = 40
 
@@ -17,20 +18,21 @@ def calibrate(
     source: Annotated[str, typer.Argument(help="A name of `zoo list models`, a run, torchvision:NAME, timm:NAME, "
                                                "or module:factory.")],
     data: Annotated[str, typer.Option(help="Its training images are run through the model.")],
-    images: Annotated[int, typer.Option(min=1, help="How many.")] = 512,
+    images: Annotated[int, typer.Option(min=1, help="How many images.")] = 512,
     method: Annotated[str, typer.Option(help="How a range is chosen: minmax, moving_average, percentile, mse or "
                                         "entropy.")] = "minmax",
     out: Annotated[Path | None, typer.Option(help="Folder for ranges.json and ranges.safetensors.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth, imagenet, or random.")] = None,
-    input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
-    spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
+    weights: Weights = None,
+    input_: Input = None,
+    spec: Spec = None,
+    labels: Labels = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     seed: Seed = 0,
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:  # fmt: skip
-    """Show what the activations of a model look like, and the range that a method makes of each."""
+    """Show the values of a model's activations, and the range that a method chooses for each."""
     del debug, json
     from ...calibration.observers import METHODS
     from ...config import near
@@ -38,20 +40,23 @@ def calibrate(
     if method not in METHODS:
         raise UsageError(f"unknown method {method}{near(method, METHODS)}", fix=f"one of {', '.join(METHODS)}")
     need_torch("zoo calibrate")
-    from ...calibration.ranges import claim_place
-    from ...models.data.catalog import open_data
-    from ...models.sources import SourceOptions, resolve
-    from ..calibrate import calibrate as measure
-    from ..report.console import notes, progress, say, table
+    from ..report.console import notes, progress, say, table, waiting
 
-    if out is not None:
-        claim_place(out)
-    where = choose_device(device)
-    dataset = open_data(data, data_root)
-    model = resolve(source, SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed))
+    with waiting("loading the model and the data"):
+        given = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
+        from ...calibration.ranges import claim_place
+        from ...models.data.catalog import open_data
+        from ...models.sources import resolve
+        from ..calibrate import calibrate as measure
+
+        if out is not None:
+            claim_place(out)
+        where = choose_device(device)
+        dataset = open_data(data, data_root)
+        model = resolve(source, given)
     say(f"{model.spec.name}: weights: {model.weights}; input {'x'.join(map(str, model.spec.input))}")
     notes(model.notes)
-    with progress("images") as bar:
+    with progress("images", "reading images") as bar:
         made = measure(model, dataset, images=images, seed=seed, device=where, progress=bar)
     if out is not None:
         made.table.save(out)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ... import atomic
-from ...errors import DONE, INCONCLUSIVE, USAGE, UsageError, worst
+from ...errors import DONE, GATE, INCONCLUSIVE, UNAVAILABLE, USAGE, UsageError, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .source_options import Input, Labels, Spec, source_options
 
 if TYPE_CHECKING:
     from ..checks.check import Checked
@@ -27,21 +28,28 @@ def check(
     reference: Annotated[
         str | None, typer.Option(help="Compare with this source, not with the artifact's own.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many images.")] = None,
+    input_: Input = None,
+    spec: Spec = None,
+    labels: Labels = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
     budget: Annotated[Path | None, typer.Option(help="TOML file with limits by backend and precision.")] = None,
-    latency: Annotated[bool, typer.Option("--latency", help="Judge the latency too: a minute or so each.")] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Judge the latency too: about a minute each.")] = False,
     against: Annotated[
-        str | None, typer.Option(help="What latency is compared with: eager, or an artifact's folder.")
+        str | None, typer.Option(help="What the latency is compared with: eager, or an artifact's folder.")
     ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(
-            min=10, max=1000, help="Of the latency: fresh processes a side; fewer cannot be judged.", show_default="12"
+            min=10, max=1000, help="Rounds of the latency measurement, each in fresh processes.", show_default="12"
         ),
     ] = None,
-    batch_sizes: Annotated[str, typer.Option(help="For throughput, such as 1,8,32.")] = "",
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU, for latency; else all this may use.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="An earlier --json result: what got worse fails.")] = None,
+    batch_sizes: Annotated[str, typer.Option(help="Batch sizes to measure the throughput at, such as 1,8,32.")] = "",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the latency; without it all it may use.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="The --json result of an earlier check: what got worse fails.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit XML.")] = None,
     data_root: DataRoot = None,
@@ -54,27 +62,36 @@ def check(
     del debug, json
     need_torch("zoo check")
     if limit is not None and data is None:
-        raise UsageError("--limit is of --data, which is missing", fix="give --data")
+        raise UsageError("--limit: only with --data", fix="give --data")
+    of_reference = {"--input": input_, "--spec": spec, "--labels": labels}
+    if reference is None and (pointless := [flag for flag, value in of_reference.items() if value is not None]):
+        raise UsageError(
+            f"{', '.join(pointless)} describe the source in --reference, which is missing",
+            fix="give --reference SOURCE, or leave them out: an artifact brings its own",
+        )
     _refuse_places(html, junit, artifacts)
-    from ...models.data.catalog import open_data
-    from ...models.sources import SourceOptions, resolve
-    from ..checks.budget import Budget, read_budget
-    from ..checks.check import check as check_artifacts
-    from ..checks.regression import read_baseline
-    from ..report import result as results
-    from ..report.console import COLOURS, notes, progress, say, table
-    from ..report.rows import read_rows, standing
+    from ..report.console import COLOURS, notes, progress, say, table, waiting
 
-    limits = read_budget(budget) if budget else Budget()
-    before = read_baseline(baseline) if baseline else None
-    asked = {"against": against, "rounds": rounds, "batch_sizes": batch_sizes or None, "threads": threads}
-    timed = _latency_options(latency or limits.latency, asked, seed)
-    where = choose_device(device)
-    dataset = open_data(data, data_root) if data else None
-    module = resolve(reference, SourceOptions(seed=seed)).module if reference else None
+    with waiting("loading torch and the data"):
+        from ...models.data.catalog import open_data
+        from ...models.sources import resolve
+        from ..checks.budget import Budget, read_budget
+        from ..checks.check import check as check_artifacts
+        from ..checks.regression import read_baseline
+        from ..report import result as results
+        from ..report.rows import data_of, problems, read_rows, standing
+
+        limits = read_budget(budget) if budget else Budget()
+        before = read_baseline(baseline) if baseline else None
+        asked = {"against": against, "rounds": rounds, "batch_sizes": batch_sizes or None, "threads": threads}
+        timed = _latency_options(latency or limits.latency, asked, seed)
+        where = choose_device(device)
+        dataset = open_data(data, data_root) if data else None
+        options = source_options(input_=input_, spec=spec, labels=labels, seed=seed)
+        module = resolve(reference, options).module if reference else None
     given = [path for path in artifacts if not path.name.endswith(results.EVIDENCE)] or artifacts
     folders = list({path.absolute(): path for path in given}.values())  # one that is named twice is checked once
-    with progress("steps") as bar:
+    with progress("images", "opening the artifacts") as bar:
         rows = check_artifacts(
             folders, dataset, reference=module, device=where, limit=limit, budget=limits, latency=timed, progress=bar
         )
@@ -93,15 +110,23 @@ def check(
     result = {**result, "ok": code == DONE, "exit_code": code, "notes": [*result.get("notes", ()), *told, *unwritten]}
 
     def show() -> None:
-        title = f"checked{f' on {data}' if data else ''}"
-        table(title, ["artifact", "ran", "gate", "verdict"], [line for row in rows for line in _cells(row)])
+        for row in rows:
+            if row.error is not None:
+                word = "unavailable" if row.error.exit_code == UNAVAILABLE else "error"
+                say(f"{row.artifact}: {word}: {row.error}", COLOURS[word])
+            else:
+                table(_title(row), ["gate", "verdict"], [[gate.name, f"{gate.verdict}: {gate.reason}"]
+                      for gate in row.gates])  # fmt: skip
         written = [f"written: {path}" for path in (html, junit) if path and path.exists()] if not unwritten else []
         notes([*(dataset.notes if dataset else ()), *told, *unwritten, *written])
         verdict, sentence, rest = standing(result, read_rows(result))
         say(f"{sentence}{f' ({rest})' if rest else ''}", COLOURS[verdict])
 
     first = next((row.artifact for row in rows if row.error is None), "ARTIFACT")
-    return Outcome(result, code, show, {0: f"zoo predict {first} IMAGE", 3: _after(rows)}.get(code, ""))
+    found = [problem.fix for problem in problems(read_rows(result), data_of(result)) if problem.what and problem.fix]
+    doubt = found[0] if found else ""
+    after = {DONE: f"zoo predict {first} IMAGE", UNAVAILABLE: _after(rows), GATE: doubt, INCONCLUSIVE: doubt}
+    return Outcome(result, code, show, after.get(code, ""))
 
 
 def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> LatencyOptions | None:
@@ -112,13 +137,13 @@ def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> Laten
     if not wanted:
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise UsageError(f"{flags}: of --latency, which is missing", fix="add --latency")
+            raise UsageError(f"{flags}: only with --latency", fix="add --latency")
         return None
     if "batch_sizes" in given:
         sizes = [part.strip() for part in given["batch_sizes"].split(",")]
         if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in sizes):
             raise UsageError(
-                f"--batch-sizes {given['batch_sizes']} are no sizes", fix="for example --batch-sizes 1,8,32"
+                f"--batch-sizes {given['batch_sizes']} are not batch sizes", fix="for example --batch-sizes 1,8,32"
             )
         given["batch_sizes"] = tuple(dict.fromkeys(map(int, sizes)))
     return LatencyOptions(**given, seed=seed)
@@ -161,15 +186,11 @@ def _xml(result: Mapping[str, Any]) -> str:
     return junit_xml(result)
 
 
-def _cells(row: Checked) -> list[list[str]]:
+def _title(row: Checked) -> str:
+    """Return the artifact, and what ran."""
     from ..report.console import ran_as
 
-    if row.error is not None:
-        word = "unavailable" if row.error.exit_code == 3 else "error"
-        return [[row.artifact, "", "", f"{word}: {row.error}"]]
-    lines = [["", "", gate.name, f"{gate.verdict}: {gate.reason}"] for gate in row.gates]
-    lines[0][:2] = [row.artifact, ran_as(row.receipt) if row.receipt else ""]
-    return lines
+    return f"{row.artifact}: {ran_as(row.receipt)}" if row.receipt else row.artifact
 
 
 def _after(rows: Sequence[Checked]) -> str:

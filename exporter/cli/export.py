@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import UNAVAILABLE, UsageError, worst
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .source_options import Input, Labels, Spec, Weights, source_options
 
 if TYPE_CHECKING:
     from ..artifact import Layer, Manifest
@@ -23,24 +25,25 @@ def export(
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision, in the graph.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16, in the graph.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="8-bit integers, calibrated with --data.")] = False,
-    plan: Annotated[Path | None, typer.Option(help="artifact.json of an earlier int8 export: the same choices again, "
-                                              "without measuring.")] = None,
-    never_slower: Annotated[bool, typer.Option(help="Keep layers float that make int8 slower on ONNX Runtime "
-                                               "here.")] = True,
-    max_drop: Annotated[float | None, typer.Option(help="Points of top-1 that int8 may lose; layers go back to float "
-                                                   "until it holds.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="artifact.json of an earlier int8 export: make the same choices "
+                                              "again without measuring.")] = None,
+    never_slower: Annotated[bool, typer.Option(help="Keep in float the layers that make int8 slower on this "
+                                               "machine.")] = True,
+    max_drop: Annotated[float | None, typer.Option(help="Points of top-1 that int8 may lose; layers are kept in "
+                                                   "float until that holds.")] = None,
     images: Annotated[int, typer.Option(min=1, help="How many images --int8 calibrates with.")] = 512,
     graph: Annotated[Path | None, typer.Option(help="An ONNX graph of the model to export as it is.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth, imagenet, or random.")] = None,
-    data: Annotated[str | None, typer.Option(help="Golden images come from it; else they are made.")] = None,
-    input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
-    spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Batch sizes SMALLEST:USUAL:LARGEST, or the largest.",
+    weights: Weights = None,
+    data: Annotated[str | None, typer.Option(help="Golden images are taken from it; without it they are made.")] = None,
+    input_: Input = None,
+    spec: Spec = None,
+    labels: Labels = None,
+    batch: Annotated[str | None, typer.Option(help="Batch sizes SMALLEST:USUAL:LARGEST, or only the largest.",
                                               show_default="1:8:32 for trt")] = None,
-    with_preprocess: Annotated[bool, typer.Option("--with-preprocess", help="The artifact takes uint8 pixels, "
-                                                  "cropped, and normalises them itself.")] = False,
-    build_later: Annotated[bool, typer.Option("--build-later", help="Write all but what only the GPU machine can make; "
-                                              "`zoo build` finishes it there.")] = False,
+    with_preprocess: Annotated[bool, typer.Option("--with-preprocess", help="The artifact takes cropped uint8 "
+                                                  "pixels and normalises them itself.")] = False,
+    build_later: Annotated[bool, typer.Option("--build-later", help="Write everything except what needs the GPU; "
+                                              "`zoo build` finishes it on the machine with the GPU.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A backend's own option, such as "
                                                    "trt.optimization_level=5 or torchscript.engine=onednn.")] = None,
     out: Annotated[Path, typer.Option(help="Artifacts go to OUT/MODEL/BACKEND-PRECISION.")] = Path("exports"),
@@ -68,14 +71,8 @@ def export(
     settings = _settings(set_ or ())
     sizes = Batch.parse(batch) if batch is not None else None
     need_torch("zoo export")
-    from ...models.data.catalog import open_data
-    from ...models.sources import SourceOptions, resolve
     from ..backends.base import ExportOptions
-    from ..export import export as export_model
-    from ..export import refuse_options
-    from ..int8 import Int8Options
-    from ..report.console import COLOURS, notes, progress, say, table
-    from ..report.result import evidence_path
+    from ..report.console import COLOURS, duration, notes, progress, say, table, waiting
 
     if int8 and data is None and graph is None:
         raise UsageError(
@@ -83,36 +80,48 @@ def export(
             fix="give --data, or --graph FILE.onnx",
         )
     if plan is not None and not int8:
-        raise UsageError("--plan is of an int8 export", fix="add --int8 --data DATA")
+        raise UsageError("--plan: only with --int8", fix="add --int8 --data DATA")
     if max_drop is not None and not int8:
-        raise UsageError("--max-drop is of an int8 export", fix="add --int8 --data DATA")
-    share = None if max_drop is None else max_drop / 100
-    how = Int8Options(images, never_slower, plan=plan, max_drop=share) if int8 else None
+        raise UsageError("--max-drop: only with --int8", fix="add --int8 --data DATA")
     precision = "fp16" if fp16 else "bf16" if bf16 else "int8" if int8 else "fp32"
     options = ExportOptions(precision, sizes, build_later, graph, settings, with_preprocess)
-    refuse_options(names, options)
-    where = choose_device(device)
-    dataset = open_data(data, data_root) if data else None
-    model = resolve(source, SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed))
+    begun = time.perf_counter()
+    with waiting("loading the model and the data"):
+        given = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
+        from ...models.data.catalog import open_data
+        from ...models.sources import resolve
+        from ..export import export as export_model
+        from ..export import refuse_options
+        from ..int8 import Int8Options
+        from ..report.result import evidence_path
+
+        share = None if max_drop is None else max_drop / 100
+        how = Int8Options(images, never_slower, plan=plan, max_drop=share) if int8 else None
+        refuse_options(names, options)
+        where = choose_device(device)
+        dataset = open_data(data, data_root) if data else None
+        model = resolve(source, given)
     say(f"{model.spec.name}: weights: {model.weights}; input {'x'.join(map(str, model.spec.input))}"
         f"{f'; batch {sizes}' if sizes else ''}{f'; {settings}' if settings else ''}")  # fmt: skip
     notes(model.notes)
-    with progress("steps") as bar:
+    with progress("steps", "making golden images") as bar:
         rows = export_model(
             model, names, options, out=out, data=dataset, device=where, seed=seed, progress=bar,
             int8=how, tell=say,
         )  # fmt: skip
+    seconds = time.perf_counter() - begun
 
     def show() -> None:
         done = [row for row in rows if row.error is None]
         if done:
-            table("exported", ["artifact", "golden images", "ran", "size, time"], list(map(cells, done)))
+            table("exported", ["artifact", "golden images", "ran", "size, own time"], list(map(cells, done)))
+            say(f"{duration(seconds)} in all, with loading, calibration and golden images")
         told = [note for row in rows if row.artifact for note in row.artifact.manifest.notes[len(model.notes) :]]
         notes(list(dict.fromkeys(told)))
         for row in rows:
             notes(not_integer(row.artifact.manifest, str(row.folder)) if row.artifact else [])
             if row.replaced and evidence_path(row.folder).exists():
-                notes([f"{row.folder}.check.json is of the artifact that was replaced: check again"])
+                notes([f"{row.folder}.check.json belongs to the artifact that was replaced: run zoo check again"])
             if row.error is not None:
                 word = {3: "unavailable", 4: "fail"}.get(row.error.exit_code, "error")
                 say(f"{row.backend} {row.precision}: {word}: {row.error}", COLOURS[word])
@@ -127,6 +136,7 @@ def export(
         "model": model.spec.name,
         "weights": model.weights,
         "notes": list(model.notes),
+        "seconds": round(seconds, 2),
         "artifacts": [as_mapping(row) for row in rows],
     }
     return Outcome(payload, worst(row.exit_code for row in rows), show, after)
@@ -180,10 +190,14 @@ def not_integer(manifest: Manifest, name: str) -> list[str]:
     reasons: dict[str, list[Layer]] = {}
     for layer in plan:
         if layer.precision != "int8":
-            reasons.setdefault(layer.reason or "it has no integer kernel, or its tensors no range", []).append(layer)
+            reasons.setdefault(layer.reason or "it has no integer kernel, or its tensors have no range", []).append(
+                layer
+            )
         elif ran and ran.get(layer.name) != "int8":
-            found = ran.get(layer.name, "unseen by the runtime")
-            reasons.setdefault(f"planned int8, but {found}: the runtime made no integer kernel of it", []).append(layer)
+            found = f"it ran in {ran[layer.name]}" if layer.name in ran else "the runtime does not list it"
+            reasons.setdefault(f"planned as int8, but {found}: the runtime has no integer kernel for it", []).append(
+                layer
+            )
     if not reasons:
         return []
     total = sum(layer.macs for layer in plan) or 1
@@ -203,11 +217,11 @@ def not_integer(manifest: Manifest, name: str) -> list[str]:
 def cells(row: Exported) -> list[str]:
     """A row of the table."""
     from ..checks.precision import integer_share
-    from ..report.console import megabytes, ran_as
+    from ..report.console import duration, megabytes, ran_as
 
     assert row.golden is not None
     built = row.artifact is None or row.artifact.manifest.built
-    size = f"{megabytes(row.bytes) if built else 'to be built'}, {row.seconds:.1f} s"
+    size = f"{megabytes(row.bytes) if built else 'to be built'}, {duration(row.seconds)}"
     receipt = row.artifact.manifest.receipt if row.artifact else None
     ran = ran_as(receipt) if receipt else "not run here"
     if row.precision == "int8" and receipt and row.artifact:

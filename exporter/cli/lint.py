@@ -13,13 +13,13 @@ from .shell import Debug, Device, Json, Outcome, Seed
 
 def lint(
     path: Annotated[Path, typer.Argument(help="An ONNX file, or an artifact that holds model.onnx.")],
-    target: Annotated[str, typer.Option("--for", help="Whose rules.")] = "trt",
+    target: Annotated[str, typer.Option("--for", help="The target whose rules are applied.")] = "trt",
     device: Device = "auto",
     seed: Seed = 0,
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:
-    """Tell from the graph alone whether a target will take it; errors end with 4, warnings do not."""
+    """Tell from the graph alone whether a target will take it; errors end with exit code 4, warnings with 0."""
     del device, seed, debug, json
     from ..lint import lint_file
 

@@ -12,7 +12,7 @@ What = Literal["models", "backends", "data", "recipes"]
 
 
 def list_(
-    what: Annotated[What | None, typer.Argument(help="All of them when left out.")] = None,
+    what: Annotated[What | None, typer.Argument(help="What to list; without it everything.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
     debug: Debug = False,

@@ -21,14 +21,18 @@ FILES = ("profile.json", "profile.png")
 def profile(
     what: Annotated[Path, typer.Argument(metavar="ARTIFACT|PACKAGE", help="What zoo export or zoo package wrote.")],
     on: Annotated[str, typer.Option(help="local, ssh://user@host:port, or a .toml file of devices.")] = "local",
-    batch_sizes: Annotated[str, typer.Option(help="Images at once: 1,8.")] = "1",
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the runtime; else what it chooses.")] = None,
-    artifact: Annotated[str | None, typer.Option(help="Which one of a package; else the first that runs.")] = None,
-    per_layer: Annotated[bool, typer.Option("--per-layer", help="The time of each operator too.")] = False,
-    data: Annotated[str | None, typer.Option(help="Validation images that each device answers too.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="How many of them at most; else 500.")] = None,
+    batch_sizes: Annotated[str, typer.Option(help="Batch sizes (images at once), such as 1,8.")] = "1",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the runtime; without it the runtime chooses.")
+    ] = None,
+    artifact: Annotated[
+        str | None, typer.Option(help="Which artifact of a package; without it the first that runs.")
+    ] = None,
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="Measure each operator too.")] = False,
+    data: Annotated[str | None, typer.Option(help="Count right answers on its validation images too.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="How many of these images at most; 500 without it.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for profile.json, and profile.png with --per-layer.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write all of it as one HTML file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
     data_root: DataRoot = None,
     debug: Debug = False,
     json: Json = False,
@@ -47,7 +51,7 @@ def profile(
     if html is not None:
         refuse_html(html, what, out)
     if images is not None and data is None:
-        raise UsageError("--images are of --data, which is not given", fix="give --data")
+        raise UsageError("--images: only with --data", fix="give --data")
     images = images or 500
     dataset, pointless = None, ""
     if data is not None:
@@ -86,7 +90,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     """`1,8` as numbers. Raises UsageError."""
     parts = text.split(",")
     if not all(part.strip().isascii() and part.strip().isdigit() and len(part) < 9 for part in parts):
-        raise UsageError(f"--batch-sizes {text} are no numbers of images", fix="for example --batch-sizes 1,8")
+        raise UsageError(f"--batch-sizes {text}: not numbers of images", fix="for example --batch-sizes 1,8")
     return tuple(int(part) for part in parts)
 
 
@@ -133,12 +137,12 @@ def refuse_html(html: Path, what: Path, out: Path | None) -> None:
 
 
 def asked(options: ProfileOptions, data: str | None, images: int) -> dict[str, Any]:
-    """What was asked for, in words."""
+    """Return what was asked for, in words."""
     return {
         "batch sizes": list(options.batches),
         "threads": options.threads or "as the runtime chooses",
         "artifact": options.artifact or "the first that runs there",
-        "single operators": "measured where the runtime tells" if options.per_layer else "not asked for",
+        "single operators": "measured where the runtime reports them" if options.per_layer else "not asked for",
         "validation images": f"up to {images:,} of {data}" if data is not None else "not asked for",
     }
 
@@ -176,35 +180,36 @@ def artifacts_in(package: Path) -> list[str]:
 
 
 def show(rows: list[Measured], written: list[Path | None], notes: list[str], per_layer: bool) -> None:
-    """A table, then what each device told."""
-    from ..report.console import say, table
+    """Print a table, then what each device reported."""
+    from ..package.entry import beside_latency
+    from ..report.console import COLOURS, say, table
     from ..report.devices import COLUMNS
 
     lines = [line for row in rows for line in lines_of(row)]
     table("latency on the device's own runtime", COLUMNS, lines)
     for row in rows:
         if row.found is None:
+            say(f"{row.place.label}: {row.error}", COLOURS["error"])
             continue
         seen = row.found["telemetry"]
         heat = [f"{name} {low:.0f} to {high:.0f} degrees" for name, (low, high) in seen["temperatures"].items()]
         clocks = [f"{what} {seen[key][0]:.0f} to {seen[key][1]:.0f} MHz"
                   for what, key in (("clocks", "mhz"), ("GPU", "gpu_mhz")) if seen[key]]  # fmt: skip
         power = [f"{name} {value:.2f} W" for name, value in seen["watts"].items()]
-        silent = [f"not told: {', '.join(seen['silent'])}"] if seen["silent"] else []
+        silent = [f"not available: {', '.join(seen['silent'])}"] if seen["silent"] else []
         told = "; ".join([*heat, *clocks, *power, *seen["throttled"], *silent])
         loaded = f"{row.found['artifact']}, {row.found['runtime']}, loaded in {row.found['load']:.0f} ms"
         say(f"{row.place.label}: {row.found['machine']}; {loaded}")
-        say(f"  {told}" if told else "  it tells nothing of heat, clocks and power")
+        say(f"  {told}" if told else "  heat, clocks and power are not available")
         for line in engine_lines(row.found):
             say(f"  {line}")
         if row.found["operators"]:
             total = sum(one["microseconds"] for one in row.found["operators"])
-            say(
-                f"  the slowest of {len(row.found['operators'])} operators, batch 1, {total / 1e3:.2f} ms together "
-                "(more than the latency: the runtime's profiler slows each):"
-            )
+            median = next((one["percentiles"].get("p50") for one in row.found["rows"] if one["batch"] == 1), None)
+            say(f"  all {len(row.found['operators'])} operators at batch 1: {beside_latency(total, median)}")
+            say("  the slowest:")
         elif per_layer:
-            say(f"  no times of operators: of {row.found['artifact']} no runtime tells them; those of onnx and trt do")
+            say(f"  no times of single operators: the runtime of {row.found['artifact']} does not report them")
         for one in row.found["operators"][:10]:
             say(f"  {one['microseconds']:>9.0f} us  {one['kind']:<22} {one['layer'] or one['name']}")
     for note in filter(None, notes):
@@ -225,7 +230,7 @@ def engine_lines(found: dict[str, Any]) -> list[str]:
 def lines_of(row: Measured) -> list[list[str]]:
     """A device's lines of the table."""
     if row.found is None:
-        return [[row.place.label, "", str(row.error), *[""] * 8]]
+        return [[row.place.label, "", "not measured", *[""] * 8]]
     found = row.found
     right = found["accuracy"]
     accuracy = f"{right[0] / max(right[1], 1):.2%} of {right[1]}" if right else ""

@@ -9,6 +9,7 @@ import typer
 
 from ...errors import DONE
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
+from .source_options import Input, Labels, Spec, Weights, source_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
 def prune(
     source: Annotated[str, typer.Argument(help="A run, or another model source with weights.")],
     data: Annotated[str | None, typer.Option(help="The data it was trained on, to recover and to judge by.")] = None,
-    macs: Annotated[
-        float | None, typer.Option(help="Share of the multiply-accumulates that is to be left, such as 0.5.")
-    ] = None,
+    macs: Annotated[float | None, typer.Option(help="Share of the multiply-accumulates to keep, such as 0.5.")] = None,
     latency: Annotated[
-        float | None, typer.Option(help="In its place: share of the measured latency that is to be left.")
+        float | None, typer.Option(help="Instead of --macs: share of the measured latency to keep.")
     ] = None,
     target: Annotated[
         str, typer.Option("--for", help="Whose runtime is timed on this machine: onnx or torchscript.")
@@ -33,7 +32,7 @@ def prune(
         bool, typer.Option("--will-it-pay", help="Only say what pruning, int8 and fp16 would bring here; no --data.")
     ] = False,
     criterion: Annotated[
-        str, typer.Option(help="Which channels go: magnitude, bn-scale, taylor, fpgm, random.")
+        str, typer.Option(help="Which channels are removed first: magnitude, bn-scale, taylor, fpgm, random.")
     ] = "magnitude",
     spread: Annotated[
         str,
@@ -53,17 +52,18 @@ def prune(
     pattern: Annotated[
         str | None, typer.Option(help="Zeros among the weights: 2:4 (for TensorRT) or unstructured.")
     ] = None,
-    sparsity: Annotated[float | None, typer.Option(help="Of --pattern unstructured: share of zeros.")] = None,
+    sparsity: Annotated[float | None, typer.Option(help="With --pattern unstructured: share of zeros.")] = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Points of top-1: end the recovery once no more are lost; judged in the end.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Parts in which channels go.")] = 1,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of the recovery; else the recipe's.")] = None,
-    recipe: Annotated[str, typer.Option(help="Of the recovery: a name or a TOML file.")] = "prune",
+    steps: Annotated[int, typer.Option(min=1, help="Steps in which channels are removed.")] = 1,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the recovery; without it the recipe's.")] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe of the recovery: a name or a TOML file.")] = "prune",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: key=value.")] = None,
-    weights: Annotated[str | None, typer.Option(help="As for zoo export.")] = None,
-    input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
-    spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
+    weights: Weights = None,
+    input_: Input = None,
+    spec: Spec = None,
+    labels: Labels = None,
     timed: Annotated[bool, typer.Option(help="Measure the latency before and after.")] = True,
     timed_at: Annotated[
         str | None, typer.Option(help="CxHxW of the images that latency is measured with; else the model's own.")
@@ -86,7 +86,7 @@ def prune(
     from ...errors import UsageError
     from ...models.data.catalog import open_data
     from ...models.runs import claim, is_run
-    from ...models.sources import SourceOptions, resolve
+    from ...models.sources import resolve
     from ...models.training.epoch import Watcher
     from ...models.training.recipe import load_recipe
     from ..pruning.options import PruneOptions, usual_block
@@ -98,7 +98,7 @@ def prune(
     from ..starting import cpu_flags
     from .train import line_of, told_how_to_go_on
 
-    given = SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed)
+    given = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
     shape = parse_input(timed_at, "--timed-at")
     block = round_to or usual_block(cpu_flags())
     if will_it_pay:

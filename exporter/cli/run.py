@@ -61,7 +61,7 @@ def _where(on: str, pipeline: Pipeline) -> Iterator[Run]:
         yield prepare(pipeline)
         return
     if on != "ray" and not on.startswith("ray://"):
-        raise UsageError(f"--on {on} is no place for a pipeline", fix="local, ray, or ray://HOST:PORT")
+        raise UsageError(f"--on {on} is not a place where a pipeline can run", fix="local, ray, or ray://HOST:PORT")
     for name in ("ray", "fsspec"):
         if importlib.util.find_spec(name) is None:
             raise UnavailableError(f"{name} is not installed here", fix='pip install "zoo-export[ray]"')
@@ -90,22 +90,29 @@ def _clean(engine: Run) -> Outcome:
 
 def _look(engine: Run, *, planning: bool) -> Outcome:
     """What is done, and with `planning` what would be; nothing runs, and nothing is written."""
-    from ..pipeline.told import as_mapping, planned, standing
+    from ..pipeline.commands import MODEL
+    from ..pipeline.told import Planned, as_mapping, planned, standing
     from ..report.console import say, table
 
     engine.state.refuse()
     engine.settle_all()
     payload = as_mapping(engine)
     waiting = [node for node in engine.nodes if engine.outcome(node.id).state == "waiting"]
+    plan = planned(engine) if planning else Planned({}, ())
     if planning:
-        for node, mapping in zip(engine.nodes, payload["nodes"], strict=True):
-            if node in waiting:
-                mapping["command"] = planned(engine, node)
+        for mapping in payload["nodes"]:
+            mapping["command"] = plan.commands.get(mapping["id"], mapping["command"])
 
     def show() -> None:
-        rows = [[node.id, node.step, standing(engine, node), mapping["command"] if planning else _when(mapping)]
+        rows = [[node.id, node.step, standing(engine, node), *([] if planning else [_when(mapping)])]
                 for node, mapping in zip(engine.nodes, payload["nodes"], strict=True)]  # fmt: skip
-        table(f"{engine.pipeline.path}", ["makes", "step", "state", "command" if planning else "when"], rows)
+        table(f"{engine.pipeline.path}", ["makes", "step", "state", *([] if planning else ["when"])], rows)
+        if plan.lines:
+            say(f"would run in {engine.state.folder}; what is ready earlier runs by a command of its own:", "bold")
+            for line in plan.lines:
+                say(f"  {line}")
+            if any(f"/{MODEL}/" in line for line in plan.lines):
+                say(f"{MODEL} in a path is the name that the model brings", "dim")
         lacking = sum("unavailable" in row[2] for row in rows)
         say(f"{payload['cached']} of {len(rows)} are done, {len(waiting)} are not, {lacking} lack something here")
 
@@ -146,10 +153,15 @@ def _run(engine: Run, file: Path, where: str) -> Outcome:
         for node in engine.nodes:
             outcome = engine.outcome(node.id)
             if outcome.state == "failed":
-                say(f"{node.id}: again by: cd {shlex.quote(str(engine.state.folder))} && {outcome.command}", "yellow")
+                say(
+                    f"{node.id}: run it again with: cd {shlex.quote(str(engine.state.folder))} && {outcome.command}",
+                    "yellow",
+                )
                 say(f"  its log: {os.path.relpath(engine.state.folder / outcome.log)}", "yellow")
+        if report.get("proven"):
+            say(report["proven"], "bold")
         for pick in payload.get("picks", ()):
-            say(pick["sentence"], "bold")
+            say(pick["sentence"])
         for note in report.get("notes", ()):
             say(note)
         if report.get("report"):
@@ -188,10 +200,11 @@ def _watched() -> Iterator[Callable[[Run], None]]:
                 if name not in tasks:
                     more = f" and {len(group) - 1} more" if len(group) > 1 else ""
                     tasks[name] = bar.add_task(f"{name}{more}", total=None, doing="")
-                doing = job.progress()
-                if doing is not None:
-                    what, done, total = doing
-                    bar.update(tasks[name], total=total or None, completed=done, doing=f"{what} {done}/{total}")
+                seen_of_it = job.progress()
+                if seen_of_it is not None:
+                    what, done, total = seen_of_it
+                    doing = f"{what} {done}/{total}" if total else what
+                    bar.update(tasks[name], total=total or None, completed=done, doing=doing)
             if not out.is_terminal:
                 for node in engine.nodes:
                     outcome = engine.outcome(node.id)

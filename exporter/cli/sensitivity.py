@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
+from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .source_options import Input, Labels, Spec, Weights, source_options
 
 if TYPE_CHECKING:
     from ...models.sources import SourceOptions
@@ -19,16 +20,17 @@ def sensitivity(
     data: Annotated[str, typer.Option(help="Training images calibrate, validation images are compared.")],
     target: Annotated[str, typer.Option("--for", help="Whose rules quantise: onnx, torchscript or trt.")] = "onnx",
     images: Annotated[int, typer.Option(min=1, help="How many images calibrate.")] = 512,
-    compared: Annotated[int, typer.Option(min=1, help="How many images each layer is judged by.")] = 64,
+    compared: Annotated[int, typer.Option(min=1, help="How many images each layer is judged with.")] = 64,
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="In place of int8: accuracy when a stage loses channels, one after the other."),
+        typer.Option("--prune", help="Instead of int8: the accuracy when one stage at a time loses channels."),
     ] = False,
-    criterion: Annotated[str, typer.Option(help="With --prune: which channels go, as for zoo prune.")] = "magnitude",
+    criterion: Annotated[str, typer.Option(help="With --prune: which channels go, as in zoo prune.")] = "magnitude",
     out: Annotated[Path | None, typer.Option(help="Folder for the table as JSON and the picture.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A run, a .safetensors or .pth, imagenet, or random.")] = None,
-    input_: Annotated[str | None, typer.Option("--input", help="CxHxW of a model that does not bring it.")] = None,
-    spec: Annotated[Path | None, typer.Option(help="spec.toml of a user's own model.")] = None,
+    weights: Weights = None,
+    input_: Input = None,
+    spec: Spec = None,
+    labels: Labels = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -41,20 +43,23 @@ def sensitivity(
 
     get_backend(target)
     need_torch("zoo sensitivity")
-    from ...models.data.catalog import open_data
-    from ...models.sources import SourceOptions, resolve
-    from ..report.console import notes, progress, say, table
-    from ..sensitivity import FILES, as_mapping, claim_place, save
-    from ..sensitivity import sensitivity as measure
+    from ..report.console import notes, progress, say, table, waiting
 
+    with waiting("loading torch"):
+        given = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
     if prune:
-        given = SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed)
         return _stages(source, given, data, data_root, criterion, choose_device(device), seed, out)
-    if out is not None:
-        claim_place(out)
-    where = choose_device(device)
-    dataset = open_data(data, data_root)
-    model = resolve(source, SourceOptions(weights=weights, input=parse_input(input_), spec=spec, seed=seed))
+    with waiting("loading the model and the data"):
+        from ...models.data.catalog import open_data
+        from ...models.sources import resolve
+        from ..sensitivity import FILES, as_mapping, claim_place, save
+        from ..sensitivity import sensitivity as measure
+
+        if out is not None:
+            claim_place(out)
+        where = choose_device(device)
+        dataset = open_data(data, data_root)
+        model = resolve(source, given)
     say(f"{model.spec.name}: weights: {model.weights}; input {'x'.join(map(str, model.spec.input))}")
     notes(model.notes)
     with progress("steps") as bar:
@@ -77,7 +82,14 @@ def sensitivity(
             ]
             for one in costs.layers
         ]  # fmt: skip
-        columns = ["layer", "million MACs", "alone int8: SQNR dB", "KL", "alone float: SQNR dB", "KL it takes away"]
+        columns = [
+            "layer",
+            "million MACs",
+            "only it in int8: SQNR dB",
+            "KL",
+            "only it in float: SQNR dB",
+            "KL it removes",
+        ]
         table(f"{model.spec.name} for {target}", [*columns, "int8 saves, µs"], rows)
         say(f"all in int8: SQNR {costs.whole.sqnr:.1f} dB, KL {costs.whole.kl:.2g}, {costs.images} images")
         notes(told)
@@ -99,17 +111,19 @@ def _stages(
     seed: int,
     out: Path | None,
 ) -> Outcome:
-    from ...models.data.catalog import open_data
-    from ...models.sources import resolve
-    from ..pruning.options import known_criterion
-    from ..pruning.sensitivity import FILES, as_mapping, claim_place, judged_images, save, stage_curves
-    from ..report.console import notes, progress, say, table
+    from ..report.console import notes, progress, say, table, waiting
 
-    known = known_criterion(criterion)
-    if out is not None:
-        claim_place(out)
-    dataset = open_data(data, data_root)
-    model = resolve(source, given)
+    with waiting("loading the model and the data"):
+        from ...models.data.catalog import open_data
+        from ...models.sources import resolve
+        from ..pruning.options import known_criterion
+        from ..pruning.sensitivity import FILES, as_mapping, claim_place, judged_images, save, stage_curves
+
+        known = known_criterion(criterion)
+        if out is not None:
+            claim_place(out)
+        dataset = open_data(data, data_root)
+        model = resolve(source, given)
     notes((*dataset.notes, *model.notes))
     with progress("steps") as bar:
         curves = stage_curves(
@@ -126,7 +140,7 @@ def _stages(
             [one.stage, str(len(one.layers)), *(f"{reached:.2%}" for reached in one.accuracy[1:])] for one in curves
         ]
         table(f"{model.spec.name}: fewer channels, not trained", ["stage", "groups", *removed], rows)
-        say(f"as it is: {curves[0].accuracy[0]:.2%} of {images:,} training images that were drawn for this")
+        say(f"not pruned: {curves[0].accuracy[0]:.2%} of {images:,} training images, which were set aside for this")
         if out is not None:
             say(f"written: {', '.join(str(out / name) for name in FILES)}")
 

@@ -19,10 +19,10 @@ from ...errors import BUG, DONE, INTERRUPTED, TERMINATED, USAGE, UnavailableErro
 from .streams import keep_stderr, reader_left
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run; auto takes a GPU if there is one.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of everything that is drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Random seed.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object to stdout.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Where named data sets lie or are downloaded to; else ZOO_DATA.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder of named data sets; without it ZOO_DATA.")]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 
 def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list[int]) -> int:
-    from typer._click.exceptions import ClickException
+    from typer._click.exceptions import ClickException, NoArgsIsHelpError
     from typer._click.exceptions import UsageError as ClickUsageError
 
     debug = "--debug" in arguments
@@ -92,8 +92,12 @@ def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list
         if debug:
             traceback.print_exc()
         return _fail(out, error.exit_code, error.as_mapping())
+    except NoArgsIsHelpError as error:
+        if (text := error.format_message()).strip():  # with rich the help is printed already
+            sys.stderr.write(f"{text}\n")
+        return USAGE
     except ClickException as error:
-        message = " ".join(error.format_message().split())
+        message = " ".join(error.format_message().split()).removesuffix(".")
         context = getattr(error, "ctx", None)
         where = context.command_path if isinstance(error, ClickUsageError) and context else "zoo"
         return _fail(out, USAGE, {"kind": "usage", "message": message, "fix": f"see {where} --help"})
@@ -117,7 +121,7 @@ def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list
 
 
 def choose_device(asked: str) -> str:
-    """Cpu or cuda.
+    """Return "cpu" or "cuda".
 
     Raises:
         UnavailableError: cuda was asked for and there is none.
@@ -139,13 +143,13 @@ def choose_device(asked: str) -> str:
 
 
 def own_device(asked: str, environment: Mapping[str, str]) -> str:
-    """The device of one of the processes that torchrun started: the GPU of its number on this machine."""
+    """Return the device of a process that torchrun started: the GPU with its number on this machine."""
     where = choose_device(asked)
     return f"{where}:{environment.get('LOCAL_RANK', '0')}" if where == "cuda" and "RANK" in environment else where
 
 
 def parse_input(text: str | None, option: str = "--input") -> tuple[int, int, int] | None:
-    """`3x224x224` as numbers. Raises UsageError."""
+    """Return `3x224x224` as numbers. Raises UsageError."""
     if text is None:
         return None
     parts = text.lower().split("x")

@@ -18,7 +18,7 @@ class Stderr:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """As the stream's."""
+        """Write the text, or drop it where stderr can no longer be written to; return its length."""
         try:
             return self._stream.write(text)
         except OSError:
@@ -26,7 +26,7 @@ class Stderr:
             return len(text)
 
     def flush(self) -> None:
-        """As the stream's."""
+        """Flush the stream, unless it can no longer be written to."""
         try:
             self._stream.flush()
         except OSError:

@@ -14,29 +14,34 @@ from .shell import Debug, Json, Outcome
 
 def verify(
     package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="A file that zoo package wrote.")],
-    artifact: Annotated[str | None, typer.Option(help="Only that one of the package's artifacts.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Public key in PEM that it must be signed by.")] = None,
+    artifact: Annotated[str | None, typer.Option(help="Verify only this artifact of the package.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Public key in PEM that must fit its signature.")] = None,
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:
-    """Prove a package: structure, hashes, its samples on this machine's runtime; and show what mistakes would give."""
+    """Prove a package: its structure, hashes, and samples on this machine; and show what mistakes would give."""
     del debug, json
     from dataclasses import asdict
 
     from ..checks.gate import Gate
     from ..package.container import Package
     from ..package.signing import signature_path, verify_signature
+    from ..package.verify import not_passed
     from ..package.verify import verify as verify_package
-    from ..report.console import table
+    from ..report.console import COLOURS, say, table, waiting
 
     gates: list[Gate] = []
-    with Package(package) as opened:
+    with waiting("verifying"), Package(package) as opened:
         if key is not None:
             gates.append(Gate("signature", "pass", verify_signature(package, key)))
         elif signature_path(package).is_file():
-            gates.append(Gate("signature", "skipped", "it is signed, and no --key was given to check that by"))
+            gates.append(
+                Gate("signature", "skipped", "it is signed, but no --key was given to check the signature with")
+            )
         found = verify_package(opened, artifact)
         name = str(opened.manifest["name"])
+        held = [one for one in opened.manifest["artifacts"] if artifact in (None, one["name"])]
+    failed = {one["name"]: doubts for one in held if (doubts := not_passed(one.get("verdicts") or {}))}
     gates += found.gates
     code = worst(gate.exit_code for gate in gates)
 
@@ -47,8 +52,15 @@ def verify(
             rows = [[one.mistake, f"{one.agreement:.0%}", f"{one.distance:.3f}"] for one in found.skews]
             table(
                 "what a mistake in the preprocessing would give on its samples",
-                ["mistake", "same answer", "logits away, of their norm"], rows,
+                ["mistake", "same answer", "distance of the logits"], rows,
             )  # fmt: skip
 
-    payload = {"gates": [one.as_mapping() for one in gates], "skews": [asdict(one) for one in found.skews]}
+        for each, doubts in failed.items():
+            say(f"{each} DID NOT PASS its check before it was packaged: {doubts}", COLOURS["fail"])
+
+    payload = {
+        "gates": [one.as_mapping() for one in gates],
+        "skews": [asdict(one) for one in found.skews],
+        "failed": failed,
+    }
     return Outcome(payload, code, show=show, next=f"python {shlex.quote(str(package))} predict IMAGE.jpg")

@@ -17,7 +17,7 @@ from ..artifact import ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact, read_
 from .card import card_of
 from .container import FORMAT, Package
 from .sbom import sbom_of
-from .verify import verify
+from .verify import not_passed, verify
 from .writer import write
 
 # What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
@@ -51,6 +51,7 @@ class Packed:
         path: where.
         bytes: its size.
         checked: names of the artifacts whose evidence is in it, and not older than they are.
+        failed: those of them that did not pass their check, each with the gates in words.
         unchecked: the others, each with the reason.
         replaced: whether an older package was there.
     """
@@ -58,6 +59,7 @@ class Packed:
     path: Path
     bytes: int
     checked: tuple[str, ...]
+    failed: Mapping[str, str]
     unchecked: Mapping[str, str]
     replaced: bool
 
@@ -130,7 +132,8 @@ def pack(
             made.unlink()
     unchecked = {name: one.reason for name, one in evidence.items() if one.content is None}
     checked = tuple(name for name in names if name not in unchecked)
-    return Packed(place, place.stat().st_size, checked, unchecked, replaced)
+    failed = {name: doubts for name, one in evidence.items() if (doubts := not_passed(one.verdicts))}
+    return Packed(place, place.stat().st_size, checked, failed, unchecked, replaced)
 
 
 def place_of(folders: Sequence[str | Path], out: Path | None) -> Path:
@@ -186,10 +189,8 @@ def refuse_unchecked(evidence: Mapping[str, Evidence]) -> None:
     for name, one in evidence.items():
         if one.content is None:
             raise GateError(f"{name}: {one.reason}", fix="zoo check FOLDER --data DATA")
-        bad = {gate: verdict for gate, verdict in one.verdicts.items() if verdict in ("fail", "inconclusive")}
-        if bad:
-            told = ", ".join(f"{gate} {verdict}" for gate, verdict in bad.items())
-            raise GateError(f"{name} did not pass its check: {told}", fix="see zoo check")
+        if doubts := not_passed(one.verdicts):
+            raise GateError(f"{name} did not pass its check: {doubts}", fix="zoo check FOLDER --data DATA says why")
 
 
 def contents(

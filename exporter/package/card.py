@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..backends.pixels import shape_of, steps_outside
+from ..report.next_steps import next_step
+from .verify import NOT_PASSED, not_passed
 
 if TYPE_CHECKING:
     from ..artifact import Manifest
     from .bundle import Evidence
+
+VERDICTS = {"pass": "passed", "skipped": "skipped", **NOT_PASSED}
 
 
 def card_of(
@@ -37,7 +41,7 @@ def card_of(
     parts += [
         _model(first),
         _artifacts(manifest),
-        _evidence(evidence),
+        _evidence(evidence, dict(zip(evidence, artifacts, strict=True))),
         _preprocess(first),
         *_pixels(artifacts),
         _labels(spec.labels),
@@ -49,14 +53,13 @@ def card_of(
 def _status(evidence: Mapping[str, Evidence], unchecked: Sequence[str]) -> str:
     if len(unchecked) == len(evidence):
         return "**Not checked**: no evidence that it answers as its reference does (`zoo check`)."
-    failed = [
-        f"{name}: {gate} {verdict}"
-        for name, one in evidence.items()
-        for gate, verdict in one.verdicts.items()
-        if verdict in ("fail", "inconclusive")
-    ]
-    told = f"**Did not pass**: {'; '.join(failed)}." if failed else "Checked: no gate failed."
+    failed = {name: doubts for name, one in evidence.items() if (doubts := not_passed(one.verdicts))}
+    told = f"**Did not pass its check**: {_list(failed)}." if failed else "Checked: no gate failed."
     return f"{told} **Not checked**: {', '.join(unchecked)}." if unchecked else told
+
+
+def _list(failed: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {doubts}" for name, doubts in failed.items())
 
 
 def _model(first: Manifest) -> str:
@@ -76,24 +79,30 @@ def _model(first: Manifest) -> str:
 
 
 def _artifacts(manifest: Mapping[str, Any]) -> str:
-    rows = ["## Artifacts", "", "| name | file | checked |", "|---|---|---|"]
-    rows += [
-        f"| {one['name']} | {one['model']} | {'yes' if one['checked'] else 'no'} |" for one in manifest["artifacts"]
-    ]
+    rows = ["## Artifacts", "", "| name | file | zoo check |", "|---|---|---|"]
+    for one in manifest["artifacts"]:
+        found = not_passed(one["verdicts"]) or "passed" if one["checked"] else "not checked"
+        rows.append(f"| {one['name']} | {one['model']} | {found} |")
     return "\n".join(rows)
 
 
-def _evidence(evidence: Mapping[str, Evidence]) -> str:
+def _evidence(evidence: Mapping[str, Evidence], artifacts: Mapping[str, Manifest]) -> str:
     rows = ["## Evidence", ""]
     for name, one in evidence.items():
         if one.content is None:
-            rows.append(f"- {name}: {one.reason}")
+            rows.append(f"- {name}: {one.reason}; `zoo check FOLDER --data DATA` judges it")
             continue
         found = json.loads(one.content)
         data = found.get("data") or {}
         on = f" on {data['images']:,} images of {data['name']}" if data else ""
         rows.append(f"- {name}, {found.get('created', '')[:10]}{on}:")
-        rows += [f"  - {gate['name']} {gate['verdict']}: {gate['reason']}" for gate in found["gates"]]
+        for gate in found["gates"]:
+            rows.append(f"  - {gate['name']}: {VERDICTS.get(gate['verdict'], gate['verdict'])}: {gate['reason']}")
+            after = next_step(
+                gate["name"], gate["verdict"], backend=artifacts[name].backend, precision=artifacts[name].precision,
+                data=data.get("name", ""),
+            )  # fmt: skip
+            rows += [f"    - next: {after}"] if after else []
     return "\n".join(rows)
 
 

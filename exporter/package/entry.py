@@ -49,6 +49,7 @@ def main(path: str, arguments: Sequence[str] | None = None) -> int:
     return code if _out(lines) else code or USAGE
 
 
+SAME = 0.1  # as a share: up to here the sum of the operators is about the latency
 NEEDS = "onnxruntime numpy pillow"
 PIP = {"PIL": "pillow"}  # as pip calls it
 
@@ -136,7 +137,7 @@ def run_profile(package: Package, given: argparse.Namespace) -> Done:
         )
     lines = told_profile(found)
     if given.per_layer and not found.operators:
-        lines.append("no times of operators: only ONNX Runtime tells them")
+        lines.append("no times of single operators: only ONNX Runtime reports them")
     return asdict(found), DONE, lines
 
 
@@ -171,7 +172,7 @@ def told_profile(found: Profile) -> list[str]:
     if found.accuracy is not None:
         right, images = found.accuracy
         lines.append(f"accuracy here: {right / max(images, 1):.2%} of {images:,} images")
-    lines.append(f"{found.peak_mb:.0f} MB at most" if found.peak_mb is not None else "memory is not told here")
+    lines.append(f"{found.peak_mb:.0f} MB at most" if found.peak_mb is not None else "the memory is not available here")
     seen = found.telemetry
     lines += [f"{name}: {low:.0f} to {high:.0f} degrees" for name, (low, high) in seen.temperatures.items()]
     if seen.mhz is not None:
@@ -181,12 +182,35 @@ def told_profile(found: Profile) -> list[str]:
     lines += [f"{name}: {value:.2f} W on average" for name, value in seen.watts.items()]
     lines += list(seen.throttled)
     if seen.silent:
-        lines.append(f"not told by this device: {', '.join(seen.silent)}")
+        lines.append(f"not available on this device: {', '.join(seen.silent)}")
     if found.operators:
-        lines.append("operators, the slowest first; the runtime's profiler slows each:")
+        total = sum(one.microseconds for one in found.operators)
+        median = next((row.percentiles.get("p50") for row in found.rows if row.batch == 1), None)
+        lines.append(f"operators, the slowest first, batch 1, {beside_latency(total, median)}:")
     for one in found.operators[:10]:
         lines.append(f"{one.microseconds:>9.0f} us  {one.kind:<22} {one.name}")
     return lines
+
+
+def beside_latency(microseconds: float, median: float | None) -> str:
+    """Return what the time of all operators together is beside the latency that was measured without the profiler.
+
+    Args:
+        microseconds: of all operators.
+        median: milliseconds of one run at batch 1; None where that was not measured.
+    """
+    together = microseconds / 1e3
+    told = f"{together:.2f} ms together"
+    if not median:
+        return told
+    if abs(together / median - 1) < SAME:
+        return f"{told}, about the latency of {median:.2f} ms"
+    if together > median:
+        return f"{told}, more than the latency of {median:.2f} ms because the runtime's profiler slows each operator"
+    return (
+        f"{told}, less than the latency of {median:.2f} ms: the rest passes between the operators, or the machine was "
+        "busier while the latency was measured"
+    )
 
 
 COMMANDS: dict[str, Callable[[Package, argparse.Namespace], Done]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from .predictor import Predictor, golden_of, refuse_odd, spec_of
 from .wire import refuse_dangerous
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+NOT_PASSED = {"fail": "failed", "inconclusive": "could not tell"}  # verdicts, as a sentence about a gate has them
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Verified:
     """What was found.
 
     Attributes:
-        gates: structure, hashes, and for each artifact its samples, in this order.
+        gates: structure, hashes, and for each artifact what zoo check found of it and its samples, in this order.
         skews: of the first artifact that runs here.
     """
 
@@ -85,6 +86,7 @@ def verify(package: Package, artifact: str | None = None) -> Verified:
     for one in package.manifest["artifacts"]:
         if artifact is not None and one["name"] != artifact:
             continue
+        gates.append(recorded(one))
         try:
             predictor = Predictor(package, one["name"])
         except UnavailableError as error:
@@ -100,6 +102,29 @@ def verify(package: Package, artifact: str | None = None) -> Verified:
     if artifact is not None and len(gates) == 2:
         Predictor(package, artifact)  # says which ones there are
     return Verified(tuple(gates), skews)
+
+
+def recorded(artifact: Mapping[str, Any]) -> Gate:
+    """Return what zoo check had found of an artifact when it was packaged; it is told, and not judged again.
+
+    Args:
+        artifact: its entry of the manifest.
+    """
+    verdicts: dict[str, str] = artifact.get("verdicts") or {}
+    name = f"check {artifact['name']}"
+    if not verdicts:
+        return Gate(name, "skipped", "zoo check had not judged it when it was packaged")
+    if doubts := not_passed(verdicts):
+        return Gate(name, "skipped", f"DID NOT PASS zoo check: {doubts}; verify proves the package, not the model")
+    passed = sum(verdict == "pass" for verdict in verdicts.values())
+    return Gate(name, "pass", f"zoo check had passed it: {passed} of {len(verdicts)} gates, none failed")
+
+
+def not_passed(verdicts: Mapping[str, str]) -> str:
+    """Return the gates that failed or could not tell as words: `numerics failed, latency could not tell`."""
+    doubts = [(gate, verdict) for gate, verdict in verdicts.items() if verdict in NOT_PASSED]
+    doubts.sort(key=lambda pair: pair[1] != "fail")
+    return ", ".join(f"{gate} {NOT_PASSED[verdict]}" for gate, verdict in doubts)
 
 
 def refuse_lies(package: Package) -> None:
@@ -122,6 +147,8 @@ def refuse_lies(package: Package) -> None:
             ):  # fmt: skip
                 if said != found:
                     raise IntegrityError(f"the manifest lies about {one['name']}: its {key} is another")
+            if (one.get("verdicts") or {}) != verdicts_in(package, one["name"]):
+                raise IntegrityError(f"the manifest lies about {one['name']}: its check found something else")
             if spec_of(own).labels != tuple(package.read("labels.txt").decode().splitlines()):
                 raise IntegrityError(f"labels.txt and {one['name']} have other labels")
             if json.loads(package.read("preprocess.json")) != own["spec"]["preprocess"]:
@@ -130,6 +157,14 @@ def refuse_lies(package: Package) -> None:
                 raise IntegrityError(f"{one['name']} has no known precision")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise IntegrityError("the package's manifest or an artifact.json is corrupt", fix="make it again") from error
+
+
+def verdicts_in(package: Package, name: str) -> dict[str, str]:
+    """Return the verdict of each gate in the evidence of an artifact; empty where there is none."""
+    path = f"checks/{name}.check.json"
+    if path not in package.names():
+        return {}
+    return {str(gate["name"]): str(gate["verdict"]) for gate in json.loads(package.read(path))["gates"]}
 
 
 def measure_skews(

@@ -11,6 +11,7 @@ from .graph import ALL, TRT, Node
 from .kinds import Build, Calibrate, Check, Export, Package, Profile, Prune, Source, Train, flags
 
 HTML = "report.html"
+MODEL = "MODEL"  # in a path that is not there yet: the name that a model brings
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,41 @@ def model_of(node: Node, path: str, parent: Made | None) -> Made:
     """What a node that gives a model hands on."""
     options = node.options
     if isinstance(options, Source):
-        given = [("--weights", options.weights), ("--input", options.input), ("--spec", options.spec)]
+        given = [("--weights", options.weights), ("--input", options.input), ("--spec", options.spec),
+                 ("--labels", options.labels)]  # fmt: skip
         return Made("", str(options.source), tuple(part for flag, value in given if value for part in (flag, value)))
     if isinstance(options, Calibrate) and parent is not None:
         return Made(path, parent.source, parent.flags)
     return Made(path, path)
+
+
+def expected(nodes: Sequence[Node], made: Mapping[str, Made], out: str) -> dict[str, Made]:
+    """Return what each node left, or what it will leave where `command_of` writes it.
+
+    Args:
+        nodes: all, each behind those it needs.
+        made: what is there already.
+        out: the pipeline's folder for results.
+    """
+    found: dict[str, Made] = {}
+    for node in nodes:
+        parent = found.get(node.needs[0]) if node.needs else None
+        found[node.id] = made.get(node.id) or _expected(node, parent, out)
+    return found
+
+
+def _expected(node: Node, parent: Made | None, out: str) -> Made:
+    options = node.options
+    if options.gives == "model":
+        return model_of(node, f"{out}/{node.id}", parent)
+    if isinstance(options, Check) and parent is not None:  # hands on the artifact
+        return parent
+    if isinstance(options, Export):
+        return Made(f"{out}/{node.id.partition('/')[0]}/{node.variant}/{MODEL}/{node.form}")
+    if isinstance(options, Build):
+        return Made(f"{out}/exports/{node.variant}/{node.form}")
+    suffix = ".zoo" if isinstance(options, Package) and options.layout == "zoo" else ""
+    return Made(f"{out}/{node.id}{suffix}")
 
 
 def together(nodes: Sequence[Node]) -> list[list[Node]]:

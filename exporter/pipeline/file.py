@@ -27,7 +27,7 @@ class Settings:
         out: the folder that everything is written to, beside the file.
         data: of the steps that say none.
         data_root: where named data sets lie.
-        seed: of everything that is drawn at random.
+        seed: random seed.
         cores: that steps may use together; else all of this machine.
         memory: gigabytes that steps may use together; else this machine's.
         gpus: that steps may use together; else this machine's.

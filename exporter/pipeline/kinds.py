@@ -63,7 +63,8 @@ class Source(Kind):
     source: Many = key("A name of `zoo list models`, a run folder, torchvision:NAME, timm:NAME or module:factory.", ())
     weights: str | None = key("A run, a file, imagenet or random.", file=True)
     input: str | None = key("CxHxW of a model that does not bring it.")
-    spec: str | None = key("spec.toml of a user's own model.", file=True)
+    spec: str | None = key("spec.toml of your own model.", file=True)
+    labels: str | None = key("Class names: a text file with one on each line, or a,b,c.", file=True)
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Train(Kind):
     set: Values = key("Values of the recipe, such as {lr = 0.05}.", {})
     weights: str | None = key("A run, a file, or imagenet to start from.", file=True)
     input: str | None = key("CxHxW; else what suits the data.")
+    spec: str | None = key("spec.toml of your own model.", file=True)
+    labels: str | None = key("Class names: a text file with one on each line, or a,b,c.", file=True)
     stem: Literal["paper", "small"] | None = key("Else small up to 64 pixels.")
     freeze: str | None = key("The last module that stays as the weights have it.")
     qat: TARGET | None = key("Train with fake quantisation for this target.", flag=None)
@@ -96,18 +99,18 @@ class Prune(Kind):
     gives: ClassVar[str] = "model"
 
     data: str | None = key("The data it was trained on.", file=True)
-    macs: float | None = key("Share of the multiply-accumulates that is to be left.")
-    latency: float | None = key("In its place: share of the measured latency.")
-    target: Literal["onnx", "torchscript"] | None = key("Whose runtime is timed.", flag="--for")
-    criterion: str | None = key("Which channels go.")
+    macs: float | None = key("Share of the multiply-accumulates to keep.")
+    latency: float | None = key("Instead of macs: share of the measured latency to keep.")
+    target: Literal["onnx", "torchscript"] | None = key("The target whose runtime is timed.", flag="--for")
+    criterion: str | None = key("Which channels are removed first.")
     spread: str | None = key("global, uniform or sensitivity.")
     pattern: str | None = key("2:4 or unstructured.")
-    sparsity: float | None = key("Of unstructured: share of zeros.")
-    max_drop: float | None = key("Points of top-1 that may be lost.")
-    steps: int | None = key("Parts in which channels go.")
-    epochs: int | None = key("Of the recovery.")
-    recipe: str | None = key("Of the recovery.", file=True)
-    set: Values = key("Values of the recipe.", {})
+    sparsity: float | None = key("With unstructured: share of zeros.")
+    max_drop: float | None = key("Points of top-1 that pruning may lose.")
+    steps: int | None = key("Steps in which channels are removed.")
+    epochs: int | None = key("Epochs of the recovery.")
+    recipe: str | None = key("Recipe of the recovery.", file=True)
+    set: Values = key("Values of the recovery's recipe.", {})
     timed: bool = key("Measure the latency before and after.", True)
     beside: bool = key("Train the same architecture at a smaller width too.", True)
 
@@ -126,7 +129,7 @@ class Calibrate(Kind):
     gives: ClassVar[str] = "model"
 
     data: str | None = key("Its training images are run through the model.", file=True)
-    images: int | None = key("How many.")
+    images: int | None = key("How many images.")
     method: str | None = key("minmax, moving_average, percentile, mse or entropy.")
 
 
@@ -141,11 +144,11 @@ class Export(Kind):
 
     to: Many = key("Backends: torchscript, onnx, trt.", ())
     precision: NUMBER | tuple[NUMBER, ...] = key("fp32, fp16, bf16, int8.", "fp32", flag=None)
-    data: str | None = key("Of golden images, and of calibration.", file=True)
+    data: str | None = key("Golden images and calibration images are taken from it.", file=True)
     images: int | None = key("How many int8 calibrates with.")
     max_drop: float | None = key("Points of top-1 that int8 may lose.")
-    never_slower: bool = key("Keep layers float that make int8 slower here; measured.", True)
-    with_preprocess: bool = key("Artifacts take uint8 pixels and normalise by themselves.", False)
+    never_slower: bool = key("Keep in float the layers that make int8 slower here, by measuring.", True)
+    with_preprocess: bool = key("Artifacts take uint8 pixels and normalise them themselves.", False)
     batch: str | None = key("Batch sizes SMALLEST:USUAL:LARGEST.")
     set: Values = key('Backends\' own options, such as {"trt.optimization_level" = 5}.', {})
     accelerator: Many = key("GPU types that trt plans are built for, each on a machine of the Ray cluster that has it.",
@@ -175,12 +178,12 @@ class Check(Kind):
     gives: ClassVar[str] = "artifact"
 
     data: str | None = key("Labelled data.", file=True)
-    limit: int | None = key("Only the first so many images.")
+    limit: int | None = key("Use only the first N images.")
     budget: str | None = key("TOML file with limits.", file=True)
     latency: bool = key("Judge the latency too.", False)
-    rounds: int | None = key("Of the latency: fresh processes a side.")
-    batch_sizes: str | None = key("For throughput, such as 1,8.")
-    threads: int | None = key("Of the CPU, for latency.")
+    rounds: int | None = key("Rounds of the latency measurement, each in fresh processes.")
+    batch_sizes: str | None = key("Batch sizes to measure the throughput at, such as 1,8.")
+    threads: int | None = key("CPU threads of the latency.")
 
     @property
     def measures(self) -> bool:
@@ -197,8 +200,8 @@ class Package(Kind):
     gives: ClassVar[str] = "package"
 
     layout: Literal["zoo", "triton", "mlflow"] = key("One file, a Triton repository, or an MLflow model.", "zoo")
-    licence: str | None = key("Of the weights: a text file.", file=True)
-    require_checked: bool = key("Refuse what no check has passed.", False)
+    licence: str | None = key("Text file with the licence of the weights.", file=True)
+    require_checked: bool = key("Refuse artifacts that no check has passed.", False)
     sign: str | None = key("A private key in PEM.", file=True)
 
 
@@ -211,11 +214,11 @@ class Profile(Kind):
     gives: ClassVar[str] = "profile"
 
     on: str = key("local, ssh://user@host:port, or a .toml file of devices.", "local", file=True)
-    batch_sizes: str | None = key("Images at once: 1,8.")
-    threads: int | None = key("Of the runtime.")
-    per_layer: bool = key("The time of each operator too.", False)
-    data: str | None = key("Images that each device answers too.", file=True)
-    images: int | None = key("How many of them.")
+    batch_sizes: str | None = key("Batch sizes (images at once), such as 1,8.")
+    threads: int | None = key("Threads of the runtime.")
+    per_layer: bool = key("Measure each operator too.", False)
+    data: str | None = key("Count right answers on its validation images too.", file=True)
+    images: int | None = key("How many of these images at most.")
 
     @property
     def measures(self) -> bool:

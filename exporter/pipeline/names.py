@@ -12,7 +12,7 @@ from ...config import near
 from ...errors import UsageError
 from .kinds import Export, Kind, Profile, Source, Train, several
 
-FILES = (".toml", ".pem", ".safetensors", ".pth", ".pt")
+FILES = (".toml", ".pem", ".safetensors", ".pth", ".pt", ".txt")
 
 
 def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
@@ -30,20 +30,20 @@ def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
     if data is not None:
         refuse_data(f"{here}.data", data, folder)
     if isinstance(options, Export):
-        from ..backends import backend_names
+        from ..backends import backend_names, unknown_backend
 
         for name in several(options.to):
             if name not in backend_names():
-                raise UsageError(f'{here}.to: no backend "{name}"{near(name, backend_names())}',
-                                 fix=f"one of {', '.join(backend_names())}")  # fmt: skip
+                raise unknown_backend(name, f"{here}.to: ")
     for one in fields(options):
         value = getattr(options, one.name)
         if not one.metadata["file"] or not isinstance(value, str) or one.name == "data":
             continue
         if isinstance(options, Profile) and not value.endswith(".toml"):
             continue
+        listed = one.name == "labels" and "," in value  # names, not a file of names
         named = value.endswith(FILES) or "/" in value or one.name in ("licence", "sign", "budget", "spec")
-        if named and not (folder / value).exists():
+        if named and not listed and not (folder / value).exists():
             raise UsageError(
                 f"{here}.{one.name}: no such file, {value}", fix=f"it is looked for in {folder.absolute()}"
             )

@@ -59,7 +59,7 @@ def write_report(engine: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
     found = read(engine, payload)
     fronts = fronts_of(found.nodes, found.rows)
     picks = picks_of(found.nodes, found.rows, found.profiles)
-    told = {"picks": picks, "front": short_front(fronts), "notes": found.notes}
+    told = {"picks": picks, "front": short_front(fronts), "notes": found.notes, "proven": _proven(found)}
     try:
         page = _render(engine, payload, found, {"picks": picks, "fronts": fronts}).encode()
         atomic.write_file(place, page)
@@ -70,6 +70,14 @@ def write_report(engine: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
         why = error.strerror or str(error)
         return {**told, "notes": [*found.notes, f"{relative(place)} could not be written: {why}"]}
     return {"report": relative(place), **told}
+
+
+def _proven(found: Found) -> str:
+    """Return what the checks proved, as the page's first line has it."""
+    from ..report.nodes import proven
+    from ..report.rows import read_rows
+
+    return proven(read_rows({"artifacts": list(found.rows.values())}))
 
 
 def inputs_of(engine: Run, payload: Mapping[str, Any]) -> str:

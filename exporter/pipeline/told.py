@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...errors import DONE, INCONCLUSIVE, UNAVAILABLE, worst
-from .commands import Command, command_of
+from .commands import command_of, expected, together
 from .graph import Node
 from .outcome import BLOCKED, CACHED, FAILED, FINISHED, LACKING, RUNNING, WAITING, Outcome
 from .run import Run
@@ -60,13 +60,37 @@ def node_mapping(run: Run, node: Node) -> dict[str, Any]:
     }
 
 
-def planned(run: Run, node: Node) -> str:
-    """The command that a node would be, as far as its inputs are known; "" where they are not."""
-    try:
-        command: Command = command_of([node], run.made(), run.pipeline.settings)
-    except KeyError:
-        return ""
-    return command.line()
+@dataclass(frozen=True)
+class Planned:
+    """What would run.
+
+    Attributes:
+        commands: of each node that waits, by its id; nothing runs for a source.
+        lines: the commands that would run here, in order: one may do several nodes, unless some are ready earlier.
+    """
+
+    commands: dict[str, str]
+    lines: tuple[str, ...]
+
+
+def planned(run: Run) -> Planned:
+    """Return the commands of all that is not done, with the paths where what they need will lie."""
+    settings = run.pipeline.settings
+    waiting = [node for node in run.nodes if run.outcome(node.id).state == WAITING and node.options.command]
+    lost: set[str] = set()
+    for node in waiting:
+        waits_for_lost = [need in lost for need in node.needs]
+        if run.missing(node) is not None or (all(waits_for_lost) if node.partial else any(waits_for_lost)):
+            lost.add(node.id)
+    there = expected(run.nodes, run.made(), settings.out)
+    here = {name: made for name, made in there.items() if name not in lost}
+
+    def line(nodes: Sequence[Node]) -> str:
+        some = nodes[0].partial and any(need in here for need in nodes[0].needs)
+        return command_of(nodes, here if some else there, settings).line()
+
+    able = together([node for node in waiting if node.id not in lost])
+    return Planned({node.id: line([node]) for node in waiting}, tuple(line(group) for group in able))
 
 
 def standing(run: Run, node: Node) -> str:

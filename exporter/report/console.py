@@ -10,24 +10,30 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import IO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from ..artifact import Receipt
 
 PROGRESS = "ZOO_PROGRESS"
+# What is counted where that is not what the command counts otherwise, by the beginning of what a bar is called.
+UNITS = {
+    "calibrating": "images",
+    "eager reference": "images",
+    "evaluating": "images",
+    "exporting": "artifacts",
+    "latency of": "rounds",
+    "timing": "rounds",
+    "timing layers": "layers",
+    "pruning stages": "stages",
+    "drawing": "pictures",
+}
+UNBROKEN = 24  # letters of a word up to which a table never breaks it; paths and commands are longer
+Update = Callable[[str, int, int], None]
 COLOURS = {
     "pass": "green",
     "fail": "bold red",
@@ -47,12 +53,49 @@ def console() -> Console:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; cells that are a verdict are coloured."""
+    """Print a table; cells that are a verdict are coloured.
+
+    No word or number is broken to make room, but for paths and the like: what is wider than the terminal is printed
+    with a line for each cell.
+    """
+    cells = [(name, *texts) for name, *texts in zip(columns, *rows, strict=True)]
+    words = [[cell_len(word) for text in texts for word in text.split()] for texts in cells]
+    least = [min(max(lengths, default=1), UNBROKEN) for lengths in words]
+    whole = [max(map(cell_len, texts)) for texts in cells]
+    room = console().width - 3 * len(columns) - 1  # what the lines and blanks between the columns leave
+    if sum(least) > room:
+        _table_of_lines(title, columns, rows)
+        return
     made = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold")
+    for column, width in zip(columns, _widths(least, whole, room), strict=True):
+        made.add_column(column, overflow="fold", width=width)
     for row in rows:
         made.add_row(*(_cell(text) for text in row))
+    console().print(made)
+
+
+def _widths(least: Sequence[int], whole: Sequence[int], room: int) -> list[int]:
+    """Return how wide each column is: those that lack little are whole, the others share what is left evenly."""
+    lacks = [max(most - few, 0) for few, most in zip(least, whole, strict=True)]
+    widths, rest = list(least), room - sum(least)
+    order = sorted(range(len(lacks)), key=lambda place: lacks[place])
+    for done, place in enumerate(order):
+        given = min(lacks[place], rest // (len(order) - done))
+        widths[place] += given
+        rest -= given
+    return widths
+
+
+def _table_of_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that is too wide with a line for each cell that holds something, and a rule after each row."""
+    made = Table(title=title, title_justify="left", show_header=False)
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for row in rows:
+        for column, text in zip(columns, row, strict=True):
+            if text:
+                made.add_row(column, _cell(text))
+        made.add_section()
     console().print(made)
 
 
@@ -77,39 +120,83 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people: `28.4 s`, `2 min 47 s`, `1 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 @contextmanager
-def progress(unit: str, *, silent: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with rate and time left, told by (what, done, all); silent when asked, and where stderr is no terminal.
+def progress(unit: str, first: str = "getting ready", *, silent: bool = False) -> Iterator[Update]:
+    """A bar for each thing that is done, moved by (what, done, all); an `all` of 0 says that the length is not known.
+
+    Nothing is shown when asked for silence, and where stderr is no terminal.
 
     `zoo run` shows the bars of the commands that it runs: it names a file in ZOO_PROGRESS that each tells its progress.
+
+    Args:
+        unit: what is counted, in the plural; `UNITS` has what is counted otherwise.
+        first: what is done until the first bar comes, which is shown at once.
+        silent: show nothing.
     """
-    out = console()
     told = os.environ.get(PROGRESS)
     if told and not silent:
         with open(told, "w", encoding="utf-8", buffering=1) as file:  # noqa: PTH123 - append-only, a line at a time
-            yield _lines_into(file)
+            update = _lines_into(file)
+            update(first, 0, 0)
+            yield update
         return
+    out = console()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        _Count(),
         _Rate(unit),
-        TimeRemainingColumn(),
+        _Remaining(elapsed_when_finished=True),
         console=out,
         transient=True,
         disable=silent or not out.is_terminal,
     ) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def update(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield update
+        bars = _Bars(bar)
+        bars(first, 0, 0)
+        yield bars
 
 
-def _lines_into(file: IO[str]) -> Callable[[str, int, int], None]:
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show what goes on while the block lasts, where nobody knows how long that is."""
+    with progress("steps", what):
+        yield
+
+
+class _Bars:
+    """Makes and moves the bars of a display."""
+
+    def __init__(self, display: Progress) -> None:
+        self._display = display
+        self._tasks: dict[str, TaskID] = {}
+        self._finished: set[str] = set()
+        self._endless = ""  # the one bar without a length, which the next one replaces
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self._endless not in ("", what):
+            self._display.remove_task(self._tasks.pop(self._endless))
+            self._endless = ""
+        if what not in self._tasks:
+            self._tasks[what] = self._display.add_task(what, total=total or None)
+        if what in self._finished and done < total:  # the same again, for the next artifact
+            self._display.reset(self._tasks[what])
+            self._finished.remove(what)
+        self._display.update(self._tasks[what], completed=done, total=total or None)
+        if not total:
+            self._endless = what
+        elif done >= total:
+            self._finished.add(what)
+
+
+def _lines_into(file: IO[str]) -> Update:
     """Writes a line at most ten times a second, and the last of each kind."""
     last = 0.0
 
@@ -123,15 +210,40 @@ def _lines_into(file: IO[str]) -> Callable[[str, int, int], None]:
     return update
 
 
+def seconds_of(task: Task) -> float:
+    """How long a task went on: a finished one no longer counts, so that its rate stays what it was."""
+    return (task.finished_time if task.finished_time is not None else task.elapsed) or 0.0
+
+
+def unit_of(what: str, unit: str) -> str:
+    """What a bar counts; the longest beginning in `UNITS` decides."""
+    fitting = [beginning for beginning in UNITS if what.startswith(beginning)]
+    return UNITS[max(fitting, key=len)] if fitting else unit
+
+
+class _Count(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Done of all; nothing where the length is not known."""
+        return Text(f"{task.completed:,.0f}/{task.total:,.0f}" if task.total else "")
+
+
 class _Rate(ProgressColumn):
     def __init__(self, unit: str) -> None:
         super().__init__()
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        """Units per second since the start of the task."""
-        speed = task.completed / task.elapsed if task.elapsed else 0
-        return Text(f"{speed:,.1f} {self._unit}/s" if speed else "")
+        """Units per second since the start of the task, up to its end."""
+        seconds = seconds_of(task)
+        if not task.total or not task.completed or not seconds:
+            return Text("")
+        return Text(f"{task.completed / seconds:,.1f} {unit_of(task.description, self._unit)}/s")
+
+
+class _Remaining(TimeRemainingColumn):
+    def render(self, task: Task) -> Text:
+        """The time that is left, or that a finished task took; nothing where the length is not known."""
+        return super().render(task) if task.total else Text("")
 
 
 def _cell(text: str) -> str:

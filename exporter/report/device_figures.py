@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from .devices import Device, interval_of, least, median_of
-from .figure import DOUBT, PLAIN, PRECISIONS, REFERENCE, Figure, figure_of, layout_of, names_axis, plain, short
+from .figure import (
+    DOUBT,
+    PLAIN,
+    PRECISIONS,
+    REFERENCE,
+    Figure,
+    cost_axis,
+    figure_of,
+    layout_of,
+    names_axis,
+    plain,
+    short,
+)
 from .figures import LOG_FROM
 
 # A size of batch each: colour and shape, never colour alone.
@@ -21,7 +33,7 @@ APART = 0.16  # of a device's line, between its sizes of batch
 
 
 def medians(devices: Sequence[Device]) -> Figure | None:
-    """The median of each device and size of batch, with the interval that holds it."""
+    """The median of each device and size of batch, with the interval that holds it; None where there is one only."""
     import plotly.graph_objects as go
 
     shown = [device for device in devices if any(median_of(row) is not None for row in device.rows)]
@@ -30,6 +42,7 @@ def medians(devices: Sequence[Device]) -> Figure | None:
     batches = sorted({row["batch"] for device in shown for row in device.rows if row.get("batch") is not None})
     traces: list[Any] = []
     all_of: list[float] = []
+    ends: list[float] = []
     for index, batch in enumerate(batches):
         colour, symbol = BATCHES[index % len(BATCHES)]
         points = [(place, row, median) for place, device in enumerate(shown) for row in device.rows
@@ -38,6 +51,7 @@ def medians(devices: Sequence[Device]) -> Figure | None:
         values = [median for *_, median in points]
         names = [plain(shown[place].label) for place, *_ in points]
         all_of += values
+        ends += [*values, *(end for span in spans for end in span)]
         traces.append(
             go.Scatter(
                 x=values,
@@ -54,10 +68,12 @@ def medians(devices: Sequence[Device]) -> Figure | None:
                 hovertemplate="%{customdata[0]}<br>p50 %{x:.3f} ms, %{customdata[1]:.3f} to %{customdata[2]:.3f}",
             )
         )  # fmt: skip
-    wide = min(all_of) > 0 and max(all_of) / min(all_of) > LOG_FROM
+    if len(all_of) == 1:
+        return None  # the page's first line says it
+    wide = min(ends) > 0 and max(all_of) / min(all_of) > LOG_FROM
     title = f"p50 of one run (ms{', logarithmic' if wide else ''})"
     layout = layout_of(100 + max(56, 20 * len(batches)) * len(shown), title, "", legend=True)
-    layout["xaxis"] |= {"type": "log", "dtick": "D2"} if wide else {"rangemode": "tozero"}
+    layout["xaxis"] |= cost_axis(ends, logarithmic=wide)
     layout["yaxis"] |= names_axis([device.label for device in shown])
     smallest = [(batch, found) for batch in batches if (found := least(shown, batch)) is not None]
     words = "".join(f"At batch {batch}, {found[0].label} has the smallest median, {found[1]:.2f} ms. "

@@ -13,7 +13,8 @@ from .rows import Problem, count, error_word, hardest
 
 # Of the table, in the page and in the terminal; the first two are of the line, the last two of the device.
 COLUMNS = (
-    "device", "batch", "p50 ms", "95 % of it", "p99", "first", "images/s, mean", "CPU ms", "mJ", "MB", "accuracy",
+    "device", "batch", "p50 ms", "95 % interval of the median", "p99 ms", "first ms", "images/s, mean", "CPU ms", "mJ",
+    "MB", "accuracy",
 )  # fmt: skip
 
 
@@ -96,18 +97,61 @@ def least(devices: Sequence[Device], batch: int) -> tuple[Device, float] | None:
 def standing(devices: Sequence[Device]) -> tuple[str, str, str]:
     """Pass where all were measured, fail or inconclusive otherwise; the sentence that says so; what there is besides.
 
-    A device that lacks something leaves it inconclusive, as in a check.
+    The sentence is the latency itself where all could be measured. A device that lacks something leaves it
+    inconclusive, as in a check.
     """
     bad = [error_word(device.error) for device in devices if device.error]
-    all_of = count(len(devices), "device")
     verdict = "pass" if devices and not bad else "fail" if hardest(bad or ["error"]) == "error" else "inconclusive"
     if not devices:
         return verdict, "No device was measured", ""
-    sentence = f"{len(bad)} of {all_of} could not be measured" if bad else f"{all_of} measured"
-    batches = sorted({row["batch"] for device in devices for row in device.rows if row.get("batch")})
-    first = least(devices, batches[0]) if batches else None
-    rest = f"smallest median at batch {batches[0]}: {first[0].label}, {first[1]:.2f} ms" if first else ""
-    return verdict, sentence, rest
+    measured = [device for device in devices if any(median_of(row) is not None for row in device.rows)]
+    if bad:
+        return verdict, f"{len(bad)} of {count(len(devices), 'device')} could not be measured", latencies(measured)
+    if not measured:
+        return verdict, f"{count(len(devices), 'device')} measured", ""
+    return verdict, latencies(measured), details(measured[0]) if len(measured) == 1 else ""
+
+
+def latencies(devices: Sequence[Device]) -> str:
+    """Return the latency of one device, or the smallest and the largest of several at the smallest size of batch."""
+    if not devices:
+        return ""
+    timed = [(median, device, row) for device in devices for row in device.rows
+             if (median := median_of(row)) is not None]  # fmt: skip
+    if len(devices) == 1:
+        _, device, row = timed[0]
+        what = str(device.data.get("artifact") or "The model")
+        return f"{what} takes {_milliseconds(row)} for {_images(row)} on {place_of(device)}"
+    batches = [batch for _, _, row in timed if isinstance(batch := row.get("batch"), int)]
+    at_one = [one for one in timed if one[2].get("batch") == min(batches, default=None)] or timed
+    ordered = sorted(at_one, key=lambda one: one[0])
+    ends = [f"{_milliseconds(row)} on {place_of(device)}" for _, device, row in (ordered[0], ordered[-1])]
+    return f"{count(len(devices), 'device')} measured: from {' to '.join(ends)} for {_images(ordered[0][2])}"
+
+
+def details(device: Device) -> str:
+    """Return how sure the median of a device is, and what its other sizes of batch take."""
+    first, *others = [row for row in device.rows if median_of(row) is not None]
+    held = interval_of(first)
+    parts = [f"median of {count(first['runs'], 'run')}"] if isinstance(first.get("runs"), int) else []
+    parts += [f"95 % interval {held[0]:.2f} to {held[1]:.2f} ms"] if held else []
+    parts += [f"{_images(row)}: {_milliseconds(row)}" for row in others]
+    return ", ".join(parts)
+
+
+def place_of(device: Device) -> str:
+    """Return what a sentence calls a device."""
+    return "this machine" if device.data.get("on") == "local" and device.label == "local" else device.label
+
+
+def _milliseconds(row: Mapping[str, Any]) -> str:
+    median = median_of(row) or 0.0
+    return f"{median:.3g} ms" if median < 1 else f"{median:.2f} ms"
+
+
+def _images(row: Mapping[str, Any]) -> str:
+    batch = row.get("batch")
+    return "one run" if batch is None else "one image" if batch == 1 else f"{batch} images at once"
 
 
 def problems(devices: Sequence[Device]) -> list[Problem]:
@@ -120,12 +164,12 @@ def problems(devices: Sequence[Device]) -> list[Problem]:
 
 
 def throttled(telemetry: Mapping[str, Any]) -> str:
-    """What was slowed, or that nothing was, or that this is not told."""
+    """What was slowed, or that nothing was, or that the device does not say."""
     found = telemetry.get("throttled") or ()
     if found:
         return "; ".join(map(str, found))
     silent = telemetry.get("silent")
-    return "none seen" if silent is not None and "throttling" not in silent else "not told"
+    return "none seen" if silent is not None and "throttling" not in silent else "not available"
 
 
 def _device(index: int, data: Mapping[str, Any]) -> Device:

@@ -6,6 +6,7 @@ which follows the reader's scheme.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -55,6 +56,29 @@ def names_axis(names: Sequence[str]) -> dict[str, Any]:
         "showgrid": False,
         "zeroline": False,
         "ticklabelstandoff": 6,
+    }
+
+
+def cost_axis(values: Sequence[float], *, logarithmic: bool, room: float = 0.06) -> dict[str, Any]:
+    """Return an axis of milliseconds or bytes that holds all values, from 0 on or logarithmic with whole numbers.
+
+    Args:
+        values: what is drawn, with the ends of all intervals; above 0 where it is logarithmic.
+        logarithmic: whether equal ratios get equal room.
+        room: what is left beside the values, as a share of the axis.
+    """
+    if not logarithmic:
+        return {"range": [0, (1 + room) * max(values) or 1.0]}
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room *= high - low
+    powers = range(math.floor(low) - 1, math.ceil(high) + 1)
+    ticks = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    shown = [tick for tick in ticks if low - room <= math.log10(tick) <= high + room]
+    return {
+        "type": "log",
+        "range": [low - room, high + room],
+        "tickvals": shown,
+        "ticktext": [f"{tick:,.10g}" for tick in shown],
     }
 
 

@@ -16,6 +16,7 @@ from .figure import (
     REFERENCE,
     Figure,
     bars,
+    cost_axis,
     figure_of,
     layout_of,
     names_axis,
@@ -134,7 +135,7 @@ def distributions(rows: Sequence[Row]) -> Figure | None:
     if not shown:
         return None
     medians = [sorted(times)[len(times) // 2] for _, times in shown]
-    wide = min(medians) > 0 and max(medians) / min(medians) > LOG_FROM
+    wide = min(min(times) for _, times in shown) > 0 and max(medians) / min(medians) > LOG_FROM
     traces = [
         go.Box(
             x=times,
@@ -150,7 +151,7 @@ def distributions(rows: Sequence[Row]) -> Figure | None:
         for index, (row, times) in enumerate(shown)
     ]
     layout = layout_of(90 + 48 * len(shown), f"one run (ms{', logarithmic' if wide else ''})", "")
-    layout["xaxis"] |= {"type": "log", "dtick": "D2"} if wide else {"rangemode": "tozero"}
+    layout["xaxis"] |= cost_axis([time for _, times in shown for time in times], logarithmic=wide)
     layout["yaxis"] |= names_axis([row.label for row, _ in shown])
     fastest = shown[min(range(len(shown)), key=medians.__getitem__)][0].label
     words = (

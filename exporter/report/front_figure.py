@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .device_figures import BOXES
-from .figure import FAIL, PASS, PLAIN, REFERENCE, Figure, bars, figure_of, layout_of, plain
+from .figure import FAIL, PASS, PLAIN, REFERENCE, Figure, bars, cost_axis, figure_of, layout_of, plain
 from .figures import LOG_FROM
 from .rows import count
 
@@ -71,7 +71,7 @@ def front_figure(index: int, front: Mapping[str, Any]) -> Figure | None:
         told.add(word)
     about = f"size of the model's file ({unit}" if bytes_ else f"p50 of one run ({unit}"
     layout = layout_of(460, f"{about}{', logarithmic' if wide else ''})", "top-1", legend=True)
-    layout["xaxis"] |= {"type": "log", "dtick": "D2"} if wide else {"rangemode": "tozero"}
+    layout["xaxis"] |= cost_axis(costs, logarithmic=True, room=0.15) if wide else {"rangemode": "tozero"}
     held = [_scaled(one.get(key), 1.0) for one in points for key in ("top1", "top1_low", "top1_high")]
     shares = [share for share in held if share is not None]
     room = max(shares) - min(shares) or 0.01  # a part of it above and below, for names

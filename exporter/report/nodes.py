@@ -105,21 +105,36 @@ def seconds_of(node: Node) -> float:
     return float(found) if isinstance(found, (int, float)) else 0.0
 
 
-def problems(nodes: Sequence[Node], rows: Sequence[Row]) -> list[Problem]:
-    """What failed with its reason, the gates that did not pass, then what this machine lacks, once for each reason."""
+def problems(nodes: Sequence[Node], rows: Sequence[Row], data: str = "") -> list[Problem]:
+    """What failed with its reason, and the gates that did not pass; what this machine lacks is no problem."""
     told = {row.label for row in rows}
     found = [
         Problem(node.id, node.name, "", node.verdict, _reason(node), str(node.data.get("fix") or ""))
         for node in nodes
         if node.verdict in ("fail", "error", "inconclusive") and not (node.kind == "check" and label_of(node) in told)
     ]
-    lacking: dict[tuple[str, str], list[Node]] = {}
+    return sorted([*found, *problems_of_rows(rows, data)], key=lambda one: rank(one.verdict))
+
+
+def lacking(nodes: Sequence[Node]) -> str:
+    """Return what this machine lacks as one sentence, each reason once with its remedy; "" where it lacks nothing."""
+    reasons = {_reason(node): str(node.data.get("fix") or "") for node in nodes if node.verdict == "unavailable"}
+    if not reasons:
+        return ""
+    why = "; ".join(f"{reason} ({fix})" if fix else reason for reason, fix in reasons.items())
+    return f"Not made on this machine: {len(lost(nodes))} of {len(nodes)}, because {why}."
+
+
+def lost(nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes that cannot be made on this machine: what it lacks, and what waits for that."""
+    found: dict[str, Node] = {}
     for node in nodes:
-        if node.verdict == "unavailable":
-            lacking.setdefault((_reason(node), str(node.data.get("fix") or "")), []).append(node)
-    for (reason, fix), group in lacking.items():
-        found.append(Problem(group[0].id, named([one.name for one in group]), "", "unavailable", reason, fix))
-    return sorted([*found, *problems_of_rows(rows)], key=lambda one: rank(one.verdict))
+        needs = [need in found for need in node.data.get("needs") or ()]
+        without = all(needs) if node.kind == "package" else any(needs)  # a package takes what there is
+        waits = node.data.get("state") == BLOCKED and bool(needs) and without
+        if node.verdict == "unavailable" or waits:
+            found[node.name] = node
+    return list(found.values())
 
 
 def label_of(node: Node) -> str:
@@ -134,32 +149,54 @@ def named(names: Sequence[str]) -> str:
 
 
 def standing(result: Mapping[str, Any], nodes: Sequence[Node], rows: Sequence[Row]) -> tuple[str, str, str]:
-    """Pass, fail or inconclusive, the sentence that says so with counts, and what there is besides."""
+    """Pass, fail or inconclusive; the sentence that says with numbers what was proven or failed; what there is besides.
+
+    What this machine lacks changes neither: `lacking` says it.
+    """
     code = result.get("exit_code")
-    gates = [gate.verdict for row in rows for gate in row.gates]
-    bad, unsure = gates.count("fail"), gates.count("inconclusive")
+    gates = [gate.verdict for row in rows for gate in row.gates if gate.verdict != "skipped"]
+    bad, unsure, passed = (gates.count(word) for word in ("fail", "inconclusive", "pass"))
     failed = sum(node.verdict in ("fail", "error", "inconclusive") for node in nodes if node.kind != "check")
-    lacking = sum(node.verdict == "unavailable" for node in nodes)
+    there = sum(node.there for node in nodes)
     parts = [
         f"{failed} of {len(nodes)} could not be made" if failed else "",
-        f"{bad} of {count(len(gates), 'gate')} failed" if bad else "",
-        f"{unsure} of {count(len(gates), 'gate')} cannot be judged" if unsure else "",
-        f"{lacking} of {len(nodes)} cannot be made here" if lacking else "",
+        f"{bad} of {count(len(gates), 'check')} failed" if bad else "",
+        f"{unsure} of {count(len(gates), 'check')} cannot be judged" if unsure else "",
     ]
-    verdict = "pass" if code == 0 and nodes else "inconclusive" if code in (0, UNAVAILABLE, INCONCLUSIVE) else "fail"
-    there = sum(node.there for node in nodes)
-    passed = gates.count("pass")
     told = ", ".join(part for part in parts if part)
-    if not told:
-        every = f"all {there} are made" if there == len(nodes) else f"{there} of {len(nodes)} are made"
-        ended = "" if verdict == "pass" else f", and the command ended with exit code {code}"
-        told = f"{every}, {count(passed, 'gate')} passed{ended}" if nodes else "there is nothing to make"
+    fine = not told and there and (code == 0 or (code == UNAVAILABLE and passed))
+    verdict = "pass" if fine else "inconclusive" if code in (0, UNAVAILABLE, INCONCLUSIVE) else "fail"
+    sentence = proven(rows) or f"{there} of {len(nodes)} are made, and nothing was checked"
+    if told:
+        sentence = f"{WORDS[verdict]}: {told}"
+    elif not nodes:
+        sentence = "There is nothing to make"
+    elif verdict == "fail":
+        sentence = f"{sentence}; the command ended with exit code {code}"
     cached, made = (sum(node.data.get("state") == state for node in nodes) for state in THERE)
-    waiting = sum(node.data.get("state") == BLOCKED for node in nodes)
+    here = lost(nodes)
+    waiting = sum(node.data.get("state") == BLOCKED and node not in here for node in nodes)
     rest = [f"{number} {words}" for number, words in
             ((made, "made now"), (cached, "done before"), (waiting, "wait for others")) if number]  # fmt: skip
-    rest += [f"{count(passed, 'gate')} passed"] if any(parts) and gates else []
-    return verdict, f"{WORDS[verdict]}: {told}", ", ".join(rest)
+    rest += [f"{count(passed, 'check')} passed"] if told and gates else []
+    return verdict, sentence, ", ".join(rest)
+
+
+def proven(rows: Sequence[Row]) -> str:
+    """Return what the checks proved: how many passed, of how many artifacts, and how many answers changed."""
+    gates = [gate.verdict for row in rows for gate in row.gates if gate.verdict != "skipped"]
+    passed = gates.count("pass")
+    if not passed:
+        return ""
+    judged = count(sum(bool(row.gates) for row in rows), "artifact")
+    facts = [f"{passed} of {count(len(gates), 'check')} passed on {judged}"]
+    answers = [(numbers.get("flips_in_all"), numbers.get("images")) for row in rows
+               if (numbers := row.numbers("accuracy")).get("verdict") == "pass"]  # fmt: skip
+    known = [(changed, images) for changed, images in answers if isinstance(changed, int) and isinstance(images, int)]
+    if known:
+        changed, images = (sum(values) for values in zip(*known, strict=True))
+        facts.append(f"{changed:,} of {count(images, 'answer')} changed")
+    return ": ".join(facts)
 
 
 def _node(index: int, data: Mapping[str, Any]) -> Node:

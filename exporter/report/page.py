@@ -9,7 +9,7 @@ from typing import Any
 
 from .figure import Figure
 from .figures import distributions, margins, most_changed, precisions, recalls, tradeoff
-from .rows import Gate, Row, bisect_of, columns, count, elsewhere, problems, read_rows, standing
+from .rows import Gate, Row, bisect_of, columns, count, data_of, elsewhere, problems, read_rows, standing
 from .skeleton import fill, require_libraries
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -48,7 +48,7 @@ def render_page(result: Mapping[str, Any], pictures: Mapping[int, bytes]) -> str
         "verdict": verdict,
         "sentence": sentence,
         "rest": rest,
-        "problems": problems(rows),
+        "problems": problems(rows, data_of(result)),
         "sections": sections_of(rows, figures),
     }
     return fill("page.html", "zoo check", figures, values, FUNCTIONS)

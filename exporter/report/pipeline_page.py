@@ -10,9 +10,9 @@ from .figure import Figure
 from .front_figure import front_figure, read_front
 from .lineage import PREFIX, traces_of
 from .lineage_drawing import Drawing, draw
-from .nodes import Node, named, problems, read_nodes, seconds_of, standing, steps_of
+from .nodes import Node, lacking, named, problems, read_nodes, seconds_of, standing, steps_of
 from .page import FUNCTIONS, check_values, figures_of_rows, sections_of
-from .rows import Row, read_rows
+from .rows import Row, data_of, read_rows
 from .skeleton import fill, require_libraries
 
 MADE_BY = "zoo run"
@@ -37,12 +37,13 @@ def render_pipeline(result: Mapping[str, Any]) -> str:
     figures |= {figure.id: figure for figure in drawn.values()}
     lineage = draw(nodes)
     verdict, sentence, rest = standing(result, nodes, rows)
-    found = problems(nodes, rows)
+    found = problems(nodes, rows, data_of(result))
     values = {
         **check_values(result, rows, {}),
         "verdict": verdict,
         "sentence": sentence,
         "rest": rest,
+        "quiet": lacking(nodes),
         "problems": found,
         "picks": result.get("picks") or [],
         "fronts": [(front, read_front(front), drawn[index]) for index, front in fronts if index in drawn],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import INCONCLUSIVE
+from .next_steps import next_step
 
 GATES = ("numerics", "consistency", "accuracy", "latency", "precision", "regression")
 WORDS = {"pass": "Passed", "fail": "Failed", "inconclusive": "Cannot tell"}
@@ -159,19 +160,34 @@ def standing(result: Mapping[str, Any], rows: Sequence[Row]) -> tuple[str, str, 
     return verdict, f"{WORDS[verdict]}: {', '.join(part for part in parts if part)}", ", ".join(rest)
 
 
-def problems(rows: Sequence[Row]) -> list[Problem]:
-    """All that did not pass and was not skipped, the hardest first."""
+def problems(rows: Sequence[Row], data: str = "") -> list[Problem]:
+    """All that did not pass and was not skipped, the hardest first, each with what to do next.
+
+    Args:
+        rows: artifacts.
+        data: what they were judged on; "" where that is not known.
+    """
     found: list[Problem] = []
     for row in rows:
         if row.error:
             message, fix = str(row.error.get("message") or "no reason was given"), str(row.error.get("fix") or "")
             found.append(Problem(row.id, row.label, "", error_word(row.error), message, fix))
         found += [
-            Problem(gate.id, row.label, gate.name, gate.verdict, gate.reason, bisect=bisect_of(gate))
+            Problem(
+                gate.id, row.label, gate.name, gate.verdict, gate.reason,
+                next_step(gate.name, gate.verdict, backend=str(row.data.get("backend") or ""),
+                          precision=row.precision, data=data),
+                bisect_of(gate),
+            )
             for gate in row.gates
             if gate.verdict not in FINE
-        ]
+        ]  # fmt: skip
     return sorted(found, key=lambda one: rank(one.verdict))
+
+
+def data_of(result: Mapping[str, Any]) -> str:
+    """The name of the data of a result; "" where there was none."""
+    return str((result.get("data") or {}).get("name") or "")
 
 
 def bisect_of(gate: Gate) -> Mapping[str, Any] | None:

@@ -30,7 +30,13 @@ WRONG = [
     (["train", "resnet18", "--data", "digits", "--set", "epoch=1"], 2, 'did you mean "epochs"'),
     (["train", "resnet18"], 2, "--data"),
     (["export", "resnet18", "--to", "onx"], 2, 'did you mean "onnx"'),
+    (["export", "resnet18", "--to", "ONNX"], 2, 'did you mean "onnx"'),
+    (["export", "resnet18", "--to", "tensorrt"], 2, 'did you mean "trt"'),
+    (["sensitivity", "resnet18", "--data", "digits", "--for", "Torch-Script"], 2, 'did you mean "torchscript"'),
+    (["train", "ResNet18", "--data", "digits"], 2, 'did you mean "resnet18"'),
     (["export", "resnet18", "--to", "onnx", "--fp16", "--bf16"], 2, "contradict"),
+    (["check", "exports", "--spec", "spec.toml"], 2, "--reference"),
+    (["export", "resnet18"], 2, "Missing option '--to'"),
     (["export", "resnet18", "--to", "onnx", "--build-later"], 2, "nothing to build later"),
     (["export", "resnet18", "--to", "trt", "--batch", "8:1:4"], 2, "batch sizes must be"),
     (["export", "resnet18", "--to", "trt", "--set", "level=3"], 2, "expected BACKEND.key=value"),
@@ -58,6 +64,13 @@ def test_wrong_usage(command: list[str], code: int, words: str, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [], "nothing is written"
 
 
+def test_zoo_alone_shows_the_help(tmp_path: Path) -> None:
+    done = zoo(cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Commands" in done.stdout + done.stderr
+    assert "error" not in done.stderr
+
+
 def test_cuda_that_is_not_there(tmp_path: Path) -> None:
     import torch
 
@@ -75,6 +88,7 @@ def test_the_main_job(trained_folder: Path, tmp_path: Path) -> None:
     made, missing = payload["artifacts"]
     assert made["golden"]["verdict"] == "pass"
     assert "TensorRT" in missing["error"]["message"]
+    assert payload["seconds"] >= made["seconds"], "the whole, with loading and golden images"
     folder = made["artifact"]
     assert folder == "exports/tiny/torchscript-fp32"
 

@@ -72,7 +72,7 @@ def test_what_was_asked_for_is_said(tmp_path: Path) -> None:
     told = asked(ProfileOptions((1, 8), 2, "onnx-int8", True), "digits", 500)
     write_html({"what": "x", "devices": [], "options": told}, 0, tmp_path / "p.html")
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
-    for words in ("1, 8", ">2<", "onnx-int8", "measured where the runtime tells", "up to 500 of digits"):
+    for words in ("1, 8", ">2<", "onnx-int8", "measured where the runtime reports them", "up to 500 of digits"):
         assert words in page
     assert json.loads(json.dumps(embedded(page)))["options"]["batch sizes"] == [1, 8]
 

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,9 +85,11 @@ def test_the_sbom_is_one_to_its_own_schema(packed: Path) -> None:
 def test_it_verifies_and_shows_what_mistakes_give(packed: Path) -> None:
     with Package(packed) as package:
         found = verify(package)
-    assert [gate.name for gate in found.gates] == ["structure", "hashes", "samples onnx-fp32",
-                                                   "samples torchscript-fp32"]  # fmt: skip
-    assert {gate.verdict for gate in found.gates} == {"pass"}
+    verdicts = {gate.name: gate.verdict for gate in found.gates}
+    assert list(verdicts) == ["structure", "hashes", "check onnx-fp32", "samples onnx-fp32", "check torchscript-fp32",
+                              "samples torchscript-fp32"]  # fmt: skip
+    assert {name for name, verdict in verdicts.items() if verdict != "pass"} == {
+        "check onnx-fp32", "check torchscript-fp32"}, "which nobody checked"  # fmt: skip
     assert any("not scaled" in one.mistake for one in found.skews)
     assert all(one.distance > 0 for one in found.skews)
 
@@ -107,6 +111,8 @@ def lie(key: str, value: Any) -> Change:
     [
         (lie("precision", "int8"), "lies about onnx-fp32: its precision"),
         (lie("backend", "torchscript"), "its backend"),
+        (lie("verdicts", {"accuracy": "pass"}), "its check found something else"),
+        (lie("verdicts", "pass"), "its check found something else"),
         (lie("model", "golden/logits.json"), "its model"),
         (lambda _files, manifest: manifest.update(weights_sha256="0" * 64), "its weights"),
         (lambda _files, manifest: manifest["spec"]["labels"].reverse(), "its labels"),
@@ -141,7 +147,8 @@ def test_other_answers_than_the_sources_fail_the_samples(packed: Path, tmp_path:
 
     with Package(changed(packed, tmp_path / "other.zoo", shift)) as package:
         found = verify(package)
-    assert [gate.verdict for gate in found.gates] == ["pass", "pass", "fail", "fail"]
+    samples = [gate.verdict for gate in found.gates if gate.name.startswith("samples")]
+    assert samples == ["fail", "fail"]
 
 
 def test_only_forms_of_one_model_go_together(exported: dict[str, Path], tmp_path: Path) -> None:
@@ -170,12 +177,18 @@ def test_evidence_goes_with_it_and_is_of_the_artifact_as_it_is(exported: dict[st
     with pytest.raises(GateError, match="not checked"):
         pack([folder], tmp_path / "p.zoo", require_checked=True)
     check_file(folder, "fail")
-    with pytest.raises(GateError, match="did not pass its check: accuracy fail"):
+    with pytest.raises(GateError, match="did not pass its check: accuracy failed"):
         pack([folder], tmp_path / "p.zoo", require_checked=True)
-    assert "accuracy fail" in card(pack([folder], tmp_path / "failed.zoo").path)
+    failed = pack([folder], tmp_path / "failed.zoo")
+    assert failed.failed == {"onnx-fp32": "accuracy failed"}
+    text = card(failed.path)
+    assert "**Did not pass its check**: onnx-fp32: accuracy failed." in text
+    assert "| onnx-fp32 | artifacts/onnx-fp32/model.onnx | accuracy failed |" in text, "the table says no 'yes'"
+    assert "    - next: zoo export SOURCE --to onnx" in text
     check_file(folder)
     made = pack([folder], tmp_path / "p.zoo", require_checked=True)
-    assert made.checked == ("onnx-fp32",)
+    assert (made.checked, made.failed) == (("onnx-fp32",), {})
+    assert "| onnx-fp32 | artifacts/onnx-fp32/model.onnx | passed |" in card(made.path)
     assert "Checked: no gate failed." in card(made.path)
     check_file(folder, artifact_sha256="0" * 64)
     assert "was replaced" in evidence_of(folder).reason
@@ -240,7 +253,7 @@ def test_a_package_of_a_model_that_normalises_by_itself(trained_folder: Path, fe
         assert {one["name"] for one in two.manifest["artifacts"]} == {"onnx-fp32-pixels", "onnx-fp32"}
         assert "take uint8 N x 32 x 32 x 3 (RGB) and do the rest by themselves" in package.read("README.md").decode()
         found = verify(package)
-        assert [gate.verdict for gate in found.gates] == ["pass"] * 4
+        assert {gate.verdict for gate in found.gates if not gate.name.startswith("check")} == {"pass"}
         assert found.skews, "no mistake was tried"
         assert not any("normalised" in skew.mistake for skew in found.skews)
         image = few_digits.val.image(0)
@@ -275,7 +288,9 @@ def test_the_commands(exported: dict[str, Path], tmp_path: Path) -> None:
     assert as_json(done)["notes"] == ["onnx-fp32: not checked"]
     done = zoo("verify", "p.zoo", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert {gate["verdict"] for gate in as_json(done)["gates"]} == {"pass"}
+    verdicts = {gate["name"]: gate["verdict"] for gate in as_json(done)["gates"]}
+    assert verdicts.pop("check onnx-fp32") == "skipped", "it was not checked"
+    assert set(verdicts.values()) == {"pass"}
     content = bytearray((tmp_path / "p.zoo").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "p.zoo").write_bytes(content)
@@ -284,6 +299,24 @@ def test_the_commands(exported: dict[str, Path], tmp_path: Path) -> None:
     assert zoo("package", "artifact", "--out", "q.zoo", "--require-checked", cwd=tmp_path).returncode == 4
     assert zoo("verify", "none.zoo", cwd=tmp_path).returncode == 2
     assert not (tmp_path / "q.zoo").exists()
+
+
+def test_a_failed_check_is_said_wherever_the_package_goes(exported: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(exported["onnx"], tmp_path / "artifact")
+    check_file(tmp_path / "artifact", "inconclusive")
+    done = zoo("package", "artifact", "--out", "p.zoo", cwd=tmp_path)
+    assert done.returncode == 0, "packaging it is allowed"
+    assert "onnx-fp32 DID NOT PASS its check, and is packaged all the same: accuracy could not tell" in done.stderr
+    assert "passed their check" not in done.stderr
+    done = zoo("verify", "p.zoo", cwd=tmp_path)
+    assert done.returncode == 0, "the package is what it says"
+    assert "onnx-fp32 DID NOT PASS its check before it was packaged: accuracy could not tell" in done.stderr
+    told = as_json(zoo("verify", "p.zoo", "--json", cwd=tmp_path))
+    assert told["failed"] == {"onnx-fp32": "accuracy could not tell"}
+    alone = subprocess.run(
+        [sys.executable, "p.zoo", "verify"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "DID NOT PASS zoo check: accuracy could not tell" in alone.stdout
 
 
 VALUES = st.recursive(

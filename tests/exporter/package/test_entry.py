@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import as_json, zoo
 from zoo.exporter.package.bundle import RUNTIME, pack
+from zoo.exporter.package.entry import beside_latency
 from zoo.exporter.package.timing import interval_of_median
 
 
@@ -139,3 +140,19 @@ def test_nobody_listens(packed, exported_folders, clean_python: Path, tmp_path: 
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "median", "words"),
+    [
+        (5200.0, 16.81, "5.20 ms together, less than the latency of 16.81 ms"),
+        (5200.0, 1.63, "5.20 ms together, more than the latency of 1.63 ms"),
+        (5200.0, 5.0, "5.20 ms together, about the latency of 5.00 ms"),
+        (5200.0, None, "5.20 ms together"),
+        (5200.0, 0.0, "5.20 ms together"),
+    ],
+)
+def test_operators_are_compared_with_the_latency(microseconds: float, median: float | None, words: str) -> None:
+    found = beside_latency(microseconds, median)
+    assert found.startswith(words)
+    assert ("more" in found, "less" in found) == ("more" in words, "less" in words)

@@ -13,6 +13,7 @@ from zoo.exporter.pipeline.file import read_pipeline
 from zoo.exporter.pipeline.kinds import KINDS, Build, flag_of, flags
 from zoo.exporter.pipeline.values import AT_LEAST
 
+SOURCE = '[steps.a]\ndo = "source"\nsource = "resnet18"\nweights = "random"\n'
 OUT = '[steps.out]\ndo = "export"\nfrom = "base"\n'
 CHECK = '[steps.proof]\ndo = "check"\nfrom = "out"\n'
 PRUNE = '[steps.half]\ndo = "prune"\nfrom = "base"\ndata = "digits"\n'
@@ -49,10 +50,13 @@ BASE = '[steps.base]\ndo = "train"\nsource = "resnet18"\ndata = "digits"\n'
         ('[steps.a]\ndo = "train"\nfrom = "b"\ndata = "digits"\n[steps.b]\ndo = "train"\nfrom = "a"\ndata = "digits"\n',
          r"a, b wait for each other"),
         ('[steps.a]\ndo = "source"\nsource = "resnet18"\n', r"steps.a.weights is missing"),
+        (f'{SOURCE}labels = "names.txt"\n', r"steps.a.labels: no such file, names.txt"),
+        (f'{SOURCE}spec = "spec.toml"\n', r"steps.a.spec: no such file, spec.toml"),
         ('[steps.a]\ndo = "train"\nsource = "resnet81"\ndata = "digits"\n', r'no model "resnet81", did you mean'),
         ('[steps.a]\ndo = "train"\nsource = "resnet18"\ndata = "digit"\n', r'a.data: no data set and no folder'),
         (f'{BASE}recipe = "mine.toml"\n', r"steps.base.recipe: no such file, mine.toml"),
-        (f'{BASE}{OUT}to = ["onnx", "tensorflow"]\n', r'out.to: no backend "tensorflow"'),
+        (f'{BASE}{OUT}to = ["onnx", "TensorRT"]\n', 'did you mean "trt"'),
+        (f'{BASE}{OUT}to = ["onnx", "tensorflow"]\n', r'out.to: unknown backend "tensorflow"'),
         ("[steps", r"cannot be read as TOML"),
         ("[pipeline]\nmemory = nan\n" + BASE, r"pipeline.memory is nan"),
         ("[pipeline]\nseed = 2147483648\n" + BASE, r"seed must be below"),

@@ -339,7 +339,7 @@ def test_sigterm_ends_the_tasks(cluster: Nodes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("on", "code", "words"),
     [
-        ("mars", 2, "--on mars is no place for a pipeline; local, ray, or ray://HOST:PORT"),
+        ("mars", 2, "--on mars is not a place where a pipeline can run; local, ray, or ray://HOST:PORT"),
         ("ray://nobody", 2, "names no port"),
         ("ray://127.0.0.1:1", 3, "no Ray cluster at ray://127.0.0.1:1: "),
     ],

@@ -50,6 +50,7 @@ def test_it_holds_what_the_pipeline_left(ended: Ended, tmp_path: Path) -> None:
     assert {one["label"] for one in held["artifacts"]} == {f"{one['variant']}/{one['form']}" for one in checks}
     for one in told["picks"]:
         assert one["sentence"] in page
+    assert " checks passed on " in told["proven"], "which the terminal says too"
     assert [one["artifact"] for one in told["front"]] == [
         point["artifact"] for front in held["fronts"] for point in front["points"] if point["front"]
     ]  # fmt: skip

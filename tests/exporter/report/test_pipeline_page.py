@@ -11,7 +11,7 @@ import pytest
 from page_help import NASTY, check_outline, embedded, light, without_numbers
 from played_report import result as played
 from zoo.exporter.report.front_figure import NAMED, front_figure
-from zoo.exporter.report.nodes import problems, read_nodes, standing, steps_of
+from zoo.exporter.report.nodes import lacking, problems, proven, read_nodes, standing, steps_of
 from zoo.exporter.report.pipeline_page import devices_of, render_pipeline
 from zoo.exporter.report.rows import read_rows
 
@@ -132,9 +132,10 @@ def test_what_failed_and_what_is_lacking_is_told_once(pipelined) -> None:
     nodes = read_nodes(pipelined)
     rows = read_rows(pipelined)
     found = problems(nodes, rows)
-    lacking = [one for one in found if one.verdict == "unavailable"]
-    assert [one.label for one in lacking] == ["exports/resnet18/trt-fp16, exports/resnet18-small/trt-fp16"]
-    assert lacking[0].fix == "pip install tensorrt"
+    assert [one for one in found if one.verdict == "unavailable"] == [], "it is no problem, but one quiet line"
+    assert lacking(nodes) == (
+        f"Not made on this machine: 4 of {len(nodes)}, because tensorrt is not installed here (pip install tensorrt)."
+    )
     assert [one.label for one in found if one.what == "numerics"] == ["resnet18/onnx-int8"]
     export = next(one for one in pipelined["nodes"] if one["id"] == "exports/resnet18/onnx-fp32")
     export |= {"state": "failed", "exit_code": 2, "reason": "no such data", "fix": "give it"}
@@ -172,9 +173,42 @@ def test_the_sentence_counts(pipelined) -> None:
     nodes, rows = read_nodes(pipelined), read_rows(pipelined)
     verdict, sentence, rest = standing(pipelined, nodes, rows)
     assert verdict == "fail"
+    gates = sum(gate.verdict != "skipped" for row in rows for gate in row.gates)
+    assert sentence == f"Failed: 1 of {gates} checks failed"
+    assert rest == f"{len(nodes) - 4} made now, {gates - 1} checks passed"
+
+
+def test_the_first_line_says_what_was_proven_and_not_what_is_lacking(pipelined) -> None:
+    """Two models of which trt cannot be made here, which is exit code 3: all that could be checked passed."""
+    for row in pipelined["artifacts"]:
+        for gate in row["gates"]:
+            gate["verdict"] = "pass"
+            gate |= {"flips_in_all": 3, "images": 1000} if gate["name"] == "accuracy" else {}
+    pipelined |= {"exit_code": 3}
+    rows = read_rows(pipelined)
     gates = sum(len(row.gates) for row in rows)
-    assert sentence == f"Failed: 1 of {gates} gates failed, 2 of {len(nodes)} cannot be made here"
-    assert rest.startswith(f"{len(nodes) - 4} made now, 2 wait for others, ")
+    verdict, sentence, rest = standing(pipelined, read_nodes(pipelined), rows)
+    assert (verdict, sentence) == (
+        "pass", f"{gates} of {gates} checks passed on 6 artifacts: 18 of 6,000 answers changed")  # fmt: skip
+    assert "wait" not in rest
+    page = render_pipeline(pipelined)
+    head, body = page[page.index("<header") : page.index("</header>")], page[page.index("<main") :]
+    assert '<header class="pass">' in head
+    assert head.index(sentence) < head.index('<p class="quiet">Not made on this machine: 4 of')
+    assert "What did not pass" not in body
+
+
+def test_without_numbers_the_first_line_says_less(pipelined) -> None:
+    rows = read_rows(pipelined)
+    assert proven([]) == ""
+    for row in pipelined["artifacts"]:
+        row["gates"] = [{"name": "numerics", "verdict": "pass"}]
+    assert proven(read_rows(pipelined)) == f"{len(rows)} of {len(rows)} checks passed on {len(rows)} artifacts"
+    nodes = read_nodes(pipelined)
+    assert (
+        standing({"exit_code": 0}, nodes, [])[1]
+        == f"{len(nodes) - 4} of {len(nodes)} are made, and nothing was checked"
+    )
 
 
 def test_steps_add_up(pipelined) -> None:
@@ -229,3 +263,14 @@ def test_a_front_by_size_is_in_megabytes(pipelined) -> None:
     assert figure.plot["data"][1]["x"] == [11.7]
     assert "MB" in figure.plot["layout"]["xaxis"]["title"]["text"]
     assert front_figure(0, {"points": []}) is None
+
+
+def test_a_package_that_lacks_other_things_is_not_lost_to_this_machine() -> None:
+    def node(name: str, kind: str, state: str, *needs: str) -> dict[str, Any]:
+        return {"id": name, "kind": kind, "state": state, "needs": needs, "reason": "no TensorRT"}
+
+    nodes = [
+        node("a", "build", "lacking"), node("b", "check", "blocked", "a"), node("c", "check", "failed"),
+        node("d", "package", "blocked", "b", "c"), node("e", "package", "blocked", "b"),
+    ]  # fmt: skip
+    assert lacking(read_nodes({"nodes": nodes})) == "Not made on this machine: 3 of 5, because no TensorRT."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from html import unescape
 from typing import Any
@@ -41,12 +42,12 @@ def test_what_is_told_and_what_is_not(profiled) -> None:
     assert "(the whole)" in rows["orin"].partition("VDD_CPU_GPU_CV")[0], "and only that one"
     assert "(the whole)" not in rows["orin"].partition("VDD_CPU_GPU_CV")[2]
     assert "GPU <data" in rows["orin"]
-    assert "<td>not told</td><td>throttling</td></tr>" in rows["orin"]
+    assert "<td>not available</td><td>throttling</td></tr>" in rows["orin"]
     assert "clock capped; throttled" in rows["pi"]
-    assert '<span class="none">not told</span>' in rows["pi"], "no power"
+    assert '<span class="none">not available</span>' in rows["pi"], "no power"
     assert "<td>none seen</td><td>–</td>" in rows["local"]
     latency = section(page, "latency")
-    assert latency.count("not told") == 2, "the energy of the pi"
+    assert latency.count("not available") == 2, "the energy of the pi"
     assert latency.count("too few") == 4, "runs for a p99"
     assert "built there in" in page
     assert "no CUDA graph could be captured" in page
@@ -110,13 +111,28 @@ def test_the_medians_are_drawn_with_their_intervals(profiled) -> None:
     assert (one["name"], list(one["x"])) == ("batch 1", [0.92, 21.4, 2.1])
     assert list(eight["error_x"]["array"]) == pytest.approx([0.03 * 3.1, 0.03 * 160.2, 0.03 * 14.9])
     assert list(eight["error_x"]["arrayminus"]) == pytest.approx([0.02 * 3.1, 0.02 * 160.2, 0.02 * 14.9])
-    assert figure.plot["layout"]["xaxis"]["type"] == "log", "0.92 and 160 ms"
+    axis = figure.plot["layout"]["xaxis"]
+    assert axis["type"] == "log", "0.92 and 160 ms"
+    assert axis["range"][0] < math.log10(0.98 * 0.92)
+    assert axis["range"][1] > math.log10(1.03 * 160.2)
+    assert list(axis["ticktext"]) == ["1", "2", "5", "10", "20", "50", "100", "200"], "no 2 that stands for 20"
     assert figure.words.startswith("At batch 1, orin has the smallest median, 0.92 ms. At batch 8, orin")
     near = {**profiled, "devices": profiled["devices"][2:3]}
     figure = medians(read_devices(near))
     assert figure is not None
-    assert figure.plot["layout"]["xaxis"]["rangemode"] == "tozero"
+    low, high = figure.plot["layout"]["xaxis"]["range"]
+    assert low == 0
+    assert high > 1.03 * 14.9, "the largest interval ends on the page, not beyond it"
     assert "smallest" not in figure.words, "of one device"
+
+
+def test_one_median_needs_no_figure(profiled) -> None:
+    device = profiled["devices"][2]
+    alone = {**profiled, "devices": [{**device, "rows": device["rows"][:1]}]}
+    assert medians(read_devices(alone)) is None
+    page = render_profile(alone)
+    assert '<h2 id="medians"' not in page
+    assert "<h1>" in page
 
 
 def test_boxes_are_as_wide_as_their_time(profiled) -> None:
@@ -136,15 +152,21 @@ def test_boxes_are_as_wide_as_their_time(profiled) -> None:
 def test_a_verdict_of_devices(profiled) -> None:
     devices = read_devices(profiled)
     assert standing(devices)[0] == "inconclusive"
-    assert standing(devices[:3]) == ("pass", "3 devices measured", "smallest median at batch 1: orin, 0.92 ms")
-    assert standing(devices[:1])[2] == "", "no comparison of one"
+    words = "3 devices measured: from 0.92 ms on orin to 21.40 ms on pi for one image"
+    assert standing(devices[:3]) == ("pass", words, "")
+    assert standing(devices)[1:] == ("1 of 4 devices could not be measured", words)
+    verdict, sentence, rest = standing(devices[2:3])
+    assert (verdict, sentence) == ("pass", "onnx-int8 takes 2.10 ms for one image on this machine")
+    assert rest == "median of 1,428 runs, 95 % interval 2.06 to 2.16 ms, 8 images at once: 14.90 ms"
+    assert standing(read_devices({"devices": [{"rows": [{"percentiles": {"p50": 0.4}}]}]}))[1:] == (
+        "The model takes 0.4 ms for one run on device 1", "")  # fmt: skip
     profiled["devices"][3]["error"]["kind"] = "integrity"
     assert standing(read_devices(profiled))[0] == "fail"
     assert least(devices, 4) is None
 
 
 def test_throttling_is_never_denied_where_it_is_not_told() -> None:
-    assert throttled({}) == "not told"
-    assert throttled({"silent": ["throttling"]}) == "not told"
+    assert throttled({}) == "not available"
+    assert throttled({"silent": ["throttling"]}) == "not available"
     assert throttled({"silent": []}) == "none seen"
     assert throttled({"silent": ["throttling"], "throttled": ["x"]}) == "x"

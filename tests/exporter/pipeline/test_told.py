@@ -1,0 +1,51 @@
+"""What a pipeline says of itself before it runs: the command of everything that would be made."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
+from zoo.exporter.pipeline.commands import MODEL
+from zoo.exporter.pipeline.run import run
+from zoo.exporter.pipeline.told import planned
+
+
+def test_every_command_is_known_before_anything_is_made(engine) -> None:
+    fresh = engine()
+    fresh.settle_all()
+    plan = planned(fresh)
+    assert set(plan.commands) == {node.id for node in fresh.nodes}
+    assert all(line for line in plan.commands.values())
+    artifact = f"out/exports/resnet18-small/{MODEL}/onnx-int8"
+    assert "zoo prune out/runs/resnet18 " in plan.commands["runs/resnet18-small"]
+    assert "zoo export out/runs/resnet18-small --to onnx --int8" in plan.commands["exports/resnet18-small/onnx-int8"]
+    assert f"zoo check {artifact} " in plan.commands["checks/resnet18-small/onnx-int8"]
+    package = plan.commands["packages/resnet18-small"]
+    assert artifact in package
+    assert "trt" not in package, "of which nothing can be made here"
+    assert "zoo build out/exports/resnet18/trt-fp32" in plan.commands["exports/resnet18/trt-fp32"], "elsewhere it can"
+
+
+def test_the_lines_are_what_will_run(engine, stage) -> None:
+    fresh = engine()
+    fresh.settle_all()
+    lines = planned(fresh).lines
+    assert not any(" build " in line for line in lines), "no TensorRT is here"
+    run(engine())
+
+    def artifacts(commands: Iterable[str]) -> set[tuple[str, str]]:
+        """Each command's name with each path in it; what was ready earlier ran by a command of its own."""
+        words = [line.removeprefix("OMP_NUM_THREADS=1 ").split() for line in commands]
+        return {(line[1], word) for line in words for word in line[2:] if "/" in word}
+
+    assert artifacts(line.replace(f"/{MODEL}/", "/model/") for line in lines) == artifacts(stage.seen)
+    assert len(lines) <= len(stage.seen)
+
+
+def test_what_is_done_runs_no_more(engine) -> None:
+    run(engine())
+    again = engine()
+    again.settle_all()
+    assert planned(again).lines == ()
