@@ -79,11 +79,13 @@ def eps_times_ten(module: nn.Module) -> nn.Module | None:
 
 def residual_lost(module: nn.Module) -> nn.Module | None:
     """One block without its shortcut."""
-    blocks = [part for _, part in module.named_modules() if getattr(part, "residual", False) is True]
+    blocks: list[Any] = [part for _, part in module.named_modules() if getattr(part, "residual", False) is True]
     if blocks:
         blocks[len(blocks) // 2].residual = False
         return module
-    skips = [part for _, part in module.named_modules() if hasattr(part, "downsample") and hasattr(part, "conv2")]
+    skips: list[Any] = [
+        part for _, part in module.named_modules() if hasattr(part, "downsample") and hasattr(part, "conv2")
+    ]
     if not skips:
         return None
     block = skips[len(skips) // 2]

@@ -122,7 +122,7 @@ def right(name: str, weights: str, size: int, done: set[Any], only: str, out: Pa
         int8 = Int8Options(IMAGES, never_slower=False) if precision == "int8" else None
         with tempfile.TemporaryDirectory() as folder:
             begun = time.perf_counter()
-            rows = export(model, backends, ExportOptions(precision), out=folder, data=data, int8=int8)  # type: ignore[arg-type]
+            rows = export(model, backends, ExportOptions(precision), out=folder, data=data, int8=int8)
             for row in rows:
                 case = [name, weights, size, row.backend, precision]
                 failed = row.folder.with_name(f".{row.folder.name}.failed")

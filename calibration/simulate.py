@@ -178,7 +178,7 @@ def _fold_norms(made: GraphModule) -> dict[Node, str]:
 
     The ONNX export does the same, and names what the convolution writes after the norm's result.
     """
-    edges: dict[Node, str] = {}
+    edges: dict[Node, Any] = {}
     for norm in [node for node in made.graph.nodes if kind(node) in NORMS]:
         layer, gamma, beta, mean, variance = norm.args[:5]
         eps = norm.args[-1 if kind(norm) == NORMS[0] else 7]
@@ -237,7 +237,7 @@ def _round_layer(plan: _Plan, node: Node, bits: int) -> None:
     bias = _optional(made, node, 2)
     mean = plan.calibrated.table.edges[plan.edge(source)].channel_mean
     if choice.bias_correction and mean.size:
-        groups = node.args[6] if kind(node) == "conv2d" and len(node.args) > 6 else 1
+        groups: Any = node.args[6] if kind(node) == "conv2d" and len(node.args) > 6 else 1
         shift = torch.from_numpy(shift_of(weight, rounded, mean, groups)).float()
         bias = -shift if bias is None else bias - shift
     if bias is not None and rules.integer_bias:

@@ -164,7 +164,7 @@ def graph_digest(program: ExportedProgram) -> str:
     total = hashlib.sha256(str(program.graph).encode())
     for name, value in sorted(program.constants.items()):
         total.update(name.encode())
-        if hasattr(value, "numpy"):
+        if isinstance(value, torch.Tensor):
             tensor = value.detach().cpu().contiguous()
             total.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
             total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())

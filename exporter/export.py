@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic import failed_place
-from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError, one_line
+from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError
 from ..models.data.dataset import Dataset
+from ..models.user_code import described
 from .artifact import ARTIFACT, Artifact, Receipt, form_of, load_artifact, may_replace, read_manifest
 from .backends import get_backend
 from .backends.base import Backend, ExportOptions, Progress, Unavailable
 from .checks.check import check_golden
+from .checks.evidence import write_failed
 from .checks.gate import Gate
 from .checks.precision import judge_precision
 from .checks.yardstick import with_yardstick
-from .report.result import write_failed
 
 if TYPE_CHECKING:
     from ..models.sources import Model
@@ -252,10 +252,8 @@ def try_golden(backend: Backend, artifact: Artifact, device: str, tried: list[Ga
 
 def unforeseen(backend: str, error: Exception) -> ZooError:
     """An exception that no backend should let through, in a line with the place that raised it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(last.filename).name}:{last.lineno}"
     return ZooError(
-        f"{backend}: {type(error).__name__} in {where}: {one_line(error)}",
+        f"{backend}: {described(error)}",
         fix="this is a fault of zoo or of the backend: please report it; the other backends went on",
     )
 
@@ -288,11 +286,10 @@ def kept_aside(
 def _where(place: Path, model: Model, options: ExportOptions) -> str:
     """The layer where a refused artifact goes wrong, or why it is not known."""
     from .checks.bisect import bisect_artifact
-    from .golden import source_batch
 
     try:
         artifact = load_artifact(place)
-        images = source_batch(model, artifact.golden().images)
+        images = model.prepared(artifact.golden().images)
         return str(bisect_artifact(artifact, model.module, images, options.calibrated, options.choice))
     except ZooError as error:
         return f"the layer cannot be looked for: {error.what}"

@@ -6,15 +6,13 @@ preprocessing shows; in float32, as the source is used, and in float64, which is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from PIL import Image
 
 from ..errors import UsageError
 from ..models.arithmetic import logits_in
 from ..models.data.dataset import Dataset
-from ..models.preprocess import Batch, in_mode
+from ..models.preprocess import in_mode
 from ..models.sources import Model, logits_of
 from .artifact import Golden
 
@@ -24,7 +22,7 @@ COUNT = 8
 def make_golden(model: Model, data: Dataset | None, seed: int = 0) -> Golden:
     """Images from the data's validation split, of as many classes as possible, else made ones; and their answers."""
     images = _from_data(data, seed) if data is not None and len(data.val) else made_images(model.spec.input, seed)
-    batch = source_batch(model, images)
+    batch = model.prepared(images)
     logits = logits_of(model.module, batch)
     try:
         truth, computed = logits_in(model.module, batch, "fp64"), ""
@@ -33,11 +31,6 @@ def make_golden(model: Model, data: Dataset | None, seed: int = 0) -> Golden:
     if truth is not None and not np.isfinite(truth).all():
         truth, computed = None, "no truth in float64: the source gives NaN or infinity"
     return Golden(tuple(images), logits, truth, computed=computed)
-
-
-def source_batch(model: Model, images: Sequence[Image.Image]) -> Batch:
-    """Images as the source's own transforms prepare them: float32 N x C x H x W."""
-    return np.concatenate([model.transform(image) for image in images])
 
 
 def made_images(shape: tuple[int, int, int], seed: int, count: int = COUNT) -> list[Image.Image]:

@@ -26,7 +26,6 @@ from .checks.faithful import judge_faithful
 from .checks.yardstick import with_yardstick
 from .climb import JUDGED, Judge, answers, climb, depthwise_layers, make_judge, rungs_for
 from .costs import hold_drop, measure_costs
-from .golden import source_batch
 from .plan import as_mapping, engine_of, measured_before, read_plan
 from .starting import starting_choice
 from .timed import IN_BLOCKS, UNPORTABLE, never_slower, time_again
@@ -241,7 +240,7 @@ def unfaithful(
     if judged.truth is None or judged.yardstick is None:
         return None
     with backend.candidate(model, calibrated, choice) as runner:
-        got = runner.run(source_batch(model, golden.images))
+        got = runner.run(model.prepared(golden.images))
     gate = judge_faithful(judged.truth, judged.yardstick, got, "int8")
     return gate.reason if gate.verdict == "fail" else None
 

@@ -22,7 +22,8 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..errors import UsageError, one_line
+from ..errors import UsageError
+from .user_code import described
 
 Arithmetic = Literal["fp64", "fp16", "bf16"]
 HELD: dict[str, torch.dtype] = {"fp64": torch.float64, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -99,9 +100,7 @@ def logits_in(module: nn.Module, batch: npt.NDArray[np.float32], arithmetic: Ari
                     made = functional_call(module, state, (part,))
                 found.append(made.to(torch.float64).numpy())
     except Exception as error:  # whatever a user's forward raises
-        raise UsageError(
-            f"the model cannot be computed in {arithmetic}: {type(error).__name__}: {one_line(error)}"
-        ) from error
+        raise UsageError(f"the model cannot be computed in {arithmetic}: {described(error)}") from error
     return np.concatenate(found)
 
 

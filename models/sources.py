@@ -5,10 +5,11 @@ A source is a name of our registry, a run folder, `torchvision:NAME`, `timm:NAME
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -72,6 +73,10 @@ class Model:
     notes: tuple[str, ...] = ()
     learned: Learned | None = None
     fresh: frozenset[str] | None = None
+
+    def prepared(self, images: Sequence[Image.Image]) -> Batch:
+        """Images as the source's own transforms prepare them: float32 N x C x H x W."""
+        return np.concatenate([self.transform(image) for image in images])
 
 
 def resolve(source: str, options: SourceOptions | None = None) -> Model:

@@ -51,9 +51,7 @@ def with_yardstick(
         return golden
     if precision == "fp32":
         return replace(golden, yardstick=golden.logits, computed=HOW["fp32"])
-    from ..golden import source_batch
-
-    batch = source_batch(model, golden.images)
+    batch = model.prepared(golden.images)
     try:
         if precision == "int8":
             made = _rounded(batch, target, calibrated, choice)

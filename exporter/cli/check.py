@@ -75,10 +75,12 @@ def check(
     with waiting("loading torch and the data"):
         from ...models.data.catalog import open_data
         from ...models.sources import resolve
+        from ..artifact import EVIDENCE
+        from ..checks import evidence
         from ..checks.budget import Budget, read_budget
         from ..checks.check import check as check_artifacts
         from ..checks.regression import read_baseline
-        from ..report import result as results
+        from ..report.result import as_result, pictures_of
         from ..report.rows import data_of, problems, read_rows, standing
 
         limits = read_budget(budget) if budget else Budget()
@@ -89,7 +91,7 @@ def check(
         dataset = open_data(data, data_root) if data else None
         options = source_options(input_=input_, spec=spec, labels=labels, seed=seed)
         module = resolve(reference, options).module if reference else None
-    given = [path for path in artifacts if not path.name.endswith(results.EVIDENCE)] or artifacts
+    given = [path for path in artifacts if not path.name.endswith(EVIDENCE)] or artifacts
     folders = list({path.absolute(): path for path in given}.values())  # one that is named twice is checked once
     with progress("images", "opening the artifacts") as bar:
         rows = check_artifacts(
@@ -98,13 +100,13 @@ def check(
     images = min(limit or sys.maxsize, len(dataset.val)) if dataset else 0
     if before is not None:
         judged = {"name": dataset.name, "images": images} if dataset else None
-        rows = results.with_regression(rows, before, judged, limits)
+        rows = evidence.with_regression(rows, before, judged, limits)
     code = worst(row.exit_code for row in rows)
     if before is not None and not any((gate := row.gate("regression")) and gate.verdict != "skipped" for row in rows):
         code = worst([code, INCONCLUSIVE])  # it was asked for, and nothing could be compared
-    result = results.as_result(rows, dataset, images, shlex.join(["zoo", *sys.argv[1:]]), code)
-    told = results.write_evidence(result, rows)
-    pictures = results.pictures_of(rows, dataset) if html else {}
+    result = as_result(rows, dataset, images, shlex.join(["zoo", *sys.argv[1:]]), code)
+    told = evidence.write_evidence(result, rows)
+    pictures = pictures_of(rows, dataset) if html else {}
     unwritten = _write(result, pictures, html, junit)
     code = worst([code, USAGE]) if unwritten else code
     result = {**result, "ok": code == DONE, "exit_code": code, "notes": [*result.get("notes", ()), *told, *unwritten]}

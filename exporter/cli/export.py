@@ -90,10 +90,10 @@ def export(
         given = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
         from ...models.data.catalog import open_data
         from ...models.sources import resolve
+        from ..artifact import evidence_path
         from ..export import export as export_model
         from ..export import refuse_options
         from ..int8 import Int8Options
-        from ..report.result import evidence_path
 
         share = None if max_drop is None else max_drop / 100
         how = Int8Options(images, never_slower, plan=plan, max_drop=share) if int8 else None

@@ -152,8 +152,8 @@ def write_html(result: dict[str, Any], code: int, html: Path) -> str:
     import datetime
 
     from ... import atomic
+    from ..checks.evidence import versions
     from ..report.profile_page import render_profile
-    from ..report.result import versions
 
     made = {
         "ok": code == DONE,

@@ -166,7 +166,7 @@ def refuse_strangers(artifacts: Sequence[Artifact]) -> list[str]:
 
 def evidence_of(folder: Path) -> Evidence:
     """What zoo check wrote beside an artifact, if it is of the artifact as it is now."""
-    from ..report.result import evidence_path
+    from ..artifact import evidence_path
 
     path = evidence_path(folder)
     try:
@@ -224,7 +224,7 @@ def manifest_of(
     artifacts: Sequence[Artifact], names: Sequence[str], evidence: Mapping[str, Evidence]
 ) -> dict[str, Any]:
     """The manifest, but for the hashes."""
-    from ..report.result import versions
+    from ..checks.evidence import versions
 
     first = artifacts[0].manifest
     listed = [

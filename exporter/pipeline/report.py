@@ -133,9 +133,9 @@ def with_weights(nodes: list[dict[str, Any]]) -> None:
 
 
 def _render(engine: Run, payload: Mapping[str, Any], found: Found, more: Mapping[str, Any]) -> str:
+    from ..checks.evidence import versions
     from ..report.pipeline_page import MADE_BY, render_pipeline
     from ..report.place import page_mark, refuse_place
-    from ..report.result import versions
     from ..report.skeleton import require_libraries
 
     require_libraries()

@@ -1,36 +1,17 @@
-"""The result of a check as plain values: what --json prints, ARTIFACT.check.json keeps, and reports are made of."""
+"""The result of a check as plain values: what --json prints and reports are made of."""
 
 from __future__ import annotations
 
 import datetime
 import io
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from ... import atomic
-from ...config import read_json, to_json
-from ...errors import UsageError, worst
 from ...models.data.dataset import Dataset
 from ...models.preprocess import in_mode
-from ..artifact import ARTIFACT, evidence_path, read_manifest, record
-from ..checks.budget import Budget
 from ..checks.check import Checked
-from ..checks.gate import Gate
-from ..checks.regression import judge_regression
+from ..checks.evidence import as_mapping, versions
 
-# By the name that people know.
-PACKAGES = {
-    "zoo": "zoo-export",
-    "torch": "torch",
-    "onnxruntime": "onnxruntime-gpu",
-    "onnx": "onnx",
-    "tensorrt": "tensorrt",
-    "plotly": "plotly",
-}
 PICTURE = 160  # pixels across, at most
 
 
@@ -61,45 +42,6 @@ def as_result(
     }
 
 
-def as_mapping(row: Checked) -> dict[str, Any]:
-    """One artifact's row."""
-    common: dict[str, Any] = {"artifact": row.artifact, "backend": row.backend, "precision": row.precision}
-    if row.error is not None:
-        return {**common, "gates": [], "error": row.error.as_mapping()}
-    found = {**common, "gates": [gate.as_mapping() for gate in row.gates]}
-    found["receipt"] = vars(row.receipt) if row.receipt else None
-    manifest = row.manifest
-    if manifest is None:
-        return found
-    ran = row.receipt.ran if row.receipt else {}
-    return {
-        **found,
-        "model": manifest.spec.name,
-        "bytes": manifest.files[manifest.model].bytes,
-        "weights": manifest.weights,
-        "weights_sha256": manifest.weights_sha256,
-        "exported": manifest.created,
-        "tools": manifest.tools,
-        "layers": [{**vars(layer), "ran": ran.get(layer.name)} for layer in manifest.plan],
-    }
-
-
-def with_regression(
-    rows: Sequence[Checked], baseline: Mapping[str, Any], data: Mapping[str, Any] | None, budget: Budget
-) -> list[Checked]:
-    """The rows with the gate regression, judged against an earlier result."""
-    same = data is not None and baseline.get("data") == data
-    found: list[Checked] = []
-    for row in rows:
-        if row.error is not None or row.manifest is None:
-            found.append(row)
-            continue
-        limit = budget.limits(row.backend, row.precision).accuracy.max_drop
-        gate = judge_regression(as_mapping(row), baseline["artifacts"], same_data=same, max_drop=limit)
-        found.append(replace(row, gates=(*row.gates, gate)))
-    return found
-
-
 def pictures_of(rows: Sequence[Checked], data: Dataset | None) -> dict[int, bytes]:
     """PNGs of the images that some artifact answers otherwise than its reference, by their index in the data."""
     if data is None:
@@ -118,58 +60,4 @@ def pictures_of(rows: Sequence[Checked], data: Dataset | None) -> dict[int, byte
         made = io.BytesIO()
         image.save(made, "PNG")
         found[index] = made.getvalue()
-    return found
-
-
-def write_evidence(result: Mapping[str, Any], rows: Sequence[Checked]) -> list[str]:
-    """Write what was found of each artifact into a file beside its sealed folder; return notes of those that failed.
-
-    The hash of artifact.json, which holds the hashes of all other files, says what it was found of.
-    """
-    notes: list[str] = []
-    for row, mapping in zip(rows, result["artifacts"], strict=True):
-        if row.manifest is None:
-            continue
-        folder = Path(row.artifact)
-        place = evidence_path(folder)
-        if place.exists() and not _ours(place):
-            notes.append(f"{place} is there and no evidence of zoo: it was left alone, and none was written")
-            continue
-        kept = {key: result[key] for key in ("created", "command", "data", "versions", "machine")}
-        try:
-            seal = record(folder / ARTIFACT).sha256
-            text = to_json({**kept, "artifact_sha256": seal, **mapping})
-            atomic.write_file(place, text.encode())
-        except OSError as error:
-            notes.append(f"{place} could not be written: {error.strerror or error}")
-    return notes
-
-
-def write_failed(folder: Path, gates: Sequence[Gate]) -> list[str]:
-    """The evidence of an artifact that its export refused; notes of what could not be written."""
-    manifest = read_manifest(folder)
-    row = Checked(str(folder), manifest.backend, manifest.precision, tuple(gates), manifest=manifest)
-    code = worst(gate.exit_code for gate in gates)
-    return write_evidence(as_result([row], None, 0, "zoo export", code), [row])
-
-
-def _ours(path: Path) -> bool:
-    """Whether it is what a check wrote."""
-    try:
-        found = read_json(path)
-    except UsageError:
-        return False
-    return isinstance(found, dict) and "artifact_sha256" in found
-
-
-def versions() -> dict[str, str]:
-    """Of what took part, where it is installed."""
-    found = {"python": platform.python_version()}
-    for name, package in PACKAGES.items():
-        for one in (package, name):  # onnxruntime comes in two packages
-            try:
-                found[name] = version(one)
-                break
-            except PackageNotFoundError:
-                continue
     return found
