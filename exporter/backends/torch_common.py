@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -13,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...errors import UsageError
+from ...errors import UsageError, one_line
+from ...models.copies import copy_of
 from ...models.preprocess import Images
 from ...models.spec import ModelSpec, Preprocess
+from ...models.user_code import place_of
 from ..artifact import Precision, Receipt
 from .runner import Logits, Runner
 
@@ -83,7 +84,25 @@ def in_precision(module: nn.Module, precision: Precision) -> nn.Module:
     if precision == "fp32":
         return module.eval()
     dtype = DTYPES[precision]
-    return Typed(copy.deepcopy(module).to(dtype), dtype).eval()
+    return Typed(copy_of(module).to(dtype), dtype).eval()
+
+
+def run_once(module: nn.Module, spec: ModelSpec, precision: Precision) -> None:
+    """Run a module of `in_precision` on one image.
+
+    Raises:
+        UsageError: it cannot compute in this precision, such as one with tensors that `.to(dtype)` does not reach.
+    """
+    image = torch.randn(1, *spec.input, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.inference_mode():
+            module(image)
+    except Exception as error:  # whatever a forward raises
+        place = place_of(error)
+        raise UsageError(
+            f"{spec.name} cannot run in {precision}: {f'{place}: ' if place else ''}{one_line(error)}",
+            fix="keep its tensors as parameters or buffers, which module.to(dtype) converts, or export fp32",
+        ) from error
 
 
 def devices() -> tuple[str, ...]:

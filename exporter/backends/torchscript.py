@@ -19,6 +19,7 @@ from .base import Available, Backend, ExportOptions, Progress, Timing, Unavailab
 from .eager import torch_available
 from .layers import list_layers
 from .runner import Runner
+from .tracing import trace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,7 +75,7 @@ class TorchScript(Backend):
         import torch
 
         from ...calibration.engine import count_fused
-        from .torch_common import FromPixels, in_precision
+        from .torch_common import FromPixels, in_precision, run_once
 
         if options.calibrated is not None:
             from ...calibration.targets.torchscript import render
@@ -82,10 +83,15 @@ class TorchScript(Backend):
             typed = render(options.calibrated, options.choice)
         else:
             typed = in_precision(module, options.precision)
+        # what a trace loses does not depend on the precision, and a CPU computes half precision many times slower
+        half = options.precision in ("fp16", "bf16")
+        if half:
+            trace(module, spec)
+            run_once(typed, spec, options.precision)
         if options.with_preprocess:
             typed = FromPixels(typed, spec.preprocess).eval()
         with _engine(options.choice.fused):
-            frozen, content = script(typed, spec, strict=options.calibrated is None, pixels=options.with_preprocess)
+            frozen, content = script(typed, spec, options.with_preprocess, tried=not half)
         (folder / MODEL).write_bytes(content)
         fused = count_fused(frozen)
         return Written(
@@ -102,7 +108,7 @@ class TorchScript(Backend):
 
         def file_of(choice: Choice) -> bytes:
             with _engine(choice.fused):
-                return script(render(calibrated, choice), model.spec, strict=False)[1]
+                return script(render(calibrated, choice), model.spec, tried=False)[1]
 
         return Timing(script(calibrated.module, model.spec)[1], file_of, ".pt")
 
@@ -168,43 +174,30 @@ def _notes(options: ExportOptions, fused: int) -> tuple[str, ...]:
     return ()
 
 
-def script(module: nn.Module, spec: ModelSpec, strict: bool = True, pixels: bool = False) -> tuple[Any, bytes]:
-    """A module traced and frozen, and its file.
+def script(module: nn.Module, spec: ModelSpec, pixels: bool = False, tried: bool = True) -> tuple[Any, bytes]:
+    """Return a module traced and frozen, and its file.
 
     Args:
         module: in eval mode on the CPU.
         spec: its input.
-        strict: refuse a trace that depends on its input. Of a quantised module the scales are buffers that become
-            constants, as they should, and torch warns of each.
         pixels: it reads uint8 N x H x W x C.
+        tried: compare the trace with the module on other images; off for a module that was only made to be timed.
 
     Raises:
-        UsageError: it cannot be traced.
+        UsageError: it cannot be traced, or the trace answers otherwise than the module.
     """
     import torch
 
-    drawn = torch.Generator().manual_seed(0)
-    channels, height, width = spec.input
-    example = (
-        torch.randint(0, 256, (2, height, width, channels), dtype=torch.uint8, generator=drawn)
-        if pixels
-        else torch.randn(2, *spec.input, generator=drawn)
-    )
+    traced = trace(module, spec, pixels, tried)
     try:
         with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("error" if strict else "ignore", torch.jit.TracerWarning)
-            traced: Any = torch.jit.trace(module, example, check_trace=False)
+            warnings.simplefilter("ignore")  # torch.jit is deprecated and stays: docs/decisions/0004
             frozen = torch.jit.freeze(traced.eval())
             torch.jit.save(frozen, made := io.BytesIO())  # to a full disk torch would abort the process
-    except torch.jit.TracerWarning as error:
+    except Exception as error:  # torch's own error classes, for what its compiler cannot write
         raise UsageError(
-            f"{spec.name} depends on its input in a way that a trace cannot hold: {one_line(error)}",
-            fix="write it without Python control flow on tensors",
+            f"{spec.name} is traced, but cannot be frozen and saved: {one_line(error)}", fix="try --to onnx"
         ) from error
-    except (RuntimeError, torch.jit.TracingCheckError) as error:
-        raise UsageError(f"{spec.name} cannot be traced: {one_line(error)}") from error
     return frozen, without_debug(made.getvalue())
 
 
