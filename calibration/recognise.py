@@ -10,11 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .aten import kind
 from .ranges import observe
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from .choice import Calibrated
+    from .observers import Range
+    from .ranges import Method
+
+IMAGES = "images"  # what the exporter calls the graph's input
+_PADS = ("pad", "constant_pad_nd", "reflection_pad2d", "replication_pad2d")
+_PASS_ON = (*_PADS, "max_pool2d", "flatten", "view", "_unsafe_view", "reshape", "dropout", "clone", "alias", "permute",
+            "transpose", "squeeze", "unsqueeze", "slice", "select", "getitem", "split", "split_with_sizes", "chunk",
+            "contiguous", "pixel_shuffle", "channel_shuffle", "upsample_nearest2d")  # fmt: skip
 ALIKE = 1e-3  # of the spread: batch norm is folded in one graph and not in the other
 Print = tuple[tuple[int, ...], tuple[float, ...]]
 
@@ -39,6 +49,35 @@ def known_edges(program: torch.export.ExportedProgram, sample: npt.NDArray[np.fl
     known: dict[str, Print] = {}
     observe(program, sample, lambda name, tensor: known.__setitem__(name, fingerprint(tensor)))
     return known
+
+
+def known_range(calibrated: Calibrated, edge: str, method: Method) -> tuple[str, Range] | None:
+    """Return the range of an edge and the collected edge that it comes from; None where none was collected.
+
+    A tensor that is only moved, cut or padded has no range of its own where the ONNX graph has no such tensor, as with
+    a padding that its exporter puts into the convolution behind: its numbers are those of the tensor before it.
+    """
+    nodes = {node.name: node for node in calibrated.program.graph.nodes}
+    padded: list[float] = []
+    while edge not in calibrated.table.edges:
+        node = nodes.get(edge)
+        if node is None or kind(node) not in _PASS_ON or not node.all_input_nodes:
+            # the exporter's own names for the images stand in the table, torch's in the graph
+            if node is None or node.op != "placeholder" or IMAGES not in calibrated.table.edges:
+                return None
+            edge = IMAGES
+            continue
+        if kind(node) in _PADS:
+            padded.append(_filled_with(node))
+        edge = node.all_input_nodes[0].name
+    low, high = calibrated.table.range(edge, method)
+    return edge, (min(low, *padded, high), max(high, *padded, low))
+
+
+def _filled_with(pad: torch.fx.Node) -> float:
+    """The constant that a padding adds; zero, which every range holds, for one that repeats what is there."""
+    value = pad.kwargs.get("value", next((one for one in pad.args[2:] if isinstance(one, (int, float))), 0.0))
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def seen_by(observers: Iterable[tuple[str, nn.Module]], run: Callable[[], object]) -> dict[str, list[Print]]:

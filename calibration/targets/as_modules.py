@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.ao.quantization.fx.tracer import QuantizationTracer
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from ...models.copies import copy_of
 from ..choice import Calibrated
@@ -24,6 +26,10 @@ LINEAR = ("input", "weight", "bias")
 _CONVOLUTIONS: dict[Any, type[nn.Module]] = {
     F.conv1d: nn.Conv1d, F.conv2d: nn.Conv2d, torch.conv1d: nn.Conv1d, torch.conv2d: nn.Conv2d,
 }  # fmt: skip
+FUNCTIONAL = (
+    *_CONVOLUTIONS, F.linear, F.conv3d, torch.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
+    torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d,
+)  # fmt: skip
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
 
@@ -35,9 +41,7 @@ def as_modules(module: nn.Module) -> fx.GraphModule:
     """
     root = copy_of(module).eval()
     for part in list(root.modules()):
-        if parametrize.is_parametrized(part):
-            for name in list(cast("Any", part.parametrizations)):
-                parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+        _settle(part)
     # the quantiser's own tracer: the modules that it keeps whole here are those that it will look for
     made = fx.GraphModule(root, QuantizationTracer([], []).trace(root))
     for node in list(made.graph.nodes):
@@ -75,6 +79,22 @@ def layer_paths(made: fx.GraphModule, calibrated: Calibrated) -> dict[str, str]:
         return {node.name: path for node, path in zip(layers, called, strict=True)}
     named = {node.name: node.input[1].removesuffix(".weight") for node in layers}
     return {layer: path for layer, path in named.items() if path in called}
+
+
+def _settle(part: nn.Module) -> None:
+    """Make what a parametrisation, or torch's older weight_norm, computes before each call a parameter of a copy."""
+    if parametrize.is_parametrized(part):
+        values = {name: getattr(part, name) for name in cast("Any", part.parametrizations)}
+        # torch's own way to remove it takes the weights from the class, which the user's module still has
+        part.__class__ = type(part).__bases__[0]
+        del part.parametrizations
+        for name, value in values.items():
+            part.register_parameter(name, nn.Parameter(value.detach().clone(), requires_grad=False))
+    for hook in list(part._forward_pre_hooks.values()):  # noqa: SLF001 - torch has no other way to find these
+        if isinstance(hook, WeightNorm):
+            remove_weight_norm(part, hook.name)
+        elif isinstance(hook, SpectralNorm):
+            remove_spectral_norm(part, hook.name)
 
 
 def _weight(part: nn.Module) -> Tensor:
