@@ -57,21 +57,35 @@ def known_range(calibrated: Calibrated, edge: str, method: Method) -> tuple[str,
     A tensor that is only moved, cut or padded has no range of its own where the ONNX graph has no such tensor, as with
     a padding that its exporter puts into the convolution behind: its numbers are those of the tensor before it.
     """
-    nodes = {node.name: node for node in calibrated.program.graph.nodes}
+    program = calibrated.program
+    nodes = {node.name: node for node in program.graph.nodes}
     padded: list[float] = []
     while edge not in calibrated.table.edges:
         node = nodes.get(edge)
-        if node is None or kind(node) not in _PASS_ON or not node.all_input_nodes:
-            # the exporter's own names for the images stand in the table, torch's in the graph
-            if node is None or node.op != "placeholder" or IMAGES not in calibrated.table.edges:
-                return None
+        if node is not None and node.name in program.graph_signature.user_inputs and IMAGES in calibrated.table.edges:
             edge = IMAGES
-            continue
-        if kind(node) in _PADS:
-            padded.append(_filled_with(node))
-        edge = node.all_input_nodes[0].name
+        elif node is not None and node.op == "placeholder":
+            return _of_constant(program, edge)
+        elif node is None or kind(node) not in _PASS_ON or not node.all_input_nodes:
+            return None
+        else:
+            if kind(node) in _PADS:
+                padded.append(_filled_with(node))
+            edge = node.all_input_nodes[0].name
     low, high = calibrated.table.range(edge, method)
     return edge, (min(low, *padded, high), max(high, *padded, low))
+
+
+def _of_constant(program: torch.export.ExportedProgram, edge: str) -> tuple[str, Range] | None:
+    """The range of a parameter or another constant, which it tells itself."""
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers,
+             **signature.inputs_to_lifted_tensor_constants}  # fmt: skip
+    value = {**program.state_dict, **program.constants}.get(names.get(edge, ""))
+    if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
+        return None
+    low, high = torch.aminmax(value.detach().float())
+    return edge, (float(low), float(high))
 
 
 def _filled_with(pad: torch.fx.Node) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import UsageError, one_line
-from .user_code import place_of
+from ..errors import UsageError
+from .user_code import described
 
 
 def copy_of(module: nn.Module) -> nn.Module:
@@ -30,10 +30,8 @@ def copy_of(module: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(module, computed)
     except Exception as error:  # of whatever the module holds
-        place = place_of(error)
         raise UsageError(
-            f"{type(module).__name__} cannot be copied: {f'{place}: ' if place else ''}"
-            f"{type(error).__name__}: {one_line(error)}",
+            f"{type(module).__name__} cannot be copied: {described(error)}",
             fix="keep only tensors, numbers and submodules in it; open files and connections where they are used",
         ) from error
 

@@ -46,7 +46,14 @@ def as_modules(module: nn.Module) -> fx.GraphModule:
     made = fx.GraphModule(root, QuantizationTracer([], []).trace(root))
     for node in list(made.graph.nodes):
         layer = _layer_of(made, node)
-        if layer is not None:
+        if node.op == "call_module" and isinstance(made.get_submodule(str(node.target)), nn.PReLU):
+            # torch's integer PReLU answers wrongly (0.7 relative distance in torch 2.14), and only modules become one
+            with made.graph.inserting_before(node):
+                slopes = made.graph.get_attr(f"{node.target}.weight")
+                called = made.graph.call_function(F.prelu, (node.args[0], slopes))
+            node.replace_all_uses_with(called)
+            made.graph.erase_node(node)
+        elif layer is not None:
             path = _free_name(made, node.name)
             made.add_submodule(path, layer)
             with made.graph.inserting_before(node):
@@ -81,8 +88,35 @@ def layer_paths(made: fx.GraphModule, calibrated: Calibrated) -> dict[str, str]:
     return {layer: path for layer, path in named.items() if path in called}
 
 
+def weight_makers(made: fx.GraphModule) -> set[fx.Node]:
+    """Return the nodes that only the weights and biases of functional layers are made of.
+
+    Quantising these would round the weights twice, with one scale for all channels.
+    """
+    found: set[fx.Node] = set()
+    for node in reversed(made.graph.nodes):
+        if node.users and all(
+            reader in found or (reader.target in FUNCTIONAL and node not in _data(reader)) for reader in node.users
+        ):
+            found.add(node)
+    return found
+
+
+def _data(layer: fx.Node) -> tuple[Any, ...]:
+    """What a functional layer reads beside its weight and bias."""
+    return tuple(value for name, value in _arguments(layer).items() if name not in ("weight", "bias"))
+
+
 def _settle(part: nn.Module) -> None:
-    """Make what a parametrisation, or torch's older weight_norm, computes before each call a parameter of a copy."""
+    """Make a copied module an ordinary one of torch.nn.
+
+    What a parametrisation, or torch's older weight_norm, computes before each call becomes a parameter. A padding by
+    name becomes numbers where these are the same on both sides, which torch's integer convolutions ask for.
+    """
+    if isinstance(part, (nn.Conv1d, nn.Conv2d)) and part.padding_mode == "zeros" and isinstance(part.padding, str):
+        total = [dilation * (size - 1) for dilation, size in zip(part.dilation, part.kernel_size, strict=True)]
+        if part.padding == "valid" or not any(one % 2 for one in total):
+            part.padding = tuple(0 if part.padding == "valid" else one // 2 for one in total)
     if parametrize.is_parametrized(part):
         values = {name: getattr(part, name) for name in cast("Any", part.parametrizations)}
         # torch's own way to remove it takes the weights from the class, which the user's module still has
@@ -127,6 +161,7 @@ def _layer_of(made: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
     if isinstance(bias, Tensor):
         layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+    _settle(layer)
     return layer.eval()
 
 

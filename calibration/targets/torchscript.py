@@ -20,15 +20,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.ao.quantization import QConfig, QConfigMapping
 from torch.ao.quantization.observer import MinMaxObserver, PerChannelMinMaxObserver
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-from ...errors import UsageError, ZooError, one_line
+from ...errors import UsageError, ZooError
 from ...models.copies import copy_of
-from ...models.user_code import place_of
+from ...models.user_code import described
 from ..bias_correction import shift_of
 from ..choice import Calibrated, Choice
 from ..engine import quantised_engine
@@ -37,13 +38,13 @@ from ..quantize import channel_scales, from_int8, to_int8
 from ..ranges import Method
 from ..recognise import ALIKE, Print, apart, known_edges, known_range, seen_by
 from .additions import fuse_additions
-from .as_modules import FUNCTIONAL, as_modules, layer_paths
+from .as_modules import FUNCTIONAL, as_modules, layer_paths, weight_makers
 from .pads import pad_integers
 
 _ADDITIONS = (torch.add, "add", "add_")
 _PADDED = ("zeros", "reflect")  # the padding modes of torch's integer convolutions
 # No integer kernel here: weights that images change; a scale for each output channel of a transposed convolution
-FLOAT_ONLY = (*FUNCTIONAL, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.PReLU)
+FLOAT_ONLY = (*FUNCTIONAL, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 Edges = dict[str, dict[str, Range]]  # of each observer, the ranges of the edges that it sees
 
 
@@ -60,8 +61,7 @@ def render(calibrated: Calibrated, choice: Choice) -> nn.Module:
         raise
     except Exception as error:  # torch.fx and torch.ao have an error class for each way to fail
         raise UsageError(
-            f"torch cannot trace or convert the model to int8: {type(error).__name__}: {one_line(error)}",
-            fix="export int8 to onnx",
+            f"torch cannot trace or convert the model to int8: {described(error)}", fix="export int8 to onnx"
         ) from error
 
 
@@ -98,7 +98,7 @@ def _prepare(
 
     An operator of which no range is known stays float, and with it what it alone would have fed.
     """
-    float_nodes: set[str] = set()
+    float_nodes = {node.name for node in weight_makers(graph)}
     known = known_edges(calibrated.program, calibrated.sample)
     while True:
         made = copy_of(graph)
@@ -127,7 +127,7 @@ def _mapping(graph: fx.GraphModule, stay: set[str], float_nodes: set[str], choic
     for kind in FLOAT_ONLY:
         mapping.set_object_type(kind, None)
     for path, part in graph.named_modules():
-        if path in stay or getattr(part, "padding_mode", "zeros") not in _PADDED:
+        if path in stay or _padded_otherwise(part):
             mapping.set_module_name(path, None)
         elif _bits(part, choice) != choice.weight_bits:
             mapping.set_module_name(path, _qconfig(_bits(part, choice)))
@@ -138,11 +138,17 @@ def _mapping(graph: fx.GraphModule, stay: set[str], float_nodes: set[str], choic
                 mapping.set_module_name(str(node.target), None)
             elif node.op == "call_function":  # torch counts the calls of each function
                 mapping.set_module_name_object_type_order("", node.target, calls[node.target], None)
-            else:
+            elif node.op == "call_method":
                 mapping.set_object_type(str(node.target), None)
         if node.op == "call_function":
             calls[node.target] += 1
     return mapping
+
+
+def _padded_otherwise(part: nn.Module) -> bool:
+    """Whether torch's integer convolutions have no such padding: by another mode, or not the same on both sides."""
+    named = isinstance(getattr(part, "padding", 0), str)
+    return named or getattr(part, "padding_mode", "zeros") not in _PADDED
 
 
 def _around(prepared: fx.GraphModule, graph: fx.GraphModule, stranger: str) -> set[str]:
@@ -219,7 +225,8 @@ def _round(
         else:
             integers = to_int8(weight, scales, 0, bits)
         rounded = from_int8(integers, scales, 0)
-        mean = calibrated.table.edges[next(iter(edges[source]))].channel_mean
+        seen = calibrated.table.edges.get(next(iter(edges[source])))
+        mean = seen.channel_mean if seen is not None else np.zeros(0)
         # of other than images and vectors no means are kept; behind a padding they are of other than what is read
         if choice.bias_correction and mean.size == weight.shape[1] * getattr(inner, "groups", 1):
             shift = shift_of(weight, rounded, mean, getattr(inner, "groups", 1))

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...errors import UsageError, one_line
+from ...errors import UsageError
 from ...models.copies import copy_of
 from ...models.preprocess import Images
 from ...models.spec import ModelSpec, Preprocess
-from ...models.user_code import place_of
+from ...models.user_code import described
 from ..artifact import Precision, Receipt
 from .runner import Logits, Runner
 
@@ -98,9 +98,8 @@ def run_once(module: nn.Module, spec: ModelSpec, precision: Precision) -> None:
         with torch.inference_mode():
             module(image)
     except Exception as error:  # whatever a forward raises
-        place = place_of(error)
         raise UsageError(
-            f"{spec.name} cannot run in {precision}: {f'{place}: ' if place else ''}{one_line(error)}",
+            f"{spec.name} cannot run in {precision}: {described(error)}",
             fix="keep its tensors as parameters or buffers, which module.to(dtype) converts, or export fp32",
         ) from error
 

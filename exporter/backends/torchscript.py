@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 MODEL = "model.pt"
 _VERSIONS = (".data/version", "version")  # where newer and older files have theirs
 _WRITERS_OWN = (*_VERSIONS, ".data/byteorder", "byteorder", ".data/serialization_id")  # records that the writer adds
-_COMPUTE = {"aten::_convolution", "aten::conv2d", "aten::linear", "aten::addmm", "aten::matmul"}
+_COMPUTE = {
+    "aten::_convolution", "aten::_convolution_mode", "aten::conv1d", "aten::conv2d", "aten::conv3d",
+    "aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d", "aten::linear", "aten::addmm",
+    "aten::matmul", "aten::mm", "aten::bmm", "aten::baddbmm", "aten::_native_multi_head_attention",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

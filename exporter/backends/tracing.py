@@ -12,11 +12,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UsageError, one_line
+from ...errors import UsageError
 from ...models.spec import ModelSpec
-from ...models.user_code import place_in, place_of
+from ...models.user_code import INSTALLED, OURS, STANDARD, described, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,7 +57,7 @@ def trace(module: nn.Module, spec: ModelSpec, pixels: bool = False, tried: bool 
         try:
             traced: Any = torch.jit.trace(module, _images(spec, pixels, 2, 1.0, 0.0, seed=0), check_trace=False)
         except Exception as error:  # of the user's forward, or of torch for an output that it cannot record
-            raise _untraceable(spec, error) from error
+            raise UsageError(f"{spec.name} cannot be traced: {described(error)}", fix="try --to onnx") from error
     if tried:
         # every warning is a place where a value may have been frozen: only then are the costlier inputs of use
         for trial in (*_SIZES, *(_VALUES if found else ())):
@@ -143,7 +144,7 @@ def _collected() -> Iterator[list[TraceWarning]]:
     def see(message: Warning | str, category: type[Warning], *_: Any) -> None:
         if issubclass(category, torch.jit.TracerWarning):
             # torch's code is often where it warns, and the user's line is further up the stack
-            place = place_in(traceback.extract_stack())
+            place = _users_line()
             found[TraceWarning(str(message).split(". ")[0].strip(), place)] = None
             made[:] = found
 
@@ -153,6 +154,18 @@ def _collected() -> Iterator[list[TraceWarning]]:
         warnings.simplefilter("always", torch.jit.TracerWarning)
         warnings.showwarning = see  # pyright: ignore[reportAttributeAccessIssue]
         yield made
+
+
+def _users_line() -> str:
+    """The innermost line of the running code that is the user's, else that of a package which is not torch, or ""."""
+    frames = [(str(frame.f_globals.get("__name__")), frame.f_code.co_filename, line)
+              for frame, line in traceback.walk_stack(None)]  # fmt: skip
+    theirs = [
+        (file, line) for name, file, line in frames
+        if name.partition(".")[0] not in (OURS, "torch") and not file.startswith(("<", STANDARD[0], STANDARD[-1]))
+    ]  # fmt: skip
+    own = [place for place in theirs if not any(part in INSTALLED for part in Path(place[0]).parts)]
+    return next((f"{shown(Path(file))}, line {line}" for file, line in [*own[:1], *theirs]), "")
 
 
 def _places(found: list[TraceWarning]) -> str:
@@ -167,11 +180,3 @@ def _places(found: list[TraceWarning]) -> str:
 
 def _told(count: int) -> str:
     return "1 image" if count == 1 else f"{count} images"
-
-
-def _untraceable(spec: ModelSpec, error: Exception) -> UsageError:
-    place = place_of(error)
-    return UsageError(
-        f"{spec.name} cannot be traced: {f'{place}: ' if place else ''}{type(error).__name__}: {one_line(error)}",
-        fix="try --to onnx",
-    )
