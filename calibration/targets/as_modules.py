@@ -124,7 +124,7 @@ def _settle(part: nn.Module) -> None:
         del part.parametrizations
         for name, value in values.items():
             part.register_parameter(name, nn.Parameter(value.detach().clone(), requires_grad=False))
-    for hook in list(part._forward_pre_hooks.values()):  # noqa: SLF001 - torch has no other way to find these
+    for hook in list(part._forward_pre_hooks.values()):
         if isinstance(hook, WeightNorm):
             remove_weight_norm(part, hook.name)
         elif isinstance(hook, SpectralNorm):

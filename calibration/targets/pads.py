@@ -72,7 +72,7 @@ def _padding(module: fx.GraphModule, node: fx.Node) -> tuple[tuple[int, ...], st
         return (tuple(called.padding), "reflect") if isinstance(called, nn.ReflectionPad2d) else None
     if node.op != "call_function" or node.target is not F.pad:
         return None
-    given = {**dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)), **node.kwargs}
+    given: dict[str, Any] = {**dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)), **node.kwargs}
     widths, mode = given["pad"], given.get("mode", "constant")
     plain = isinstance(widths, (list, tuple)) and all(isinstance(width, int) for width in widths)
     return (tuple(widths), mode) if plain and mode in _MODES and not given.get("value") else None

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ from ..observers import Range
 from ..quantize import channel_scales, from_int8, to_int8
 from ..ranges import Method
 from ..recognise import ALIKE, Print, apart, known_edges, known_range, seen_by
+from ..view import View, given
 from .additions import fuse_additions
 from .as_modules import FUNCTIONAL, as_modules, layer_paths, weight_makers
 from .pads import pad_integers
@@ -145,6 +146,24 @@ def _mapping(graph: fx.GraphModule, stay: set[str], float_nodes: set[str], choic
     return mapping
 
 
+def why_float(calibrated: Calibrated) -> Callable[[str], str]:
+    """Return a function that says why a layer of the ONNX graph has no integer kernel in what `render` makes."""
+    graph, view = as_modules(calibrated.module), View(calibrated.graph)
+    paths, nodes = layer_paths(graph, calibrated), {node.name: node for node in view.nodes}
+
+    def why(layer: str) -> str:
+        node = nodes.get(layer)
+        if node is not None and node.op_type == "ConvTranspose":
+            return "torch's transposed convolution of integers has one scale for all channels"
+        if node is not None and not view.is_constant(given(node, 1)):
+            return "its weights are computed from the images"
+        if layer in paths and _padded_otherwise(graph.get_submodule(paths[layer])):
+            return "torch's convolution of integers has no such padding"
+        return "torch has no integer kernel for it, or no range is known of what it reads or writes"
+
+    return why
+
+
 def _padded_otherwise(part: nn.Module) -> bool:
     """Whether torch's integer convolutions have no such padding: by another mode, or not the same on both sides."""
     named = isinstance(getattr(part, "padding", 0), str)
@@ -205,9 +224,7 @@ def _recognise(
     return {name: ranges for name, ranges in found.items() if ranges}, strangers
 
 
-def _round(
-    prepared: Any, edges: Edges, calibrated: Calibrated, choice: Choice, layers: dict[str, str]
-) -> None:
+def _round(prepared: Any, edges: Edges, calibrated: Calibrated, choice: Choice, layers: dict[str, str]) -> None:
     """AdaRound and bias correction before conversion, which finds each weight on the grid of its channel's scale."""
     parts = dict(prepared.named_modules())
     for node in prepared.graph.nodes:

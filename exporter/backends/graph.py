@@ -106,7 +106,7 @@ def trace_graph(
     except Exception as error:  # torch.onnx wraps whatever its passes raise
         raise UsageError(
             f"{spec.name} cannot be exported to ONNX: {described(_cause(error))}",
-            fix="write it with torch's operators there, such as torch.where in place of if; float TorchScript may take it",
+            fix="write it with torch's operators there, such as torch.where for if; float TorchScript may take it",
         ) from error
     assert program is not None
     proto = program.model_proto
@@ -247,7 +247,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error that came first: torch.onnx and torch.export wrap whatever their passes and the user's forward raise."""
+    """The error that came first: torch.onnx and torch.export wrap what their passes and the user's forward raise."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -55,7 +55,7 @@ def trace(module: nn.Module, spec: ModelSpec, pixels: bool = False, tried: bool 
 
     with torch.inference_mode(), _collected() as found:
         try:
-            traced: Any = torch.jit.trace(module, _images(spec, pixels, 2, 1.0, 0.0, seed=0), check_trace=False)
+            traced: Any = torch.jit.trace(module, example(spec, pixels), check_trace=False)
         except Exception as error:  # of the user's forward, or of torch for an output that it cannot record
             raise UsageError(f"{spec.name} cannot be traced: {described(error)}", fix="try --to onnx") from error
     if tried:
@@ -119,6 +119,11 @@ def _distance(expected: Tensor, got: Tensor) -> float:
     return float((got - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
+def example(spec: ModelSpec, pixels: bool = False) -> Tensor:
+    """The two images that a trace is made of."""
+    return _images(spec, pixels, 2, 1.0, 0.0, seed=0)
+
+
 def _images(spec: ModelSpec, pixels: bool, count: int, factor: float, shift: float, seed: int) -> Tensor:
     """Noise as the module reads it: for pixels the same as bytes about their middle."""
     import torch
@@ -152,7 +157,7 @@ def _collected() -> Iterator[list[TraceWarning]]:
         # never "error": torch's C code calls on with the error set, which ends in a SystemError
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", torch.jit.TracerWarning)
-        warnings.showwarning = see  # pyright: ignore[reportAttributeAccessIssue]
+        warnings.showwarning = see
         yield made
 
 
