@@ -13,7 +13,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from ..observers import Range
+
 _MODES = ("constant", "reflect")  # torch pads integers in these ways
+
+
+def share_ranges(prepared: fx.GraphModule, edges: dict[str, dict[str, Range]]) -> None:
+    """Give what is padded the range that it had before the padding; else its integers would be rounded again.
+
+    Args:
+        prepared: of prepare_fx.
+        edges: the ranges of each observer, changed in place.
+    """
+    names = {id(part): name for name, part in prepared.named_modules()}  # one observer may have several names
+
+    def observer(node: fx.Node) -> str:
+        return names[id(prepared.get_submodule(str(node.target)))] if node.op == "call_module" else ""
+
+    for node in prepared.graph.nodes:
+        if _padding(prepared, node) is not None and observer(node.all_input_nodes[0]) in edges:
+            for reader in node.users:
+                if observer(reader) in edges:
+                    edges[observer(reader)] = edges[observer(node.all_input_nodes[0])]
 
 
 def pad_integers(module: fx.GraphModule, sample: Tensor) -> int:

@@ -40,7 +40,7 @@ from ..recognise import ALIKE, Print, apart, known_edges, known_range, seen_by
 from ..view import View, given
 from .additions import fuse_additions
 from .as_modules import FUNCTIONAL, as_modules, layer_paths, weight_makers
-from .pads import pad_integers
+from .pads import pad_integers, share_ranges
 
 _ADDITIONS = (torch.add, "add", "add_")
 _PADDED = ("zeros", "reflect")  # the padding modes of torch's integer convolutions
@@ -79,6 +79,7 @@ def _render(calibrated: Calibrated, choice: Choice) -> nn.Module:
         paths = layer_paths(graph, calibrated)
         stay = {paths[layer] for layer in choice.keep if layer in paths}
         prepared, edges = _prepare(graph, stay, calibrated, choice, sample)
+        share_ranges(prepared, edges)
         for name, ranges in edges.items():
             observer: Any = prepared.get_submodule(name)
             observer.min_val = torch.tensor(min(low for low, _ in ranges.values()))

@@ -37,6 +37,8 @@ def test_what_cannot_be_copied_is_one_line_with_the_place() -> None:
         def __deepcopy__(self, memo):
             raise NotImplementedError("not me\nnever")
 
-    with pytest.raises(UsageError, match=r"Sequential cannot be copied: NotImplementedError: not me .*line \d+") as raised:
+    with pytest.raises(
+        UsageError, match=r"Sequential cannot be copied: NotImplementedError: not me .*line \d+"
+    ) as raised:
         copy_of(nn.Sequential(Stubborn()))
     assert "\n" not in str(raised.value)
