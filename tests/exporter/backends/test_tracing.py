@@ -111,7 +111,7 @@ def test_a_module_that_is_random_is_refused_as_such() -> None:
 
     class Lottery(Flow):
         def forward(self, x):
-            return self.pooled(x) * random.random()  # noqa: S311
+            return self.pooled(x) * random.random()
 
     for module in (Dropping(), Lottery()):
         with pytest.raises(UsageError, match="does not answer the same images alike"):
