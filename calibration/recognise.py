@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -38,8 +39,8 @@ def fingerprint(tensor: Tensor) -> Print:
 
 def apart(one: Print, other: Print) -> float:
     """How far two fingerprints are apart, over the spread; rounding is all there is between those of one tensor."""
-    if int(np.prod(one[0])) != int(np.prod(other[0])):
-        return np.inf
+    if math.prod(one[0]) != math.prod(other[0]):
+        return math.inf
     low, high = other[1][:2]
     return max(abs(a - b) for a, b in zip(one[1], other[1], strict=True)) / max(high - low, 1e-12)
 

@@ -2,7 +2,7 @@
 
 torch.ao.quantization.quantize_fx fuses and converts; the ranges are ours, from the same table as every other target's.
 An observer of its graph is recognised as an edge of the torch.export graph by what it sees of a few images: shape,
-smallest, largest and mean value, and deviation. One that no edge matches is an error, not a guess.
+smallest, largest and mean value, and deviation. What reads or makes one that no edge matches stays float.
 
 The rules: activations affine uint8, one scale a tensor; weights int8 symmetric, one scale an output channel. Weights
 have 7 bits for x86 CPUs without VNNI, where fbgemm's kernels add pairs of products in 16 bits and saturate, and in
@@ -87,7 +87,7 @@ def _render(calibrated: Calibrated, choice: Choice) -> nn.Module:
         if choice.bias_correction or choice.adaround:
             _round(prepared, edges, calibrated, choice, {path: layer for layer, path in paths.items()})
         converted = convert_fx(prepared).eval()
-        pad_integers(converted, sample)
+        pad_integers(converted, sample[:1])
         if choice.fused:
             fuse_additions(converted, sample)
         return converted
