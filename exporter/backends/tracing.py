@@ -59,8 +59,10 @@ def trace(module: nn.Module, spec: ModelSpec, pixels: bool = False, tried: bool 
         except Exception as error:  # of the user's forward, or of torch for an output that it cannot record
             raise UsageError(f"{spec.name} cannot be traced: {described(error)}", fix="try --to onnx") from error
     if tried:
-        # every warning is a place where a value may have been frozen: only then are the costlier inputs of use
-        for trial in (*_SIZES, *(_VALUES if found else ())):
+        # a warning in code of theirs is a place where a value may have been frozen: only then the costlier inputs are
+        # of use; torch's own modules check shapes, and the scales of quantised ones are constants
+        theirs = any(warning.place for warning in found)
+        for trial in (*_SIZES, *(_VALUES if theirs else ())):
             _compare(module, traced, spec, pixels, trial, found)
     return traced
 
