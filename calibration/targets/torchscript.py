@@ -40,6 +40,7 @@ from ..recognise import ALIKE, Print, apart, known_edges, known_range, seen_by
 from ..view import View, given
 from .additions import fuse_additions
 from .as_modules import FUNCTIONAL, as_modules, layer_paths, weight_makers
+from .clips import clip_ranges
 from .pads import pad_integers, share_ranges
 
 _ADDITIONS = (torch.add, "add", "add_")
@@ -79,6 +80,7 @@ def _render(calibrated: Calibrated, choice: Choice) -> nn.Module:
         paths = layer_paths(graph, calibrated)
         stay = {paths[layer] for layer in choice.keep if layer in paths}
         prepared, edges = _prepare(graph, stay, calibrated, choice, sample)
+        clip_ranges(prepared, edges)
         share_ranges(prepared, edges)
         for name, ranges in edges.items():
             observer: Any = prepared.get_submodule(name)

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from calibration_help import images
+from calibration_help import calibrated, images
 from torch import nn
 from torch.nn.utils import parametrizations
-from zoo.calibration.choice import Calibrated, Choice
-from zoo.calibration.ranges import collect
-from zoo.calibration.targets import onnx as for_onnx
+from zoo.calibration.choice import Choice
 from zoo.calibration.targets.as_modules import as_modules, layer_paths
 from zoo.calibration.targets.torchscript import kept_modules, render, why_float
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.graph import trace_graph
 from zoo.exporter.backends.layers import list_layers
 from zoo.exporter.backends.torch_common import layers_run
-from zoo.models.preprocess import Preprocess
-from zoo.models.spec import ModelSpec
 from zoo.models.weights import random_statistics
 
-SPEC = ModelSpec("m", (3, 32, 32), Preprocess(crop=(32, 32), resize=32), tuple("abcdefghij"))
 SEVEN = Choice("percentile", bias_correction=True, weight_bits=7)  # 8 bits saturate on some CPUs
-
-
-def calibrated(module: nn.Module) -> Calibrated:
-    graph, program = trace_graph(module, SPEC, "fp32", Batch(1, 8, 64))
-    batches = images(32).reshape(2, 16, 3, 32, 32)
-    table = collect(program, for_onnx.edges(for_onnx.prepare(graph)), batches)
-    return Calibrated(module, graph, program, table, images(4))
 
 
 def tail(channels: int = 8) -> list[nn.Module]:
@@ -147,15 +132,6 @@ def test_the_reasons_why_layers_stay_float() -> None:
     assert "no such padding" in told[2]
     made = calibrated(FromImages().eval())
     assert why_float(made)(list_layers(made.graph)[1].name) == "its weights are computed from the images"
-
-
-def test_paddings_between_integer_layers_pad_integers() -> None:
-    """Only the images are rounded, behind their padding, and what nn.Flatten passes on as floats."""
-    quantised = render(calibrated(zero_padded().eval()), SEVEN)
-    rounded = Counter(node.target for node in quantised.graph.nodes)[torch.quantize_per_tensor]
-    padded = [node for node in quantised.graph.nodes if node.target is F.pad]
-    assert rounded == 2
-    assert len(padded) == 1
 
 
 def test_any_layer_can_be_kept_in_float() -> None:
