@@ -10,7 +10,6 @@ reached it is left alone, and no other one is brought nearer to it than that.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,9 @@ def equalise(
     """
     import torch
 
-    made = copy.deepcopy(module)
+    from ..models.copies import copy_of
+
+    made = copy_of(module)
     state = made.state_dict(keep_vars=True)
     done: list[Pair] = []
     for pair in find_pairs(program):

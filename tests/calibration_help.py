@@ -6,13 +6,16 @@ from functools import lru_cache
 
 import numpy as np
 from conftest import tiny_model
+from torch import nn
 from zoo.calibration.adaround import Rounder
 from zoo.calibration.choice import Calibrated
 from zoo.calibration.ranges import collect
 from zoo.calibration.targets import onnx as target
 from zoo.exporter.artifact import Batch
 from zoo.exporter.backends.graph import trace_graph
+from zoo.models.preprocess import Preprocess
 from zoo.models.sources import Model
+from zoo.models.spec import ModelSpec
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:
@@ -27,3 +30,11 @@ def calibrated_model(name: str) -> tuple[Model, Calibrated]:
     table = collect(program, target.edges(target.prepare(graph)), batches)
     rounder = Rounder(graph, program, lambda: iter(batches))
     return model, Calibrated(model.module, graph, program, table, images(4), rounder)
+
+
+def calibrated(module: nn.Module) -> Calibrated:
+    """A module of ten classes of 32 x 32 images, with ranges of noise."""
+    spec = ModelSpec("m", (3, 32, 32), Preprocess(crop=(32, 32), resize=32), tuple("abcdefghij"))
+    graph, program = trace_graph(module, spec, "fp32", Batch(1, 8, 64))
+    table = collect(program, target.edges(target.prepare(graph)), images(32).reshape(2, 16, 3, 32, 32))
+    return Calibrated(module, graph, program, table, images(4))

@@ -30,6 +30,10 @@ class Eager(Backend):
     ) -> Written:
         import torch
 
+        from .torch_common import in_precision, run_once
+
+        if options.precision != "fp32":
+            run_once(in_precision(module, options.precision), spec, options.precision)
         return Written(WEIGHTS, tools={"torch": str(torch.__version__)})
 
     def _load(self, artifact: Artifact, device: str) -> Runner:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ...calibration.targets.sites import name_nodes
 from ...errors import UnavailableError, UsageError, one_line
 from ...models.spec import ModelSpec
+from ...models.user_code import described
 from ..artifact import Batch, Precision
 from .layers import list_layers, wrong_precision
 from .retype import to_bfloat16
@@ -103,7 +104,10 @@ def trace_graph(
                 verbose=False,
             )
     except Exception as error:  # torch.onnx wraps whatever its passes raise
-        raise UsageError(f"{spec.name} cannot be exported to ONNX: {_cause(error)}") from error
+        raise UsageError(
+            f"{spec.name} cannot be exported to ONNX: {described(_cause(error))}",
+            fix="write it with torch's operators there, such as torch.where for if; float TorchScript may take it",
+        ) from error
     assert program is not None
     proto = program.model_proto
     if precision == "bf16":
@@ -191,7 +195,11 @@ def verify_graph(
             problems.append(f"the batch of `{name}` is fixed to {dims[0] if dims else 'nothing'}")
     problems += wrong_precision(list_layers(proto), precision, rest)
     if problems:
-        raise UsageError(f"{spec.name}: the exported graph is not what was asked for: {'; '.join(problems)}")
+        fixed = any(one.startswith("the batch of") for one in problems)
+        raise UsageError(
+            f"{spec.name}: the exported graph is not what was asked for: {'; '.join(problems)}",
+            fix="use x.shape[0], and no len(x), no loop over the images and no number for it" if fixed else "",
+        )
 
 
 def opset_of(proto: onnx.ModelProto) -> int:
@@ -226,21 +234,20 @@ def installed(package: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.onnx reports its steps on stdout and warns of its own deprecations; neither is for our user."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    """torch.onnx and torch.export tell their steps and whole graphs on all ways out; none of it is for our user."""
+    before = logging.root.manager.disable
+    out, errors = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+    with warnings.catch_warnings(), out, errors:
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+        logging.disable(logging.CRITICAL)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)
+            logging.disable(before)
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException) -> BaseException:
+    """The error that came first: torch.onnx and torch.export wrap what their passes and the user's forward raise."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {one_line(error)}"[:300]
+    return error

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import copy
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...errors import UsageError
+from ...models.copies import copy_of
 from ...models.preprocess import Images
 from ...models.spec import ModelSpec, Preprocess
+from ...models.user_code import described
 from ..artifact import Precision, Receipt
 from .runner import Logits, Runner
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-COMPUTE_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
+# What a layer comes to, before or after torch has taken it apart. Products of two activations count too.
+COMPUTE_OPERATORS = frozenset(
+    f"aten::{name}" for name in (
+        "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution",
+        "_convolution", "_convolution_mode", "linear", "addmm", "mm", "matmul", "bmm", "baddbmm",
+        "_native_multi_head_attention",
+    )
+)  # fmt: skip
+INTEGER_LAYERS = ("quantized::conv", "quantized::linear")
 
 
 class Typed(nn.Module):
@@ -83,7 +95,24 @@ def in_precision(module: nn.Module, precision: Precision) -> nn.Module:
     if precision == "fp32":
         return module.eval()
     dtype = DTYPES[precision]
-    return Typed(copy.deepcopy(module).to(dtype), dtype).eval()
+    return Typed(copy_of(module).to(dtype), dtype).eval()
+
+
+def run_once(module: nn.Module, spec: ModelSpec, precision: Precision) -> None:
+    """Run a module of `in_precision` on one image.
+
+    Raises:
+        UsageError: it cannot compute in this precision, such as one with tensors that `.to(dtype)` does not reach.
+    """
+    image = torch.randn(1, *spec.input, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.inference_mode():
+            module(image)
+    except Exception as error:  # whatever a forward raises
+        raise UsageError(
+            f"{spec.name} cannot run in {precision}: {described(error)}",
+            fix="keep its tensors as parameters or buffers, which module.to(dtype) converts, or export fp32",
+        ) from error
 
 
 def devices() -> tuple[str, ...]:
@@ -91,10 +120,34 @@ def devices() -> tuple[str, ...]:
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
-def count_layers(module: nn.Module) -> dict[str, int]:
-    """Compute layers of a module by the type of their weights."""
-    weights = [part.weight for part in module.modules() if isinstance(part, COMPUTE_LAYERS)]
-    return dict(Counter(NAMES.get(weight.dtype, str(weight.dtype)) for weight in weights))
+def layers_run(run: Callable[[], object]) -> list[str]:
+    """Return what each compute layer computes in while `run` is called, in the order in which they run.
+
+    It is read from torch's dispatcher, and not from the module: a ScriptModule has no layers that Python knows, and a
+    module may convolve with F.conv2d, or in another type than its weights are kept in.
+    """
+    watch = _Watch()
+    with torch.inference_mode(), watch:
+        run()
+    return watch.found
+
+
+class _Watch(TorchDispatchMode):
+    """Notes the type of convolutions and matrix products as torch dispatches them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note an operator, and call it."""
+        name = func._schema.name
+        if name.startswith(INTEGER_LAYERS):
+            self.found.append("int8")
+        elif name in COMPUTE_OPERATORS:
+            dtype = next((one.dtype for one in args if isinstance(one, Tensor)), None)
+            self.found.append("unknown" if dtype is None else NAMES.get(dtype, str(dtype)))
+        return func(*args, **(kwargs or {}))
 
 
 class TorchRunner(Runner):
@@ -109,6 +162,7 @@ class TorchRunner(Runner):
         self._module = module
         self._device = torch.device(device)
         self._input: Tensor | None = None
+        self._kept: Tensor | None = None  # the prepared images, of a model that overwrites them
         self._output: Tensor | None = None
 
     def _start(self) -> None:
@@ -117,16 +171,35 @@ class TorchRunner(Runner):
         self._module = self._module.to(self._device)
 
     def _stop(self) -> None:
-        self._input = self._output = None
+        self._input = self._kept = self._output = None
+
+    def _own(self, batch: Images) -> Tensor:
+        """The batch on the device, in memory of the runner's own: some models work in place on what they are given."""
+        with torch.inference_mode(False):
+            return torch.tensor(batch, device=self._device)
 
     def _run(self, batch: Images) -> Logits:
         with self._around(), torch.inference_mode():
-            return self._module(torch.from_numpy(batch).to(self._device)).cpu().numpy()
+            return self._module(self._own(batch)).cpu().numpy()
 
     def _prepare(self, batch: Images) -> None:
-        self._input = torch.from_numpy(batch.copy()).to(self._device)
+        self._input, self._kept = self._own(batch), None
+        kept, version = self._input.clone(), self._input._version
+        self._step()
+        if self._input._version != version or not torch.equal(self._input, kept):
+            self._kept = kept
+        self._output = None
+
+    def _restore(self) -> None:
+        """Bring back the prepared images where the model has overwritten them."""
+        if self._kept is not None and self._input is not None:
+            self._input.copy_(self._kept)
 
     def _step(self) -> None:
+        self._restore()
+        self._compute()
+
+    def _compute(self) -> None:
         with self._around(), torch.inference_mode():
             self._output = self._module(self._input)
 
@@ -136,7 +209,9 @@ class TorchRunner(Runner):
 
     def _upload(self, batch: Images) -> None:
         assert self._input is not None
-        self._input.copy_(torch.from_numpy(batch))
+        for held in (self._input, self._kept):
+            if held is not None:
+                held.copy_(torch.from_numpy(batch))
 
     def _fetch_last(self) -> Logits:
         if self._output is None:
@@ -145,18 +220,27 @@ class TorchRunner(Runner):
 
     def _time_steps(self, runs: int) -> list[float]:
         if self._device.type != "cuda":
-            return super()._time_steps(runs)
+            return [self._time_compute() for _ in range(runs)]
         marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(runs)]
         for begin, end in marks:
+            self._restore()  # not timed: it is the runner's work, not the model's
             begin.record()
-            self._step()
+            self._compute()
             end.record()
         torch.cuda.synchronize(self._device)
         return [begin.elapsed_time(end) for begin, end in marks]
 
+    def _time_compute(self) -> float:
+        self._restore()
+        begun = time.perf_counter()
+        self._compute()
+        return 1e3 * (time.perf_counter() - begun)
+
     def _receipt(self) -> Receipt:
         provider = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "torch CPU kernels"
-        return Receipt(f"torch {torch.__version__}", self._device.type, provider, self._layers())
+        return Receipt(f"torch {torch.__version__}", self._device.type, provider, dict(Counter(self._ran())))
 
-    def _layers(self) -> dict[str, int]:
-        return count_layers(self._module)
+    def _ran(self) -> list[str]:
+        """What each compute layer runs at, in order."""
+        image = np.random.default_rng(0).normal(size=(1, *self.shape)).astype(self.dtype)
+        return layers_run(lambda: self._run(image))

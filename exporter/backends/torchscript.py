@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import warnings
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +17,7 @@ from .base import Available, Backend, ExportOptions, Progress, Timing, Unavailab
 from .eager import torch_available
 from .layers import list_layers
 from .runner import Runner
+from .tracing import example, trace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 MODEL = "model.pt"
 _VERSIONS = (".data/version", "version")  # where newer and older files have theirs
 _WRITERS_OWN = (*_VERSIONS, ".data/byteorder", "byteorder", ".data/serialization_id")  # records that the writer adds
-_COMPUTE = {"aten::_convolution", "aten::conv2d", "aten::linear", "aten::addmm", "aten::matmul"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class TorchScript(Backend):
         import torch
 
         from ...calibration.engine import count_fused
-        from .torch_common import FromPixels, in_precision
+        from .torch_common import FromPixels, in_precision, layers_run, run_once
 
         if options.calibrated is not None:
             from ...calibration.targets.torchscript import render
@@ -82,18 +80,28 @@ class TorchScript(Backend):
             typed = render(options.calibrated, options.choice)
         else:
             typed = in_precision(module, options.precision)
+        # what a trace loses does not depend on the precision, and a CPU computes half precision many times slower
+        half = options.precision in ("fp16", "bf16")
+        if half:
+            trace(module, spec)
+            run_once(typed, spec, options.precision)
         if options.with_preprocess:
             typed = FromPixels(typed, spec.preprocess).eval()
         with _engine(options.choice.fused):
-            frozen, content = script(typed, spec, strict=options.calibrated is None, pixels=options.with_preprocess)
+            frozen, content = script(typed, spec, options.with_preprocess, tried=not half)
         (folder / MODEL).write_bytes(content)
         fused = count_fused(frozen)
+        plan: tuple[Layer, ...] = ()
+        if options.calibrated is not None:
+            with _engine(options.choice.fused):
+                ran = layers_run(lambda: frozen(example(spec, options.with_preprocess)))
+            plan = _plan(ran, options.calibrated, options.choice)
         return Written(
             MODEL,
             options={"method": "trace, freeze", "batch": "dynamic", **({"engine": "onednn"} if fused else {})},
             tools={"torch": str(torch.__version__)},
-            notes=_notes(options, fused),
-            plan=_plan(frozen, options.calibrated) if options.calibrated is not None else (),
+            notes=(*_notes(options, fused), *_float_layers(plan)),
+            plan=plan,
         )
 
     def timing(self, model: Model, calibrated: Calibrated) -> Timing:
@@ -102,7 +110,7 @@ class TorchScript(Backend):
 
         def file_of(choice: Choice) -> bytes:
             with _engine(choice.fused):
-                return script(render(calibrated, choice), model.spec, strict=False)[1]
+                return script(render(calibrated, choice), model.spec, tried=False)[1]
 
         return Timing(script(calibrated.module, model.spec)[1], file_of, ".pt")
 
@@ -125,17 +133,10 @@ class TorchScript(Backend):
         around = partial(_engine, engine == "onednn")
 
         class ScriptRunner(TorchRunner):
-            def _layers(self) -> dict[str, int]:
-                return dict(Counter(_precisions(self._module)))
-
             def _receipt(self) -> Receipt:
-                ran = _precisions(self._module)  # in the order of the graph, which is the plan's
-                names = (
-                    {layer.name: found for layer, found in zip(plan, ran, strict=False)}
-                    if len(plan) == len(ran)
-                    else {}
-                )
-                return replace(super()._receipt(), ran=names)
+                ran = self._ran()  # in the order in which they run, which is the plan's
+                names = {layer.name: found for layer, found in zip(plan, ran, strict=False)}
+                return replace(super()._receipt(), ran=names if len(plan) == len(ran) else {})
 
         try:
             with warnings.catch_warnings(), around():
@@ -168,43 +169,30 @@ def _notes(options: ExportOptions, fused: int) -> tuple[str, ...]:
     return ()
 
 
-def script(module: nn.Module, spec: ModelSpec, strict: bool = True, pixels: bool = False) -> tuple[Any, bytes]:
-    """A module traced and frozen, and its file.
+def script(module: nn.Module, spec: ModelSpec, pixels: bool = False, tried: bool = True) -> tuple[Any, bytes]:
+    """Return a module traced and frozen, and its file.
 
     Args:
         module: in eval mode on the CPU.
         spec: its input.
-        strict: refuse a trace that depends on its input. Of a quantised module the scales are buffers that become
-            constants, as they should, and torch warns of each.
         pixels: it reads uint8 N x H x W x C.
+        tried: compare the trace with the module on other images; off for a module that was only made to be timed.
 
     Raises:
-        UsageError: it cannot be traced.
+        UsageError: it cannot be traced, or the trace answers otherwise than the module.
     """
     import torch
 
-    drawn = torch.Generator().manual_seed(0)
-    channels, height, width = spec.input
-    example = (
-        torch.randint(0, 256, (2, height, width, channels), dtype=torch.uint8, generator=drawn)
-        if pixels
-        else torch.randn(2, *spec.input, generator=drawn)
-    )
+    traced = trace(module, spec, pixels, tried)
     try:
         with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("error" if strict else "ignore", torch.jit.TracerWarning)
-            traced: Any = torch.jit.trace(module, example, check_trace=False)
+            warnings.simplefilter("ignore")  # torch.jit is deprecated and stays: docs/decisions/0004
             frozen = torch.jit.freeze(traced.eval())
             torch.jit.save(frozen, made := io.BytesIO())  # to a full disk torch would abort the process
-    except torch.jit.TracerWarning as error:
+    except Exception as error:  # torch's own error classes, for what its compiler cannot write
         raise UsageError(
-            f"{spec.name} depends on its input in a way that a trace cannot hold: {one_line(error)}",
-            fix="write it without Python control flow on tensors",
+            f"{spec.name} is traced, but cannot be frozen and saved: {one_line(error)}", fix="try --to onnx"
         ) from error
-    except (RuntimeError, torch.jit.TracingCheckError) as error:
-        raise UsageError(f"{spec.name} cannot be traced: {one_line(error)}") from error
     return frozen, without_debug(made.getvalue())
 
 
@@ -228,27 +216,31 @@ def without_debug(content: bytes) -> bytes:
     return made.getvalue()
 
 
-def _precisions(module: Any) -> list[str]:
-    """What each convolution and matrix product of a frozen graph computes in, in the graph's order."""
-    from .torch_common import NAMES
-
-    found: list[str] = []
-    for node in module.inlined_graph.nodes():
-        if re.match(r"quantized::(conv|linear)", node.kind()):
-            found.append("int8")
-        elif node.kind() in _COMPUTE:
-            dtypes = [value.toIValue().dtype for value in node.inputs() if _is_constant_tensor(value)]
-            found.append(NAMES.get(dtypes[0], str(dtypes[0])) if dtypes else "unknown")
-    return found
-
-
-def _plan(frozen: Any, calibrated: Calibrated) -> tuple[Layer, ...]:
+def _plan(ran: list[str], calibrated: Calibrated, choice: Choice) -> tuple[Layer, ...]:
     """The compute layers of an int8 trace, with the MACs of the float graph's, which has them in the same order."""
-    made, known = _precisions(frozen), list_layers(calibrated.graph)
-    if len(known) != len(made):
-        return tuple(Layer(f"layer_{index}", "", precision) for index, precision in enumerate(made))
-    return tuple(replace(one, precision=precision) for one, precision in zip(known, made, strict=True))
+    from ...calibration.targets.torchscript import why_float
+
+    known = list_layers(calibrated.graph)
+    if len(known) != len(ran):
+        return tuple(Layer(f"layer_{index}", "", precision) for index, precision in enumerate(ran))
+    why = why_float(calibrated)
+    return tuple(
+        replace(
+            layer,
+            precision=precision,
+            reason=choice.keep.get(layer.name, "" if precision == "int8" else why(layer.name)),
+        )
+        for layer, precision in zip(known, ran, strict=True)
+    )
 
 
-def _is_constant_tensor(value: Any) -> bool:
-    return value.type().kind() == "TensorType" and value.node().kind() == "prim::Constant"
+def _float_layers(plan: tuple[Layer, ...]) -> tuple[str, ...]:
+    """A note for each reason why layers stay float, but for those that were chosen to."""
+    found: dict[str, list[str]] = {}
+    for layer in plan:
+        if layer.precision != "int8" and layer.reason:
+            found.setdefault(layer.reason, []).append(layer.name)
+    return tuple(
+        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} in float: {reason}"
+        for reason, names in found.items()
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from conftest import tiny_model
 from onnx import TensorProto, helper, numpy_helper
 from zoo.errors import GateError, UsageError
@@ -340,3 +341,30 @@ def test_a_users_graph_may_use_our_names_inside(graphs, model, tmp_path: Path) -
     made = read_graph(tmp_path / "theirs.onnx", model.spec, "fp16", "fp16")
     assert made.graph.output[0].name == OUTPUT
     assert len({node.name for node in made.graph.node}) == len(made.graph.node)
+
+
+class _OnValue(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        y = self.conv(x).mean((2, 3))
+        return y * 2 if y.mean() > 0 else y
+
+
+class _Raising(_OnValue):
+    def forward(self, x):
+        if torch.compiler.is_exporting():
+            raise KeyError("no\nexport")
+        return self.conv(x).mean((2, 3))
+
+
+@pytest.mark.parametrize("kind", [_OnValue, _Raising])
+def test_what_torch_export_cannot_follow_is_one_line_with_the_place(kind, capfd) -> None:
+    spec = ModelSpec("m", (3, 16, 16), imagenet_preprocess(16), numbered_labels(4))
+    with pytest.raises(UsageError, match=r"m cannot be exported to ONNX: .*test_graph.py, line \d+") as raised:
+        export_graph(kind().eval(), spec, "fp32", BATCH)
+    assert "\n" not in str(raised.value)
+    assert "torch.where" in raised.value.fix
+    assert capfd.readouterr() == ("", "")
