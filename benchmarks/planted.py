@@ -414,7 +414,7 @@ def of_graphs(
         except ZooError as error:
             yield (name, "onnx", "int8"), {"seen_by": "runtime", "reason": str(error)}
             continue
-        gate = judge_faithful(golden.truth, golden.yardstick, got, "int8")
+        gate = judge_faithful(golden.truth, golden.yardstick, got, "int8", jitter=golden.jitter)
         yield (name, "onnx", "int8"), verdict([gate], golden, got, "int8", model.meaningful, "onnx")
 
 

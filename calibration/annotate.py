@@ -36,7 +36,8 @@ class Rules:
         depthwise_bits: of the weights of depthwise convolutions; None for those of all.
         half_scales: scales of weights are stored as float16.
         unit: operators whose result in [0, 1] has a scale of 1/256, whatever was seen.
-        integer_bias: biases are int32, in steps of what is read times weights.
+        integer_bias: biases are int32, in steps of what is read times weights; else they stay float.
+        averages_keep_scale: average pools and means write integers of the scale that they read.
     """
 
     symmetric: bool = False
@@ -46,12 +47,17 @@ class Rules:
     half_scales: bool = False
     unit: tuple[str, ...] = ()
     integer_bias: bool = True
+    averages_keep_scale: bool = False
 
 
 RULES: Mapping[str, Rules] = {
     "onnx": Rules(),
     "torchscript": Rules(
-        more=("hardswish", "hardsigmoid", "sigmoid", "mul"), depthwise_bits=7, unit=("sigmoid", "hardsigmoid")
+        more=("hardswish", "hardsigmoid", "sigmoid", "mul"),
+        depthwise_bits=7,
+        unit=("sigmoid", "hardsigmoid"),
+        integer_bias=False,
+        averages_keep_scale=True,
     ),
     "trt": Rules(symmetric=True, written=False, half_scales=True, integer_bias=False),
 }

@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from ..errors import UsageError, ZooError, one_line
 from ..models.arithmetic import logits_in
-from .annotate import MOVES, RULES, Rules, find_places
+from .annotate import AVERAGES, MOVES, RULES, Rules, find_places
 from .aten import kind, only_reader
 from .bias_correction import shift_of
 from .quantize import Affine, affine_uint8, channel_scales, from_int8, symmetric_scale, to_int8
@@ -31,26 +31,32 @@ if TYPE_CHECKING:
 
 NORMS = ("_native_batch_norm_legit_no_training", "batch_norm")
 IN_UNIT = Affine(1 / 256, 0)  # torch's own, of a sigmoid's result
-BATCH = 8
+BLUR = 1e-3  # of a step: what a kernel's own factor may be off at the far end of a tensor
 
 
 def simulate(
     calibrated: Calibrated, choice: Choice, target: str, batch: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Logits N x K of prepared images N x C x H x W, as an int8 plan gives them.
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Logits N x K of prepared images N x C x H x W, as an int8 plan gives them; and once more, with blurred rounding.
+
+    Sums of products of integers are exact in float64, as they are in integer kernels: that is the first (where the rest
+    of a graph computes in float16, so does it). In the second, values that lie nearly between two integers may fall to
+    the other side, as they do in a kernel that multiplies by a rounded factor: how far that moves the logits is what no
+    kernel can be blamed for.
 
     Raises:
         UsageError: there are no rules for the target, or the graph cannot be rounded.
     """
     made = Simulation(calibrated, choice, target)
-    if made.rest_in_half:
-        return logits_in(made.module, batch, "fp16").astype(np.float32)
-    parts: list[npt.NDArray[np.float32]] = []
-    with torch.inference_mode():
-        for start in range(0, len(batch), BATCH):
-            logits: Tensor = made.module(torch.from_numpy(np.array(batch[start : start + BATCH])))
-            parts.append(logits.float().numpy())
-    return np.concatenate(parts)
+    arithmetic = "fp16" if made.rest_in_half else "fp64"
+    exact = logits_in(made.module, batch, arithmetic)
+    for node in made.module.graph.nodes:
+        if node.target is rounded_to_grid:
+            node.target = blurred_to_grid
+    made.module.recompile()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return exact, logits_in(made.module, batch, arithmetic)
 
 
 class Simulation:
@@ -94,7 +100,7 @@ class Simulation:
                 made = super().run_node(n)
                 if isinstance(made, Tensor) and made.is_floating_point() and n.op == "call_function":
                     source = n.args[0]
-                    if n.target is torch.fake_quantize_per_tensor_affine and isinstance(source, Node):
+                    if n.target is rounded_to_grid and isinstance(source, Node):
                         kept[names.get(source, source.name) + behind] = made.numpy()
                     else:
                         kept[names.get(n, n.name)] = made.numpy()
@@ -131,7 +137,8 @@ class _Plan:
 
     def grid(self, node: Node) -> Affine:
         """The integers that a tensor is rounded to."""
-        while kind(node) in MOVES and node.all_input_nodes:
+        passed = (*MOVES, *AVERAGES) if self.rules.averages_keep_scale else MOVES
+        while kind(node) in passed and node.all_input_nodes:
             node = node.all_input_nodes[0]
         table, method = self.calibrated.table, self.choice.method
         if self.rules.symmetric:
@@ -161,11 +168,13 @@ def _rounding(
     for node, name in plan.layers.items():
         if name in in_blocks:
             _round_blocks(plan, node)
+    # before anything is put between a tensor and what it is made of
+    grids = {node: plan.grid(node) for node in (*places.written, *(tensor for tensor, _ in places.read))}
     for tensor, reader in places.read:
-        reader.replace_input_with(tensor, _rounded_behind(plan, tensor))
+        reader.replace_input_with(tensor, _rounded_behind(plan, tensor, grids[tensor]))
     for node in places.written:
         readers = [*node.users]
-        rounded = _rounded_behind(plan, node)
+        rounded = _rounded_behind(plan, node, grids[node])
         for reader in readers:
             reader.replace_input_with(node, rounded)
     made.graph.lint()
@@ -178,7 +187,7 @@ def _fold_norms(made: GraphModule) -> dict[Node, str]:
 
     The ONNX export does the same, and names what the convolution writes after the norm's result.
     """
-    edges: dict[Node, Any] = {}
+    edges: dict[Node, str] = {}
     for norm in [node for node in made.graph.nodes if kind(node) in NORMS]:
         layer, gamma, beta, mean, variance = norm.args[:5]
         eps = norm.args[-1 if kind(norm) == NORMS[0] else 7]
@@ -196,7 +205,7 @@ def _fold_norms(made: GraphModule) -> dict[Node, str]:
         bias_node = _constant(made, layer, f"{layer.name}_bias", shift)
         layer.args = (*layer.args[:2], bias_node, *layer.args[3:])
         for result in results:
-            edges[layer] = result.name
+            edges[layer] = str(result.name)
             result.replace_all_uses_with(layer)
             made.graph.erase_node(result)
         if kind(norm) == NORMS[0]:
@@ -253,14 +262,27 @@ def _round_blocks(plan: _Plan, node: Node) -> None:
     _replace(plan, node, 1, "blocks", torch.from_numpy(from_blocks(integers, scales, weight.shape[1])))
 
 
-def _rounded_behind(plan: _Plan, node: Node) -> Node:
-    """A node that rounds a tensor to the target's 8-bit grid."""
-    grid = plan.grid(node)
+def _rounded_behind(plan: _Plan, node: Node, grid: Affine) -> Node:
+    """A node that rounds a tensor to an 8-bit grid of the target."""
     low, high = (-128, 127) if plan.rules.symmetric else (0, 255)
     with plan.graph.graph.inserting_after(node):
-        return plan.graph.graph.call_function(
-            torch.fake_quantize_per_tensor_affine, (node, grid.scale, grid.zero_point, low, high)
-        )
+        return plan.graph.graph.call_function(rounded_to_grid, (node, grid.scale, grid.zero_point, low, high))
+
+
+def rounded_to_grid(values: Tensor, scale: float, zero_point: int, low: int, high: int) -> Tensor:
+    """What the nearest integers of a grid stand for; halves go to the even one, as in QuantizeLinear.
+
+    The quotient is rounded to float32 before: means of integers often lie exactly between two of them, and would
+    otherwise fall to one side by the error of the last bit.
+    """
+    steps = (values.double() / scale).float().round() + zero_point
+    return ((steps.clamp(low, high) - zero_point) * scale).to(values.dtype)
+
+
+def blurred_to_grid(values: Tensor, scale: float, zero_point: int, low: int, high: int) -> Tensor:
+    """The same with values moved by up to `BLUR` of a step before."""
+    moved = values.double() + (torch.rand(values.shape, dtype=torch.float64) * 2 - 1) * BLUR * scale
+    return rounded_to_grid(moved, scale, zero_point, low, high).to(values.dtype)
 
 
 def _as_half(value: Any) -> npt.NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -207,6 +208,8 @@ class Golden:
         yardstick: the source's in torch at the artifact's precision, for int8 as its plan rounds; None where there is
             none.
         computed: how the yardstick was computed, or why truth or yardstick are missing.
+        jitter: how far two right computations of the yardstick are apart, in its distances to the truth, the median
+            over the images; 0 where only one is known.
     """
 
     images: tuple[Image.Image, ...]
@@ -214,6 +217,7 @@ class Golden:
     truth: npt.NDArray[np.float64] | None = None
     yardstick: npt.NDArray[np.float32] | None = None
     computed: str = ""
+    jitter: float = 0.0
 
     @property
     def reference_error(self) -> float:
@@ -259,8 +263,8 @@ class Artifact:
 
 def parse_answers(
     data: Any, shape: tuple[int, ...]
-) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float32] | None, str]:
-    """Truth, yardstick and how they were computed, from the content of golden/answers.json.
+) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float32] | None, str, float]:
+    """Truth, yardstick, how it was computed and its jitter, from the content of golden/answers.json.
 
     Raises:
         ValueError, KeyError, TypeError: it is not what an export writes for golden logits of this shape.
@@ -270,7 +274,10 @@ def parse_answers(
     for name, values in (("truth", truth), ("yardstick", yardstick)):
         if values is not None and (values.shape != shape or not np.isfinite(values).all()):
             raise ValueError(f"{name} is {values.shape}, or not finite, for logits of {shape}")
-    return truth, yardstick, str(data["computed"])
+    jitter = float(data["jitter"])
+    if not 0 <= jitter < math.inf:
+        raise ValueError(f"jitter is {jitter}")
+    return truth, yardstick, str(data["computed"]), jitter
 
 
 def write_golden(folder: Path, golden: Golden) -> None:
@@ -287,6 +294,7 @@ def write_golden(folder: Path, golden: Golden) -> None:
         "truth": None if golden.truth is None else [[float(f"{value:.12g}") for value in row] for row in golden.truth],
         "yardstick": None if golden.yardstick is None else [list(map(float, row)) for row in golden.yardstick],
         "computed": golden.computed,
+        "jitter": golden.jitter,
     }
     (folder / ANSWERS).write_text(json.dumps(answers) + "\n", encoding="utf-8")
 

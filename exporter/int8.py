@@ -241,7 +241,7 @@ def unfaithful(
         return None
     with backend.candidate(model, calibrated, choice) as runner:
         got = runner.run(model.prepared(golden.images))
-    gate = judge_faithful(judged.truth, judged.yardstick, got, "int8")
+    gate = judge_faithful(judged.truth, judged.yardstick, got, "int8", jitter=judged.jitter)
     return gate.reason if gate.verdict == "fail" else None
 
 

@@ -350,7 +350,9 @@ class Backend(abc.ABC):
             options={**written.options, **({"int8": dict(options.record)} if options.record else {})},
             batch=written.batch,
             pixels=options.with_preprocess,
-            plan=tuple(replace(layer, reason=options.choice.keep.get(layer.name, "")) for layer in written.plan),
+            plan=tuple(
+                replace(layer, reason=options.choice.keep.get(layer.name, layer.reason)) for layer in written.plan
+            ),
             built=written.built,
             platform=written.platform,
             tools={"python": platform.python_version(), **written.tools},

@@ -109,7 +109,7 @@ def check_golden(artifact: Artifact, runner: Runner) -> Gate:
 def judge_golden(golden: Golden, got: Logits, manifest: Manifest) -> Gate:
     """Gate `numerics` over the golden images: by truth and yardstick where there are both, else by the tolerances."""
     if golden.truth is not None and golden.yardstick is not None:
-        gate = judge_faithful(golden.truth, golden.yardstick, got, manifest.precision)
+        gate = judge_faithful(golden.truth, golden.yardstick, got, manifest.precision, jitter=golden.jitter)
         return replace(gate, numbers={**gate.numbers, "yardstick": golden.computed})
     measured = measure_numerics(golden.logits, got)
     gate = judge_numerics(

@@ -8,12 +8,14 @@ scale would then agree with itself.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...errors import UsageError
 from ..artifact import Golden, Precision
+from .faithful import RULES, measure_distances
 
 if TYPE_CHECKING:
     from ...calibration.choice import Calibrated, Choice
@@ -52,9 +54,11 @@ def with_yardstick(
     if precision == "fp32":
         return replace(golden, yardstick=golden.logits, computed=HOW["fp32"])
     batch = model.prepared(golden.images)
+    jitter = 0.0
     try:
         if precision == "int8":
-            made = _rounded(batch, target, calibrated, choice)
+            made, again = _rounded(batch, target, calibrated, choice)
+            jitter = jitter_of(golden.truth, made, again)
         else:
             from ...models.arithmetic import logits_in
 
@@ -63,12 +67,22 @@ def with_yardstick(
         return replace(golden, computed=f"no yardstick: {error.what}")
     if not np.isfinite(made).all():
         return replace(golden, computed=f"no yardstick: {HOW[precision]} gives NaN or infinity")
-    return replace(golden, yardstick=made, computed=HOW[precision])
+    return replace(golden, yardstick=made, computed=HOW[precision], jitter=jitter)
 
 
-def _rounded(batch: Batch, target: str, calibrated: Calibrated | None, choice: Choice | None) -> Batch:
+def jitter_of(truth: npt.NDArray[Any], made: npt.NDArray[Any], again: npt.NDArray[Any]) -> float:
+    """How far two computations of a yardstick are apart, in the first one's distances to the truth; the median."""
+    if not (np.isfinite(made).all() and np.isfinite(again).all()):
+        return 0.0
+    return measure_distances(truth, made, again).moved(RULES["int8"].floor)
+
+
+def _rounded(
+    batch: Batch, target: str, calibrated: Calibrated | None, choice: Choice | None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
     from ...calibration.simulate import simulate
 
     if calibrated is None or choice is None:
         raise UsageError("the plan of a graph that was brought is not known")
-    return simulate(calibrated, choice, target, batch)
+    made, again = simulate(calibrated, choice, target, batch)
+    return made.astype(np.float32), again

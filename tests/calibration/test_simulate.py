@@ -36,11 +36,13 @@ def test_it_is_what_the_file_computes(made: tuple[Model, Calibrated, np.ndarray]
         "corrected and rounded": Choice("mse", True, adaround=True, weight_bits=bits_of(backend)),
         "ends in float": Choice(weight_bits=bits_of(backend), keep={layers[0].name: "", layers[-1].name: ""}),
     }[how]
-    yardstick = simulate(calibrated, choice, backend, batch)
+    yardstick, again = simulate(calibrated, choice, backend, batch)
     with get_backend(backend).candidate(model, calibrated, choice) as runner:
         got = runner.run(batch)
-    found = measure_distances(logits_in(model.module, batch, "fp64"), yardstick, got)
-    assert found.moved(1e-3) < 0.6, "nearer to the plan than the plan is to the truth"
+    truth = logits_in(model.module, batch, "fp64")
+    found = measure_distances(truth, yardstick, got)
+    jitter = measure_distances(truth, yardstick, again).moved(1e-3)
+    assert found.moved(1e-3) < max(0.6, 3 * jitter), "nearer to the plan than the plan is to the truth"
     assert found.farther(1e-3) < 1.3
 
 
@@ -50,7 +52,7 @@ def test_layers_that_stay_float_are_not_rounded(made: tuple[Model, Calibrated, n
     kept = Simulation(calibrated, Choice(keep=dict.fromkeys(names, "")), "onnx")
     assert not kept.layers
     exact = logits_in(model.module, batch, "fp64")
-    got = simulate(calibrated, Choice(keep=dict.fromkeys(names, "")), "onnx", batch)
+    got, _ = simulate(calibrated, Choice(keep=dict.fromkeys(names, "")), "onnx", batch)
     assert np.abs(got - exact).max() < 1e-4 * np.ptp(exact)
     assert Simulation(calibrated, Choice(), "onnx").layers == set(names)
 
