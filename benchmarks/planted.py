@@ -356,10 +356,10 @@ def of_module(faulty: Model, golden: Golden, precision: str) -> dict[str, Any]:
                 got = runner.run(images)
                 gates = [judge_golden(golden, got, artifact.manifest)]
                 gates.append(judge_precision("torchscript", precision, runner.receipt(), artifact.manifest.plan))
-                allowed = allowed_difference("torchscript", precision, trained=faulty.meaningful, golden=golden)
-                gates.append(
-                    judge_consistency(measure_consistency(runner.run, images, allowed=allowed, again=again.run))
-                )
+                if all(gate.verdict != "fail" for gate in gates):
+                    allowed = allowed_difference("torchscript", precision, trained=faulty.meaningful, golden=golden)
+                    looks = measure_consistency(runner.run, images, allowed=allowed, again=again.run)
+                    gates.append(judge_consistency(looks))
         except ZooError as error:
             return {"seen_by": "consistency", "reason": str(error)}
         return verdict(gates, golden, got, precision, faulty.meaningful, "torchscript")

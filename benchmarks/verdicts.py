@@ -164,8 +164,8 @@ def numbers_of(golden: Any, got: Any, precision: str, backend: str, trained: boo
     flipped = flips > (1 if precision == "int8" else 0) and measured.agreement < agreement.get(precision, 0.0)
     rows = {key: [float(f"{one:.4g}") for one in value] for key, value in dataclasses.asdict(found).items()}
     return {
-        **rows, "finite": True, "jitter": golden.jitter, "fixed": "fail" if flipped else fixed.verdict, "relative": measured.relative,
-        "tolerance": TOLERANCES[precision].relative,
+        **rows, "finite": True, "jitter": golden.jitter, "fixed": "fail" if flipped else fixed.verdict,
+        "relative": measured.relative, "tolerance": TOLERANCES[precision].relative,
     }  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def find_places(
                 places.read.append((node.args[0], node))
             if rules.written:
                 finish(ends.get(node, node))
-        elif name in MOVES:
+        elif moves(node):
             if data and data[0] in carried:
                 carried.add(node)
         elif rules.written and name in (*JOINS, *rules.more):
@@ -140,6 +140,17 @@ def find_places(
         elif not rules.written and name in AVERAGES and _near_a_layer(data[0], ends) and has_range(data[0]):
             places.read.append((data[0], node))
     return places
+
+
+def moves(node: Node) -> bool:
+    """Whether an operator only picks or moves numbers, or puts zeros beside them, which every grid holds."""
+    name = kind(node)
+    if name == "constant_pad_nd":  # input, widths, value
+        return len(node.args) < 3 or node.args[2] in (0, None)
+    if name == "pad":  # input, widths, mode, value
+        constant = len(node.args) < 3 or node.args[2] == "constant"
+        return constant and (len(node.args) < 4 or node.args[3] in (0, None))
+    return name in MOVES
 
 
 def _layer_behind(node: Node, ends: Mapping[Node, Node]) -> Node | None:

@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from ..errors import UsageError, ZooError, one_line
 from ..models.arithmetic import logits_in
-from .annotate import AVERAGES, MOVES, RULES, Rules, find_places
+from .annotate import AVERAGES, RULES, Rules, find_places, moves
 from .aten import kind, only_reader
 from .bias_correction import shift_of
 from .quantize import Affine, affine_uint8, channel_scales, from_int8, symmetric_scale, to_int8
@@ -34,9 +34,22 @@ IN_UNIT = Affine(1 / 256, 0)  # torch's own, of a sigmoid's result
 BLUR = 1e-3  # of a step: what a kernel's own factor may be off at the far end of a tensor
 
 
-def simulate(
-    calibrated: Calibrated, choice: Choice, target: str, batch: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+@dataclass(frozen=True)
+class Simulated:
+    """What an int8 plan gives.
+
+    Attributes:
+        logits: N x K.
+        blurred: the same with blurred rounding.
+        layers: names of the layers that round.
+    """
+
+    logits: npt.NDArray[np.float64]
+    blurred: npt.NDArray[np.float64]
+    layers: frozenset[str]
+
+
+def simulate(calibrated: Calibrated, choice: Choice, target: str, batch: npt.NDArray[np.float32]) -> Simulated:
     """Logits N x K of prepared images N x C x H x W, as an int8 plan gives them; and once more, with blurred rounding.
 
     Sums of products of integers are exact in float64, as they are in integer kernels: that is the first (where the rest
@@ -56,7 +69,7 @@ def simulate(
     made.module.recompile()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return exact, logits_in(made.module, batch, arithmetic)
+        return Simulated(exact, logits_in(made.module, batch, arithmetic), made.layers)
 
 
 class Simulation:
@@ -135,11 +148,21 @@ class _Plan:
         """The name that the table has a node's tensor under; pools and reshapes go on with what they read."""
         return self.edges.get(node, node.name)
 
+    def source(self, node: Node) -> Node:
+        """The tensor whose scale a tensor has: what pads, pools and reshapes read."""
+        averages = AVERAGES if self.rules.averages_keep_scale else ()
+        while (moves(node) or kind(node) in averages) and node.all_input_nodes:
+            node = node.all_input_nodes[0]
+        return node
+
+    def has_range(self, node: Node) -> bool:
+        """Whether the table knows the range of a tensor, or of what it has its scale from."""
+        edges = self.calibrated.table.edges
+        return self.edge(node) in edges or self.edge(self.source(node)) in edges
+
     def grid(self, node: Node) -> Affine:
         """The integers that a tensor is rounded to."""
-        passed = (*MOVES, *AVERAGES) if self.rules.averages_keep_scale else MOVES
-        while kind(node) in passed and node.all_input_nodes:
-            node = node.all_input_nodes[0]
+        node = self.source(node)
         table, method = self.calibrated.table, self.choice.method
         if self.rules.symmetric:
             scale = symmetric_scale(table.range(self.edge(node), method, symmetric=True)[1])
@@ -160,9 +183,7 @@ def _rounding(
     plan = _Plan(calibrated, choice, RULES[target], made, edges, _layers(calibrated, made, edges))
     in_blocks = wide_layers(View(calibrated.graph)) - choice.keep.keys() if choice.blocks else frozenset[str]()
     kept = {node for node, name in plan.layers.items() if name in choice.keep or name in in_blocks}
-    places = find_places(
-        made.graph, plan.rules, {}, choice.weight_bits, kept, lambda node: plan.edge(node) in calibrated.table.edges
-    )
+    places = find_places(made.graph, plan.rules, {}, choice.weight_bits, kept, plan.has_range)
     for node, bits in places.weights.items():
         _round_layer(plan, node, bits)
     for node, name in plan.layers.items():
@@ -244,7 +265,8 @@ def _round_layer(plan: _Plan, node: Node, bits: int) -> None:
     source = node.args[0]
     assert isinstance(source, Node)
     bias = _optional(made, node, 2)
-    mean = plan.calibrated.table.edges[plan.edge(source)].channel_mean
+    seen = plan.calibrated.table.edges
+    mean = seen[plan.edge(source) if plan.edge(source) in seen else plan.edge(plan.source(source))].channel_mean
     if choice.bias_correction and mean.size:
         groups: Any = node.args[6] if kind(node) == "conv2d" and len(node.args) > 6 else 1
         shift = torch.from_numpy(shift_of(weight, rounded, mean, groups)).float()

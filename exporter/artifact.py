@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from ..errors import IntegrityError, UsageError, one_line
 from ..models.preprocess import decode
 from ..models.runs import Origin, Reached
 from ..models.spec import ModelSpec
+from .golden_answers import parse_answers
 
 ARTIFACT, WEIGHTS, GOLDEN = "artifact.json", "weights.safetensors", "golden"
 LOGITS, ANSWERS = f"{GOLDEN}/logits.json", f"{GOLDEN}/answers.json"
@@ -210,6 +210,7 @@ class Golden:
         computed: how the yardstick was computed, or why truth or yardstick are missing.
         jitter: how far two right computations of the yardstick are apart, in its distances to the truth, the median
             over the images; 0 where only one is known.
+        rounded: how many layers of the yardstick run on integers, for int8.
     """
 
     images: tuple[Image.Image, ...]
@@ -218,6 +219,7 @@ class Golden:
     yardstick: npt.NDArray[np.float32] | None = None
     computed: str = ""
     jitter: float = 0.0
+    rounded: int = 0
 
     @property
     def reference_error(self) -> float:
@@ -261,25 +263,6 @@ class Artifact:
         return found
 
 
-def parse_answers(
-    data: Any, shape: tuple[int, ...]
-) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float32] | None, str, float]:
-    """Truth, yardstick, how it was computed and its jitter, from the content of golden/answers.json.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is not what an export writes for golden logits of this shape.
-    """
-    truth = None if data["truth"] is None else np.asarray(data["truth"], np.float64)
-    yardstick = None if data["yardstick"] is None else np.asarray(data["yardstick"], np.float32)
-    for name, values in (("truth", truth), ("yardstick", yardstick)):
-        if values is not None and (values.shape != shape or not np.isfinite(values).all()):
-            raise ValueError(f"{name} is {values.shape}, or not finite, for logits of {shape}")
-    jitter = float(data["jitter"])
-    if not 0 <= jitter < math.inf:
-        raise ValueError(f"jitter is {jitter}")
-    return truth, yardstick, str(data["computed"]), jitter
-
-
 def write_golden(folder: Path, golden: Golden) -> None:
     """Write golden/0.png, ..., logits.json and answers.json into an artifact that is being made."""
     place = folder / GOLDEN
@@ -295,6 +278,7 @@ def write_golden(folder: Path, golden: Golden) -> None:
         "yardstick": None if golden.yardstick is None else [list(map(float, row)) for row in golden.yardstick],
         "computed": golden.computed,
         "jitter": golden.jitter,
+        "rounded": golden.rounded,
     }
     (folder / ANSWERS).write_text(json.dumps(answers) + "\n", encoding="utf-8")
 

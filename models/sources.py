@@ -271,7 +271,7 @@ def _factory(source: str, options: SourceOptions) -> Model:
     check_logits(module, spec, source)
     origin = Origin(source, dict(options.arguments))
     if options.weights is None:
-        return Model(spec, module, origin, "what the factory returned", through(spec), notes=notes)
+        return Model(spec, module, origin, "weights from your factory", through(spec), notes=notes)
     model = _with_weights(spec, origin, options.weights, options, module=module)
     return replace(model, notes=(*notes, *model.notes))
 

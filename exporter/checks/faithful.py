@@ -79,13 +79,11 @@ class Distances:
 def relative_distance(one: Answers, other: Answers) -> npt.NDArray[np.float64]:
     """For each image the norm of the difference of two rows of logits N x K over the norm of the second, both centred.
 
-    A row whose logits are all the same has no norm to compare with: its distance is 0 to itself and infinite else.
+    A row whose logits are all the same has no norm to compare with: its distance is 0 to itself and infinite else. So
+    is that of NaN.
     """
     a, b = (np.asarray(rows, np.float64) for rows in (one, other))
-    a, b = (rows - rows.mean(1, keepdims=True) for rows in (a, b))
-    noise, signal = np.linalg.norm(a - b, axis=1), np.linalg.norm(b, axis=1)
-    none = np.where(noise > 0, np.inf, 0.0)
-    return np.divide(noise, signal, out=none, where=signal > 0)
+    return _over(_norms(a - b), _norms(b))
 
 
 def measure_distances(truth: Answers, yardstick: Answers, artifact: Answers) -> Distances:
@@ -97,7 +95,7 @@ def measure_distances(truth: Answers, yardstick: Answers, artifact: Answers) -> 
     return Distances(
         relative_distance(artifact, truth),
         relative_distance(yardstick, truth),
-        _over(np.asarray(artifact, np.float64) - np.asarray(yardstick, np.float64), centred),
+        _over(_norms(np.asarray(artifact, np.float64) - np.asarray(yardstick, np.float64)), _norms(centred)),
         relative_distance(np.broadcast_to(centred.mean(0), centred.shape), centred),
     )
 
@@ -164,7 +162,10 @@ def judge_faithful(
     return Gate("numerics", "pass", f"faithful: {shown}", numbers)
 
 
-def _over(difference: npt.NDArray[np.float64], centred: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    difference = difference - difference.mean(1, keepdims=True)
-    noise, signal = np.linalg.norm(difference, axis=1), np.linalg.norm(centred, axis=1)
-    return np.divide(noise, signal, out=np.where(noise > 0, np.inf, 0.0), where=signal > 0)
+def _norms(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.linalg.norm(rows - rows.mean(1, keepdims=True), axis=1)
+
+
+def _over(noise: npt.NDArray[np.float64], signal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    found = np.divide(noise, signal, out=np.where(noise == 0, 0.0, np.inf), where=signal > 0)
+    return np.where(np.isnan(found), np.inf, found)

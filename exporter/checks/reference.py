@@ -54,6 +54,7 @@ class Shared:
         self.data, self.reference, self.device, self.limit, self.progress = data, reference, device, limit, progress
         self._judged: dict[Any, Judged] = {}
         self._logits: dict[Any, tuple[Logits, Logits]] = {}
+        self._exact: npt.NDArray[np.float64] | None = None
 
     def judged(self, artifact: Artifact) -> Judged | None:
         """The data in the artifact's preprocessing; None without data."""
@@ -100,10 +101,15 @@ class Shared:
                     raise UsageError(
                         f"the reference gives {made} logits, {artifact.folder} {len(manifest.spec.labels)}"
                     )
+            self._exact = _exactly(module, golden_batch(golden, artifact))
             with TorchRunner("the reference", manifest.spec, module, self.device) as runner:
                 of_golden = runner.run(golden_batch(golden, artifact))
                 self._logits = {key: (of_golden, self.run_all(runner.run, artifact, judged, "eager reference"))}
         return self._logits[key]
+
+    def exact(self) -> npt.NDArray[np.float64] | None:
+        """The golden answers of the reference in float64 that `logits` was asked for last; None where it has none."""
+        return self._exact
 
     def run_all(self, run: Run, artifact: Artifact, judged: Judged | None, what: str) -> Logits:
         """Logits of all the data, N x K; N is 0 without data."""
@@ -126,6 +132,15 @@ class Shared:
                 found[int(place)] = normalise(one, artifact.manifest.spec.preprocess)
             first += len(pixels)
         return np.concatenate([found[int(place)] for place in places])
+
+
+def _exactly(module: nn.Module, images: Logits) -> npt.NDArray[np.float64] | None:
+    from ...models.arithmetic import logits_in
+
+    try:
+        return logits_in(module, images, "fp64")
+    except UsageError:
+        return None
 
 
 def golden_batch(golden: Golden, artifact: Artifact) -> Logits:

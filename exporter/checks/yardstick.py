@@ -54,10 +54,10 @@ def with_yardstick(
     if precision == "fp32":
         return replace(golden, yardstick=golden.logits, computed=HOW["fp32"])
     batch = model.prepared(golden.images)
-    jitter = 0.0
+    jitter, layers = 0.0, 0
     try:
         if precision == "int8":
-            made, again = _rounded(batch, target, calibrated, choice)
+            made, again, layers = _rounded(batch, target, calibrated, choice)
             jitter = jitter_of(golden.truth, made, again)
         else:
             from ...models.arithmetic import logits_in
@@ -67,7 +67,7 @@ def with_yardstick(
         return replace(golden, computed=f"no yardstick: {error.what}")
     if not np.isfinite(made).all():
         return replace(golden, computed=f"no yardstick: {HOW[precision]} gives NaN or infinity")
-    return replace(golden, yardstick=made, computed=HOW[precision], jitter=jitter)
+    return replace(golden, yardstick=made, computed=HOW[precision], jitter=jitter, rounded=layers)
 
 
 def jitter_of(truth: npt.NDArray[Any], made: npt.NDArray[Any], again: npt.NDArray[Any]) -> float:
@@ -79,10 +79,10 @@ def jitter_of(truth: npt.NDArray[Any], made: npt.NDArray[Any], again: npt.NDArra
 
 def _rounded(
     batch: Batch, target: str, calibrated: Calibrated | None, choice: Choice | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], int]:
     from ...calibration.simulate import simulate
 
     if calibrated is None or choice is None:
         raise UsageError("the plan of a graph that was brought is not known")
-    made, again = simulate(calibrated, choice, target, batch)
-    return made.astype(np.float32), again
+    made = simulate(calibrated, choice, target, batch)
+    return made.logits.astype(np.float32), made.blurred, len(made.layers)

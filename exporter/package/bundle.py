@@ -13,7 +13,7 @@ from typing import Any
 from ...atomic import put_in_place
 from ...config import to_json
 from ...errors import GateError, IntegrityError, UsageError
-from ..artifact import ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact, read_manifest
+from ..artifact import ANSWERS, ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact, read_manifest
 from .card import card_of
 from .container import FORMAT, Package
 from .sbom import sbom_of
@@ -26,7 +26,8 @@ RUNTIME = (
     "models/processors.py",
     "calibration/__init__.py", "calibration/engine.py", "exporter/__init__.py",
     "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
-    "exporter/checks/numerics.py", "exporter/package/__init__.py", "exporter/package/container.py",
+    "exporter/checks/numerics.py", "exporter/checks/faithful.py", "exporter/golden_answers.py",
+    "exporter/package/__init__.py", "exporter/package/container.py",
     "exporter/package/wire.py", "exporter/package/predictor.py", "exporter/package/verify.py",
     "exporter/package/tegrastats.py", "exporter/package/telemetry.py", "exporter/package/timing.py",
     "exporter/package/entry.py",
@@ -206,13 +207,20 @@ def contents(
     found["preprocess.json"] = to_json(spec.preprocess).encode()
     found["labels.txt"] = "".join(f"{label}\n" for label in spec.labels).encode()
     golden = artifacts[0]
-    for name in golden.manifest.files:
-        if name.startswith(f"{GOLDEN}/"):
-            found[name] = golden.folder / name
+    pictures = {name: kept for name, kept in golden.manifest.files.items() if name.startswith(f"{GOLDEN}/")}
+    pictures.pop(ANSWERS, None)
+    for name in pictures:
+        found[name] = golden.folder / name
     for name, one in zip(names, artifacts, strict=True):
         found[f"artifacts/{name}/{ARTIFACT}"] = one.folder / ARTIFACT
         for file in one.manifest.files:
-            if not file.startswith(f"{GOLDEN}/") and file != WEIGHTS:  # the reference's, which production does not need
+            if file == ANSWERS and {name: one.manifest.files.get(name) for name in pictures} == pictures:
+                found[f"artifacts/{name}/{Path(ANSWERS).name}"] = (
+                    one.folder / file
+                )  # of the images that the package has
+            elif (
+                not file.startswith(f"{GOLDEN}/") and file != WEIGHTS
+            ):  # the reference's, which production does not need
                 found[f"artifacts/{name}/{file}"] = one.folder / file
         kept = evidence[name].content
         if kept is not None:

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import IntegrityError, UnavailableError
+from ...errors import IntegrityError, UnavailableError, one_line
 from ...models.preprocess import Images, batch_to_pixels, in_mode, prepare, to_pixels
 from ...models.spec import Interpolation, Preprocess
+from ..checks.faithful import judge_faithful
 from ..checks.gate import Gate
 from ..checks.numerics import judge_numerics, measure_numerics
+from ..golden_answers import parse_answers
 from .container import Package
 from .predictor import Predictor, golden_of, refuse_odd, spec_of
 from .wire import refuse_dangerous
@@ -93,15 +95,37 @@ def verify(package: Package, artifact: str | None = None) -> Verified:
             gates.append(Gate(f"samples {one['name']}", "skipped", error.what))
             continue
         got = np.concatenate([predictor.logits(batch_to_pixels([image], spec.preprocess)) for image in images])
-        gate = judge_numerics(
-            measure_numerics(wanted, got), one["precision"], "golden images",
-            trained=bool(package.manifest["meaningful"]), backend=one["backend"],
-        )  # fmt: skip
+        gate = judge_samples(package, one, wanted, got)
         gates.append(dataclasses.replace(gate, name=f"samples {one['name']}"))
         skews = skews or measure_skews(images, spec.preprocess, predictor.logits, predictor.pixels)
     if artifact is not None and len(gates) == 2:
         Predictor(package, artifact)  # says which ones there are
     return Verified(tuple(gates), skews)
+
+
+def judge_samples(
+    package: Package, artifact: Mapping[str, Any], wanted: npt.NDArray[np.float32], got: npt.NDArray[np.float32]
+) -> Gate:
+    """Judge golden samples as zoo check does: by truth and yardstick where the package has them, else by tolerances.
+
+    Args:
+        package: opened.
+        artifact: its entry of the manifest.
+        wanted: the source's own logits, N x K.
+        got: the artifact's.
+    """
+    name = f"artifacts/{artifact['name']}/answers.json"
+    if name in package.names():
+        try:
+            truth, yardstick, _, jitter, _ = parse_answers(json.loads(package.read(name)), wanted.shape)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise IntegrityError(f"{name} is corrupt ({one_line(error)})", fix="make it again") from error
+        if truth is not None and yardstick is not None:
+            return judge_faithful(truth, yardstick, got, artifact["precision"], jitter=jitter)
+    return judge_numerics(
+        measure_numerics(wanted, got), artifact["precision"], "golden images",
+        trained=bool(package.manifest["meaningful"]), backend=artifact["backend"],
+    )  # fmt: skip
 
 
 def recorded(artifact: Mapping[str, Any]) -> Gate:
@@ -147,6 +171,11 @@ def refuse_lies(package: Package) -> None:
             ):  # fmt: skip
                 if said != found:
                     raise IntegrityError(f"the manifest lies about {one['name']}: its {key} is another")
+            answers = f"artifacts/{one['name']}/answers.json"
+            if answers in package.names():
+                written = own["files"]["golden/answers.json"]["sha256"]
+                if package.manifest["files"][answers]["sha256"] != written:
+                    raise IntegrityError(f"{answers} is not the one that {one['name']} was exported with")
             if (one.get("verdicts") or {}) != verdicts_in(package, one["name"]):
                 raise IntegrityError(f"the manifest lies about {one['name']}: its check found something else")
             if spec_of(own).labels != tuple(package.read("labels.txt").decode().splitlines()):
