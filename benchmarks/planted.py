@@ -254,7 +254,7 @@ def first_answer_for_all(module: nn.Module) -> nn.Module | None:
 
 def depends_on_the_batch(module: nn.Module) -> nn.Module | None:
     """Answers that depend on small batches."""
-    return _Around(module, lambda made: made + 0.2 * (made - made.mean(0, keepdim=True)) * (made.shape[0] < 4))
+    return _Around(module, lambda made: made * (1 + 0.2 * (made.shape[0] < 8)))
 
 
 def dropout_left_on(module: nn.Module) -> nn.Module | None:
@@ -323,7 +323,7 @@ def plant(
             if made is not None:
                 yield case, of_module(replace(model, module=made.eval()), golden, precision)
     if not only or "preprocessing" in only.split(","):
-        golden = with_yardstick(base, model, "fp32")
+        golden = with_yardstick(make_golden(model, None), model, "fp32")  # of colours: the digits are grey
         for name, changed in IN_PREPROCESSING.items():
             if (name, "preprocessing", "fp32") not in known:
                 yield (name, "preprocessing", "fp32"), of_preprocessing(model, golden, changed)

@@ -38,6 +38,7 @@ class Rules:
         unit: operators whose result in [0, 1] has a scale of 1/256, whatever was seen.
         integer_bias: biases are int32, in steps of what is read times weights; else they stay float.
         averages_keep_scale: average pools and means write integers of the scale that they read.
+        joined_share_scale: all that a concatenation reads and what it writes has one scale, that of the widest.
     """
 
     symmetric: bool = False
@@ -48,6 +49,7 @@ class Rules:
     unit: tuple[str, ...] = ()
     integer_bias: bool = True
     averages_keep_scale: bool = False
+    joined_share_scale: bool = False
 
 
 RULES: Mapping[str, Rules] = {
@@ -58,6 +60,7 @@ RULES: Mapping[str, Rules] = {
         unit=("sigmoid", "hardsigmoid"),
         integer_bias=False,
         averages_keep_scale=True,
+        joined_share_scale=True,
     ),
     "trt": Rules(symmetric=True, written=False, half_scales=True, integer_bias=False),
 }

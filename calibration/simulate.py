@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 NORMS = ("_native_batch_norm_legit_no_training", "batch_norm")
 IN_UNIT = Affine(1 / 256, 0)  # torch's own, of a sigmoid's result
-BLUR = 1e-3  # of a step: what a kernel's own factor may be off at the far end of a tensor
+BLUR = 1e-4  # of a step: what a kernel's own factor may be off at the far end of a tensor
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,14 @@ class _Plan:
             return Affine(float(_as_half(np.float32(scale))) if self.rules.half_scales else scale, 0)
         if kind(node) in self.rules.unit:
             return IN_UNIT
-        return affine_uint8(table.range(self.edge(node), method))
+        spans = [table.range(self.edge(other), method) for other in self.together(node)]
+        return affine_uint8((min(low for low, _ in spans), max(high for _, high in spans)))
+
+    def together(self, node: Node) -> list[Node]:
+        """The tensors that one scale is for: a tensor alone, or all of a concatenation."""
+        joins = [one for one in (node, *node.users) if kind(one) == "cat"] if self.rules.joined_share_scale else []
+        found = dict.fromkeys([node, *(self.source(other) for one in joins for other in (one, *one.all_input_nodes))])
+        return [other for other in found if self.edge(other) in self.calibrated.table.edges]
 
 
 def _rounding(
