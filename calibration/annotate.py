@@ -149,10 +149,10 @@ def moves(node: Node) -> bool:
     """Whether an operator only picks or moves numbers, or puts zeros beside them, which every grid holds."""
     name = kind(node)
     if name == "constant_pad_nd":  # input, widths, value
-        return len(node.args) < 3 or node.args[2] in (0, None)
+        return bool(len(node.args) < 3 or node.args[2] in (0, None))
     if name == "pad":  # input, widths, mode, value
-        constant = len(node.args) < 3 or node.args[2] == "constant"
-        return constant and (len(node.args) < 4 or node.args[3] in (0, None))
+        constant = bool(len(node.args) < 3 or node.args[2] == "constant")
+        return constant and bool(len(node.args) < 4 or node.args[3] in (0, None))
     return name in MOVES
 
 

@@ -54,8 +54,8 @@ def simulate(calibrated: Calibrated, choice: Choice, target: str, batch: npt.NDA
 
     Sums of products of integers are exact in float64, as they are in integer kernels: that is the first (where the rest
     of a graph computes in float16, so does it). In the second, values that lie nearly between two integers may fall to
-    the other side, as they do in a kernel that multiplies by a rounded factor: how far that moves the logits is what no
-    kernel can be blamed for.
+    the other side, as they do in a kernel that multiplies by a rounded factor, and nothing is in float16: how far that
+    moves the logits is what no kernel can be blamed for.
 
     Raises:
         UsageError: there are no rules for the target, or the graph cannot be rounded.
@@ -69,7 +69,7 @@ def simulate(calibrated: Calibrated, choice: Choice, target: str, batch: npt.NDA
     made.module.recompile()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Simulated(exact, logits_in(made.module, batch, arithmetic), made.layers)
+        return Simulated(exact, logits_in(made.module, batch, "fp64"), made.layers)
 
 
 class Simulation:
@@ -252,7 +252,7 @@ def _layers(calibrated: Calibrated, made: GraphModule, edges: Mapping[Node, str]
     found: dict[Node, str] = {}
     for node in made.graph.nodes:
         if kind(node) in ("conv2d", "linear"):
-            found[node] = by_output.get(edges.get(node, node.name), node.name)
+            found[node] = by_output.get(edges.get(node, node.name)) or str(node.name)
     return found
 
 

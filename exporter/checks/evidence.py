@@ -44,7 +44,7 @@ def as_mapping(row: Checked) -> dict[str, Any]:
     return {
         **found,
         "model": manifest.spec.name,
-        "bytes": manifest.files[manifest.model].bytes,
+        "bytes": manifest.files[manifest.model].bytes if manifest.built else 0,
         "weights": manifest.weights,
         "weights_sha256": manifest.weights_sha256,
         "exported": manifest.created,

@@ -26,8 +26,8 @@ CODE: Mapping[str, tuple[str, ...]] = {
     "train": ("models", "exporter/training.py", "calibration/qat.py", "calibration/fake_quantize.py"),
     "prune": ("models", "calibration", "exporter/pruning"),
     "calibrate": ("models", "calibration"),
-    "export": ("models", "calibration", "exporter/backends", "exporter/lint", "exporter/*.py"),
-    "build": ("exporter/backends", "exporter/*.py"),
+    "export": ("models", "calibration", "exporter/backends", "exporter/checks", "exporter/lint", "exporter/*.py"),
+    "build": ("exporter/backends", "exporter/checks", "exporter/*.py"),
     "check": ("models", "exporter/backends", "exporter/checks", "exporter/*.py"),
     "package": (
         *("models/preprocess.py", "models/processors.py", "models/spec.py", "errors.py"),

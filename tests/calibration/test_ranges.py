@@ -11,10 +11,12 @@ import onnxruntime
 import pytest
 import torch
 from calibration_help import calibrated_model, images
-from zoo.calibration.ranges import RangeTable, collect
+from torch import nn
+from zoo.calibration.ranges import ALL_METHODS, RangeTable, collect
 from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.artifact import Batch
 from zoo.exporter.backends.graph import trace_graph
+from zoo.exporter.calibrate import graph_digest
 
 
 def test_ranges_are_those_of_the_onnx_graphs_tensors() -> None:
@@ -78,7 +80,42 @@ def test_a_constant_layer_and_no_images() -> None:
         for part in (module.fc.weight, module.fc.bias):
             part.zero_()
     _, program = trace_graph(module, model.spec, "fp32", Batch(1, 8, 64))
-    with pytest.raises(UsageError, match="logits is the same for every one of 4 images"):
+    with pytest.raises(UsageError, match="answers 0 for every class of every one of 4 images"):
         collect(program, {"logits"}, [images(4)])
     with pytest.raises(UsageError, match="got none"):
         collect(made.program, {"relu"}, [])
+
+
+def test_a_branch_that_is_dead_has_any_scale() -> None:
+    """A norm whose gamma and beta are zero, as zero initialisation leaves it, refused the whole export."""
+    model, _ = calibrated_model("resnet18")
+    module = copy.deepcopy(model.module)
+    with torch.no_grad():
+        module.layer3[0].bn2.weight.zero_()
+        module.layer3[0].bn2.bias.zero_()
+    graph, program = trace_graph(module, model.spec, "fp32", Batch(1, 8, 64))
+    table = collect(program, {name for node in graph.graph.node for name in node.output}, [images(4)])
+    assert len(table.constant) == 1
+    for method in ALL_METHODS:
+        assert table.range(table.constant[0], method) == (0.0, 0.0)
+
+
+def test_a_graph_has_another_digest_when_anything_that_it_computes_changes() -> None:
+    """A number in forward, a buffer that is not saved: no weight and no name of a tensor tells of them."""
+
+    class Scaled(nn.Module):
+        def __init__(self, scale: float, shift: float) -> None:
+            super().__init__()
+            self.layer, self.scale = nn.Conv2d(3, 4, 3), scale
+            self.register_buffer("shift", torch.tensor(shift), persistent=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.layer(x) * self.scale + self.shift).mean((2, 3))
+
+    def digest_of(scale: float, shift: float) -> str:
+        torch.manual_seed(0)
+        module = Scaled(scale, shift).eval()
+        return graph_digest(torch.export.export(module, (torch.zeros(2, 3, 8, 8),)))
+
+    assert digest_of(2, 0) == digest_of(2, 0)
+    assert len({digest_of(2, 0), digest_of(3, 0), digest_of(2, 1)}) == 3

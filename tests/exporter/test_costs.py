@@ -65,7 +65,7 @@ def test_as_few_layers_as_hold_are_given_back() -> None:
     assert [len(one.choice.keep) for one in tried] == [1, 2, 4, 3]
     assert choice.method == "mse"
     assert "saves" in choice.keep["conv0"]
-    assert told[-1].startswith("int8 with 3 layers given back: pass")
+    assert told[-1].startswith("int8 with 3 layers kept in float: pass")
 
 
 def test_half_of_the_macs_stay_integer_or_it_is_refused() -> None:

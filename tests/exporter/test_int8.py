@@ -7,13 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from conftest import tiny_model
-from zoo.calibration.choice import Choice
-from zoo.errors import GateError, UsageError
+from onnx import numpy_helper
+from zoo.atomic import failed_place
+from zoo.calibration.choice import Calibrated, Choice
+from zoo.errors import GateError, InconclusiveError, UsageError
 from zoo.exporter import climb as climbing
 from zoo.exporter import faster
-from zoo.exporter.artifact import Batch, Layer, Receipt, load_artifact
+from zoo.exporter.artifact import Batch, Layer, Receipt, evidence_path, load_artifact, read_manifest
 from zoo.exporter.backends.base import ExportOptions
 from zoo.exporter.backends.graph import export_graph
 from zoo.exporter.backends.layers import list_layers
@@ -26,7 +29,7 @@ from zoo.exporter.faster import Timed, candidates, fastest, measure
 from zoo.exporter.int8 import Int8Options, confirm, decide, judged_by
 from zoo.exporter.starting import suitable_bits
 from zoo.models.data.dataset import Dataset
-from zoo.models.sources import resolve
+from zoo.models.sources import Model, resolve
 
 OPTIONS = ExportOptions("int8", Batch(1, 4, 8), build_later=True)
 QUICK = Int8Options(images=100, never_slower=False)
@@ -192,7 +195,7 @@ def test_what_was_chosen_among_several_is_judged_on_other_images() -> None:
     with pytest.raises(GateError, match="did not choose among the 3 ways"):
         confirm(judge, lambda _one: Flips(judge.reference, 40, 0), Choice("mse"), 3, 0.005)
     told, record = confirm("none", lambda _one: Flips(judge.reference, 0, 0), Choice("mse"), 3, None)
-    assert (told, record) == ("int8: one of 3 ways, chosen by the images that judge it, and there are no others", None)
+    assert (told, record) == ("int8: 3 methods were tried; no separate images are left to confirm the choice", None)
 
 
 def test_the_two_sets_of_images_are_apart(few_digits: Dataset, trained_folder: Path) -> None:
@@ -423,3 +426,71 @@ def test_layers_know_why_they_stay_float(few_digits: Dataset, tmp_path: Path) ->
     assert gate.verdict == "pass", gate.reason
     assert gate.numbers["as_planned"] == {"fp32": 1.0, "int8": 1.0}
     assert 0.5 < gate.numbers["int8_share"] < 1
+
+
+def test_a_drop_that_the_images_could_never_show_is_told_before_anything_is_searched(
+    few_digits: Dataset, trained_folder: Path, tmp_path: Path
+) -> None:
+    """60 images cannot show half a point, whatever they answer: it took minutes, and ended with 4."""
+    model = resolve(str(trained_folder))
+    told: list[str] = []
+    asked = Int8Options(max_drop=0.005)
+    with pytest.raises(InconclusiveError, match="at least 598 images") as raised:
+        export(model, "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=asked, tell=told.append)
+    assert raised.value.exit_code == 6
+    assert "60 of the 60 validation images" in str(raised.value)
+    assert not told and not any(tmp_path.iterdir())
+
+
+def test_a_file_that_does_not_compute_its_plan_is_refused_before_timing_and_kept(
+    few_digits: Dataset, trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One scale of the written graph is wrong; the yardstick is not read from it."""
+    from zoo.exporter.backends import onnx as backend
+
+    right = backend._render
+
+    def wrong(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:
+        graph = right(calibrated, choice)
+        scales = [one for one in graph.graph.initializer if one.name.endswith("_scale") and "_weight" not in one.name]
+        one = scales[len(scales) // 2]
+        one.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(one) * np.float32(1.5), one.name))
+        return graph
+
+    model = resolve(str(trained_folder))
+    (before,) = export(model, "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=QUICK)
+    assert before.error is None
+    written = read_manifest(before.folder).created
+    monkeypatch.setattr(backend, "_render", wrong)
+    told: list[str] = []
+    timed = Int8Options(images=100)
+    (row,) = export(model, "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=timed, tell=told.append)
+    assert isinstance(row.error, GateError), row
+    assert "unfaithful" in str(row.error) and "first diverges at" in str(row.error)
+    assert any("neither timed nor searched" in line for line in told)
+    failed = failed_place(before.folder)
+    assert str(failed) in str(row.error)
+    assert read_manifest(before.folder).created == written, "what was there stays"
+    evidence = json.loads(evidence_path(failed).read_text())
+    assert evidence["gates"][-1]["verdict"] == "fail"
+    (checked,) = check([failed])
+    assert [gate.verdict for gate in checked.gates if gate.name == "numerics"] == ["fail"]
+    monkeypatch.setattr(backend, "_render", right)
+    (after,) = export(model, "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=QUICK)
+    assert after.error is None
+    assert not failed.exists() and not evidence_path(failed).exists(), "a success removes what failed before"
+
+
+def test_one_backends_failure_does_not_stop_the_others(
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zoo.exporter.backends.torchscript import TorchScript
+
+    def broken(*_: object, **__: object) -> None:
+        raise SystemError("error return without exception set")
+
+    monkeypatch.setattr(TorchScript, "_export", broken)
+    rows = export(tiny, ["torchscript", "eager"], out=tmp_path)
+    assert "SystemError: error return without exception set" in str(rows[0].error)
+    assert rows[0].exit_code == 1
+    assert rows[1].error is None

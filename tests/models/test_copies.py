@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -12,14 +13,15 @@ from zoo.models.copies import copy_of
 
 
 def test_computed_tensors_are_copied_by_value_wherever_they_are_kept() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    module.twice = module[0].weight * 2
-    module[0].cached = {"both": [module[0].weight + 1, 3]}
+    layer: Any = nn.Conv2d(3, 4, 3)
+    module = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    module.twice = layer.weight * 2
+    layer.cached = {"both": [layer.weight + 1, 3]}
     with pytest.raises(RuntimeError, match="deepcopy"):
         copy.deepcopy(module)
     made = copy_of(module)
     assert torch.equal(made.twice, module.twice)
-    assert torch.equal(made[0].cached["both"][0], module[0].weight + 1)
+    assert torch.equal(made[0].cached["both"][0], layer.weight + 1)
     assert made[0].weight is not module[0].weight
     images = torch.randn(2, 3, 8, 8)
     assert torch.equal(made(images), module(images))

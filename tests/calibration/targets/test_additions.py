@@ -21,6 +21,7 @@ from zoo.calibration.targets import additions
 from zoo.calibration.targets import torchscript as target
 from zoo.errors import UnavailableError, UsageError
 from zoo.exporter.backends.layers import list_layers
+from zoo.exporter.starting import cpu_flags, suitable_bits
 
 ONEDNN = pytest.mark.skipif(
     "onednn" not in torch.backends.quantized.supported_engines, reason="this torch has no engine onednn"
@@ -276,7 +277,8 @@ def test_networks_lose_all_their_additions(name: str, engine: None) -> None:
     model, made = calibrated_model(name)
     batch = torch.from_numpy(images(8, 1))
     reference = model.module(batch)
-    apart = [target.render(made, Choice()), target.render(made, Choice(fused=True))]
+    bits = suitable_bits("torchscript", cpu_flags())
+    apart = [target.render(made, Choice(weight_bits=bits)), target.render(made, Choice(fused=True, weight_bits=bits))]
     errors = [float((one(batch) - reference).norm() / reference.norm()) for one in apart]
     assert errors[1] < 1.1 * errors[0]
     traced = torch.jit.freeze(torch.jit.trace(apart[1], batch[:2], check_trace=False).eval())

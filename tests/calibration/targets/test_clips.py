@@ -19,7 +19,7 @@ def test_a_layer_that_a_clip_cuts_off_has_the_scale_of_what_is_left(clip: nn.Mod
         conv.weight *= 40
     module = nn.Sequential(conv, clip, nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
     quantised = render(calibrated(module.eval()), Choice(weight_bits=7))
-    low, high = (clip.min_val, clip.max_val)
+    low, high = float(clip.min_val), float(clip.max_val)
     assert float(quantised.get_submodule("0").scale) == pytest.approx((high - low) / 255, rel=0.01)
     batch = torch.from_numpy(images(8, 1))
     with torch.inference_mode():

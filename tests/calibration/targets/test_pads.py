@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from zoo.calibration.choice import Choice
 from zoo.calibration.targets.torchscript import render
 
 
-def rendered(pad: nn.Module) -> tuple[nn.Module, torch.fx.GraphModule]:
+def rendered(pad: nn.Module) -> tuple[nn.Sequential, Any]:
     parts = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 8, 3, 2), nn.ReLU6(), pad, nn.Conv2d(8, 8, 3, 2), nn.ReLU()]
     module = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)).eval()
     return module, render(calibrated(module), Choice(weight_bits=7))

@@ -21,6 +21,7 @@ from zoo.exporter.backends.layers import count_layers, list_layers
 from zoo.exporter.backends.retype import to_float16
 from zoo.exporter.backends.torch_common import layers_run
 from zoo.exporter.lint import lint
+from zoo.exporter.starting import cpu_flags, suitable_bits
 
 NAMES = ["resnet18", "mobilenet_v2", "googlenet", "alexnet", "vgg11_bn", "efficientnet_b0"]
 
@@ -71,7 +72,8 @@ def test_onnx_runtime_runs_it_all_in_integers(name: str, tmp_path: Path) -> None
 def test_every_family_on_every_onnx_target(name: str) -> None:
     batch = images(8, 1)
     for target in (for_onnx, for_trt):
-        base, quantised = rendered(name, Choice("percentile", bias_correction=True), target)
+        bits = 8 if target is for_trt else suitable_bits("onnx", cpu_flags())
+        base, quantised = rendered(name, Choice("percentile", bias_correction=True, weight_bits=bits), target)
         made = to_float16(quantised) if target is for_trt else quantised
         onnx.checker.check_model(made, full_check=True)
         assert count_layers(made) == {"int8": len(list_layers(base))}
