@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ...errors import IntegrityError, UnavailableError, one_line
 from ...models.preprocess import Images, batch_to_pixels, in_mode, prepare, to_pixels
 from ...models.spec import Interpolation, Preprocess
-from ..checks.faithful import judge_faithful
+from ..checks.faithful import judge_faithful, relative_distance
 from ..checks.gate import Gate
 from ..checks.numerics import judge_numerics, measure_numerics
 from ..golden_answers import parse_answers
@@ -26,6 +26,7 @@ from .container import Package
 from .predictor import Predictor, golden_of, refuse_odd, spec_of
 from .wire import refuse_dangerous
 
+SOURCE_ERROR = 0.05  # of float32 against float64: what no network here comes near, and other answers are far beyond
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 NOT_PASSED = {"fail": "failed", "inconclusive": "could not tell"}  # verdicts, as a sentence about a gate has them
 
@@ -121,6 +122,10 @@ def judge_samples(
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"{name} is corrupt ({one_line(error)})", fix="make it again") from error
         if truth is not None and yardstick is not None:
+            apart = float(relative_distance(wanted, truth).max())
+            if not apart <= SOURCE_ERROR:
+                reason = f"golden/logits.json is {apart:.1e} away from the source's answers in float64"
+                return Gate("numerics", "fail", reason)
             return judge_faithful(truth, yardstick, got, artifact["precision"], jitter=jitter)
     return judge_numerics(
         measure_numerics(wanted, got), artifact["precision"], "golden images",
