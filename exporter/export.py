@@ -93,6 +93,7 @@ def export(
     from .golden import make_golden
 
     model = named_by(model, data)
+    progress("golden images, in float32 and float64", 0, 0)
     golden = make_golden(model, data, seed)
     from .calibrate import calibrate
     from .int8 import Int8Options, decide, require_enough  # reads images only where it is asked for
@@ -134,6 +135,7 @@ def export(
                 )
                 record = {**decided.record, "notes": list(decided.notes)}
                 own = replace(own, calibrated=decided.calibrated, choice=decided.choice, record=record)
+            progress(f"{backend.name}: the yardstick of {own.precision}", 0, 0)
             judged = with_yardstick(
                 golden, model, own.precision, target=backend.name, calibrated=own.calibrated, choice=own.choice
             )

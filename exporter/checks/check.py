@@ -23,7 +23,7 @@ from .bisect import bisect_artifact
 from .budget import Budget, Limits
 from .consistency import allowed_difference, judge_consistency, measure_consistency
 from .faithful import RULES as FAITHFUL
-from .faithful import judge_faithful, relative_distance
+from .faithful import judge_faithful, other_plan, relative_distance
 from .gate import Gate, hardest
 from .numerics import judge_asked, judge_numerics, measure_numerics
 from .precision import judge_precision
@@ -110,22 +110,27 @@ def check_golden(artifact: Artifact, runner: Runner) -> Gate:
 
 def judge_golden(golden: Golden, got: Logits, manifest: Manifest) -> Gate:
     """Gate `numerics` over the golden images: by truth and yardstick where there are both, else by the tolerances."""
-    planned = sum(layer.precision == "int8" for layer in manifest.plan)
-    same_plan = manifest.precision != "int8" or not planned or planned == golden.rounded
-    if golden.truth is not None and golden.yardstick is not None and same_plan:
+    why = no_yardstick(golden, manifest)
+    if not why:
+        assert golden.truth is not None and golden.yardstick is not None
         gate = judge_faithful(golden.truth, golden.yardstick, got, manifest.precision, jitter=golden.jitter)
         return replace(gate, numbers={**gate.numbers, "yardstick": golden.computed})
     measured = measure_numerics(golden.logits, got)
     gate = judge_numerics(
         measured, manifest.precision, "golden images", trained=manifest.meaningful, backend=manifest.backend
     )
+    told = f"{gate.reason}; by tolerances: {why}"
+    return replace(gate, reason=told, numbers={**gate.numbers, "yardstick": golden.computed})
+
+
+def no_yardstick(golden: Golden, manifest: Manifest) -> str:
+    """Why an artifact is judged by tolerances and not by truth and yardstick; "" where it has both."""
     if manifest.format <= WITHOUT_TRUTH:
-        why = f"by tolerances, as artifacts of format {manifest.format} are"
-    elif not same_plan:
-        why = f"by tolerances: the plan has {planned} layers in int8, the yardstick {golden.rounded}"
-    else:
-        why = f"by tolerances: {golden.computed}"
-    return replace(gate, reason=f"{gate.reason}; {why}", numbers={**gate.numbers, "yardstick": golden.computed})
+        return f"artifacts of format {manifest.format} have no yardstick"
+    if golden.truth is None or golden.yardstick is None:
+        return golden.computed or "it has no yardstick"
+    planned = sum(layer.precision == "int8" for layer in manifest.plan)
+    return other_plan(manifest.precision, planned, golden.rounded)
 
 
 def _row(folder: Path, shared: Shared, budget: Budget) -> Checked:
@@ -169,7 +174,7 @@ def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -
     golden, judged = artifact.golden(), shared.judged(artifact)
     images = golden_batch(golden, artifact)
     shared.progress(f"{manifest.form}: golden images, alone and in batches", 0, 0)
-    consistency = _consistency(artifact, runner, images, shared.device, limits)
+    consistency = _consistency(artifact, runner, golden, images, shared.device, limits)
     run = runner.run
     try:
         got_golden = run(images)
@@ -183,7 +188,13 @@ def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -
     if shared.reference is None:
         looks += _reference_itself(golden, reference_golden, shared.exact())
     if judged is not None:
-        looks += _over_data(manifest, reference, got, limits, trusted=shared.reference is None)
+        looks += _over_data(
+            manifest,
+            reference,
+            got,
+            limits,
+            by_yardstick=shared.reference is None and not no_yardstick(golden, manifest),
+        )
     measured = measure_numerics(golden.logits, got_golden)
     looks += filter(None, [judge_asked(measured, limits.numerics, "golden images")])
     numerics = hardest(looks)
@@ -221,13 +232,13 @@ def _reference_itself(golden: Golden, rebuilt: Logits, exact: npt.NDArray[np.flo
     return [Gate("numerics", "fail", f"the reference itself does not give the golden answers: {reason}")]
 
 
-def _over_data(manifest: Manifest, reference: Logits, got: Logits, limits: Limits, *, trusted: bool) -> list[Gate]:
+def _over_data(manifest: Manifest, reference: Logits, got: Logits, limits: Limits, *, by_yardstick: bool) -> list[Gate]:
     """What is judged over the data: NaN, and what a budget asks for; by tolerances where nothing else judges.
 
     That is so for artifacts without truth and yardstick, and for another reference than the artifact's own.
     """
     measured = measure_numerics(reference, got)
-    if not measured.finite or not measured.images or not trusted or manifest.format <= WITHOUT_TRUTH:
+    if not measured.finite or not measured.images or not by_yardstick:
         return [
             judge_numerics(
                 measured, manifest.precision, trained=manifest.meaningful, backend=manifest.backend,
@@ -252,11 +263,13 @@ def _explained(numerics: Gate, artifact: Artifact, shared: Shared, images: Logit
     return replace(numerics, reason=f"{numerics.reason}; {found}", numbers=numbers)
 
 
-def _consistency(artifact: Artifact, runner: Runner, images: Logits, device: str, limits: Limits) -> Gate:
+def _consistency(
+    artifact: Artifact, runner: Runner, golden: Golden, images: Logits, device: str, limits: Limits
+) -> Gate:
     manifest = artifact.manifest
     allowed = allowed_difference(
         manifest.backend, manifest.precision, trained=manifest.meaningful, asked=limits.consistency.relative,
-        golden=artifact.golden(),
+        golden=golden,
     )  # fmt: skip
     with get_backend(manifest.backend).load(artifact, device) as again:
         return judge_consistency(

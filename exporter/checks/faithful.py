@@ -4,7 +4,7 @@ Three answers to the same golden images are compared. The *truth* is the source'
 source computed in torch at the artifact's own precision, for int8 as its plan rounds. The third is the artifact's.
 Distances are relative L2 norms of an image's logits, with each image's mean taken away, for softmax does not see it.
 How far the yardstick is from the truth is what rounding does to this network and this image; an artifact that computes
-the same is about as far, wherever its own roundings fall. docs/benchmarks/verdicts.md says how the limits were chosen.
+the same is about as far, wherever its own roundings fall. docs/decisions/0018 says what the limits rest on.
 
 numpy alone: packages judge by this file too.
 """
@@ -160,6 +160,19 @@ def judge_faithful(
         reason = f"rounding hides what tells the {len(truth)} {what} apart: the same answer to each would be as near"
         return Gate("numerics", "inconclusive", f"{reason} ({shown})", numbers)
     return Gate("numerics", "pass", f"faithful: {shown}", numbers)
+
+
+def other_plan(precision: str, planned: int, rounded: int) -> str:
+    """Why a yardstick does not belong to an int8 plan: it rounds other layers; "" where it does.
+
+    Args:
+        precision: of the artifact.
+        planned: layers of its plan in int8; 0 where it has no plan.
+        rounded: layers of the yardstick that run on integers.
+    """
+    if precision != "int8" or not planned or planned == rounded:
+        return ""
+    return f"the plan has {planned} layers in int8, the yardstick {rounded}"
 
 
 def _norms(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ...errors import IntegrityError, UnavailableError, one_line
 from ...models.preprocess import Images, batch_to_pixels, in_mode, prepare, to_pixels
 from ...models.spec import Interpolation, Preprocess
-from ..checks.faithful import judge_faithful, relative_distance
+from ..checks.faithful import judge_faithful, other_plan, relative_distance
 from ..checks.gate import Gate
 from ..checks.numerics import judge_numerics, measure_numerics
 from ..golden_answers import parse_answers
@@ -118,10 +118,13 @@ def judge_samples(
     name = f"artifacts/{artifact['name']}/answers.json"
     if name in package.names():
         try:
-            truth, yardstick, _, jitter, _ = parse_answers(json.loads(package.read(name)), wanted.shape)
+            truth, yardstick, _, jitter, rounded = parse_answers(json.loads(package.read(name)), wanted.shape)
+            own = json.loads(package.read(f"artifacts/{artifact['name']}/artifact.json"))
+            planned = sum(layer["precision"] == "int8" for layer in own.get("plan", ()))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"{name} is corrupt ({one_line(error)})", fix="make it again") from error
-        if truth is not None and yardstick is not None:
+        other = other_plan(artifact["precision"], planned, rounded)
+        if truth is not None and yardstick is not None and not other:
             apart = float(relative_distance(wanted, truth).max())
             if not apart <= SOURCE_ERROR:
                 reason = f"golden/logits.json is {apart:.1e} away from the source's answers in float64"
