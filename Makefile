@@ -22,7 +22,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup
-	$(BIN)/pytest -m slow --timeout=1800
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout=1800 -n 2 --dist worksteal --durations=15
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -2,12 +2,12 @@
 
     .venv/bin/python benchmarks/pipeline.py overhead [ROUNDS]
     .venv/bin/python benchmarks/pipeline.py matrix
-    .venv/bin/python benchmarks/pipeline.py kills [KILLS] [SECONDS]
+    .venv/bin/python benchmarks/pipeline.py kills [KILLS] [SECONDS] [--small]
 
 `overhead` runs the example (on one core, so that nothing runs at once) and then the same commands one after the other.
 `matrix` runs 36 exports as a pipeline and as 36 commands. `kills` kills the example at random moments, at most SECONDS
 after its start, goes on, and when it is through begins anew; each time everything is compared with a run that nobody
-disturbed, whose choices by time it was given.
+disturbed, whose choices by time it was given; --small with a small network, one epoch and one backend.
 """
 
 from __future__ import annotations
@@ -129,14 +129,18 @@ def matrix() -> None:
               f"{together / apart:.2f}; failed in both: {failed}")  # fmt: skip
 
 
-def kills(count: int = 100, longest: float = 40.0, seed: int = 0) -> None:
+def kills(count: int = 100, longest: float = 40.0, seed: int = 0, *, small: bool = False) -> None:
     """Kill, go on, compare."""
     drawn = random.Random(seed)
+    text = example(without=("speed",))
+    if small:
+        text = text.replace("resnet18", "mobilenet_v3_small").replace('["torchscript", "onnx"]', '["onnx"]')
+        text = re.sub(r"epochs = \d", "epochs = 1", text)
     with tempfile.TemporaryDirectory() as place:
         calm, rough = Path(place) / "calm", Path(place) / "rough"
         for folder in (calm, rough):
             folder.mkdir()
-            (folder / "pipeline.toml").write_text(example(without=("speed",)))
+            (folder / "pipeline.toml").write_text(text)
         wanted = results(calm, run(calm))
         print(f"undisturbed: {len(wanted)} results")
         done = through = 0
@@ -210,4 +214,7 @@ def differ(wanted: dict[str, str], got: dict[str, str], done: int) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     job, *rest = sys.argv[1:] or ["overhead"]
-    {"overhead": overhead, "matrix": matrix, "kills": kills}[job](*map(int, rest))
+    numbers = [int(one) for one in rest if one != "--small"]
+    {"overhead": overhead, "matrix": matrix, "kills": kills}[job](
+        *numbers, **({"small": True} if "--small" in rest else {})
+    )

@@ -1,8 +1,9 @@
-"""Tables of what benchmarks/verdicts.py kept: error rates of three rules, and the faults that none of the gates saw."""
+"""Tables and picture of what benchmarks/verdicts.py kept: error rates of four rules, and faults that no gate saw."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from zoo.exporter.checks.accuracy import share_interval
 from zoo.exporter.checks.faithful import JITTER, RULES
 
 Row = dict[str, Any]
+CHOSE = ("0", "1", "2")  # the seeds of random weights on which the limits were chosen, at 64 pixels
 
 
 def farther(row: Row) -> float:
@@ -26,38 +28,98 @@ def moved(row: Row) -> float:
     return float(np.median(np.asarray(row["apart"]) / scale))
 
 
-def by_both(row: Row) -> bool:
-    """Whether the chosen rule refuses."""
-    rule = RULES[row["case"][-1]]
-    return farther(row) > rule.farther or moved(row) > max(rule.apart, JITTER * row.get("jitter", 0.0))
+def of_tolerance(row: Row) -> float:
+    """The largest difference of a logit in the fixed tolerance of the precision."""
+    return float(row["relative"] / row["tolerance"])
 
 
-REFUSES: dict[str, Callable[[Row], bool]] = {
-    "fixed tolerances and flips (before)": lambda row: row["fixed"] == "fail",
-    "farther from the truth than the yardstick": lambda row: farther(row) > RULES[row["case"][-1]].farther,
-    "that, and away from the yardstick (chosen)": by_both,
+def of_farther(row: Row) -> float:
+    """Distance to the truth in its limit."""
+    return farther(row) / RULES[row["case"][-1]].farther
+
+
+def of_moved(row: Row) -> float:
+    """Distance to the yardstick in its limit, which is wider where two right computations are far apart."""
+    return moved(row) / max(RULES[row["case"][-1]].apart, JITTER * row.get("jitter", 0.0))
+
+
+def of_both(row: Row) -> float:
+    """The larger of the two."""
+    return max(of_farther(row), of_moved(row))
+
+
+# how much of its limit a case takes, by each rule: above 1 it is refused
+RULE_VALUES: dict[str, Callable[[Row], float]] = {
+    "one fixed tolerance a precision": of_tolerance,
+    "distance to the truth": of_farther,
+    "distance to the yardstick": of_moved,
+    "both distances (chosen)": of_both,
 }
 
 
-def show(folder: Path) -> str:
-    """Markdown of everything in a folder."""
+def show(folder: Path, picture: Path | None = None) -> str:
+    """Markdown of everything in a folder, and the picture of the rules' error rates where a place for it is given."""
     right, faults = read(folder / "right.jsonl"), read(folder / "planted.jsonl")
-    lines = ["| rule | right exports refused | planted faults that logits show, not seen |", "|---|---|---|"]
     measured = [row for row in right if "artifact" in row]
-    shown = [row for row in faults if "artifact" in row and row["seen_by"] in ("", "numerics")]
-    for name, refuses in REFUSES.items():
-        wrong = sum(refuses(row) for row in measured)
-        missed = sum(not refuses(row) for row in shown)
-        lines.append(f"| {name} | {_share(wrong, len(measured))} | {_share(missed, len(shown))} |")
-    lines += ["", f"{len(right)} exports: {_counts(right, 'verdict')}.", ""]
-    lines += [f"{len(faults)} planted faults, seen by: {_counts(faults, 'seen_by')}.", "", "Not seen:", ""]
-    lines += ["| network | weights | fault | in | farther | moved | jitter |", "|---|---|---|---|---|---|---|"]
+    judged = [row for row in faults if "artifact" in row and row["seen_by"] in ("", "numerics")]
+    lines = ["| rule | cases | right exports refused | planted faults missed |", "|---|---|---|---|"]
+    before = {"tolerance and flips, as before": lambda row: 2.0 if row["fixed"] == "fail" else 0.0}
+    for name, value in (before | RULE_VALUES).items():
+        for which, chose in (("that chose", True), ("that did not", False)):
+            rights, plants = ([row for row in rows if chose_by(row) == chose] for rows in (measured, judged))
+            wrong = sum(value(row) > 1 for row in rights)
+            missed = sum(value(row) <= 1 for row in plants)
+            lines.append(f"| {name} | {which} | {_share(wrong, len(rights))} | {_share(missed, len(plants))} |")
+    lines += ["", f"{len(right)} exports: {_counts(right, 'verdict')}.", "", *_by_precision(right)]
+    kinds = len({row["case"][3] for row in faults})
+    lines += ["", f"{len(faults)} planted faults of {kinds} kinds, seen by: {_counts(faults, 'seen_by')}.", ""]
+    lines += ["Below what rounding does, and seen by no gate:", ""]
+    lines += ["| network | fault | in | moves the answers by | rounding moves them by |", "|---|---|---|---|---|"]
     for row in faults:
         if not row["seen_by"] and "artifact" in row:
             name, weights, _, fault, where, precision = row["case"]
-            numbers = f"{farther(row):.2f} | {moved(row):.2f} | {row.get('jitter', 0.0):.2f}"
-            lines.append(f"| {name} | {weights} | {fault} | {where} {precision} | {numbers} |")
+            sizes = f"{np.median(row['apart']):.1e} | {np.median(row['yardstick']):.1e}"
+            lines.append(f"| {name}, weights {weights} | {fault} | {where} {precision} | {sizes} |")
+    if picture is not None:
+        draw(measured, judged, picture)
     return "\n".join(lines) + "\n"
+
+
+def chose_by(row: Row) -> bool:
+    """Whether a case is one of those on which the limits were chosen."""
+    name, weights, size = row["case"][:3]
+    return weights in CHOSE and size == 64 and ":" not in name
+
+
+def draw(right: list[Row], faults: list[Row], path: Path) -> None:
+    """The share of faults missed over the share of right exports refused, while each rule's limits grow from 0."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", sharey=True)
+    for panel, title, kept in (
+        (panels[0], "fp32, fp16, bf16", ("fp32", "fp16", "bf16")),
+        (panels[1], "int8", ("int8",)),
+    ):
+        rights = [row for row in right if row["case"][-1] in kept]
+        plants = [row for row in faults if row["case"][-1] in kept]
+        for name, value in RULE_VALUES.items():
+            good, bad = (np.array([value(row) for row in rows]) for rows in (rights, plants))
+            limits = np.unique(np.concatenate([good, bad, [0.0]]))
+            refused = [(good > limit).mean() * 100 for limit in limits]
+            missed = [(bad <= limit).mean() * 100 for limit in limits]
+            (line,) = panel.plot(refused, missed, label=name, lw=1.6)
+            panel.plot([(good > 1).mean() * 100], [(bad <= 1).mean() * 100], "o", ms=8, color=line.get_color())
+        panel.set(title=f"{title}: {len(rights)} right exports, {len(plants)} planted faults")
+        panel.set_xscale("symlog", linthresh=1)
+        panel.set(xlabel="right exports refused, %", xlim=(-0.15, 100), ylim=(-2, 100))
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("planted faults missed, %")
+    panels[1].legend(title="rule; the dot is its limit", loc="upper right")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def read(path: Path) -> list[Row]:
@@ -65,12 +127,27 @@ def read(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
+def _by_precision(right: list[Row]) -> list[str]:
+    """How near to its limits each precision comes in right exports."""
+    lines = [
+        "| backend | precision | right exports | refused | largest share of a limit | median |",
+        "|---|---|---|---|---|---|",
+    ]
+    for backend, precision in sorted({(row["case"][3], row["case"][4]) for row in right}):
+        rows = [row for row in right if row["case"][3:] == [backend, precision]]
+        shares = [of_both(row) for row in rows if "artifact" in row]
+        refused = sum(row.get("verdict") in ("fail", "refused") for row in rows)
+        numbers = f"{max(shares):.2f} | {np.median(shares):.2f}" if shares else "cannot run here | "
+        lines.append(f"| {backend} | {precision} | {len(rows)} | {refused} | {numbers} |")
+    return lines
+
+
 def _share(count: int, total: int) -> str:
     if not total:
         return "none measured"
-    return f"{count} of {total} (at most {share_interval(count, total).high:.1%}, 95 % certainty)"
+    return f"{count} of {total} (95 % bound {share_interval(count, total).high:.1%})"
 
 
 def _counts(rows: list[Row], key: str) -> str:
-    names = [str(row.get(key) or "nothing") for row in rows]
-    return ", ".join(f"{name} {names.count(name)}" for name in sorted(set(names)))
+    found = Counter(str(row.get(key) or "nothing") for row in rows)
+    return ", ".join(f"{name} {count}" for name, count in sorted(found.items()))

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/verdicts.py right --weights 0,1,2 --sizes 64 --out build/verdicts
     .venv/bin/python benchmarks/verdicts.py planted --weights 0 --out build/verdicts
-    .venv/bin/python benchmarks/verdicts.py show --out build/verdicts > table.md
+    .venv/bin/python benchmarks/verdicts.py show --out build/verdicts --picture docs/benchmarks/verdicts.png > table.md
 
 Each case is a line of a file in --out, and one that is there is not done again: what was stopped goes on. `right`
 exports by zoo's own function and keeps how far truth, yardstick and artifact are apart for every golden image, so that
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="64")
     parser.add_argument("--cases", default="")
     parser.add_argument("--out", type=Path, default=Path("build/verdicts"))
+    parser.add_argument("--picture", type=Path, help="of show: where the rules' error rates are drawn")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("ZOO_CACHE", str(asked.out / "cache"))
@@ -70,7 +71,7 @@ def main() -> None:
     if asked.what == "show":
         import verdict_tables
 
-        sys.stdout.write(verdict_tables.show(asked.out))
+        sys.stdout.write(verdict_tables.show(asked.out, asked.picture))
         return
     models = FAMILIES if asked.models == "families" else STRANGERS if asked.models == "strangers" else asked.models
     names = models.split(",") if isinstance(models, str) else models

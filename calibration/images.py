@@ -41,7 +41,7 @@ def choose_images(
     chosen = order[np.argsort(turn[order], kind="stable")][:count]
     notes: list[str] = []
     if len(chosen) < count:
-        notes.append(f"calibrated with all {len(chosen)} images, {count} were asked for")
+        notes.append(f"calibrated with all {len(chosen)} images; {count} were requested")
     if len(chosen) < FEW:
         notes.append(
             f"calibrated with {len(chosen)} images only: fewer than {FEW} give ranges that vary from draw to draw"

@@ -66,7 +66,7 @@ def calibrate(
     if not len(split):
         split, notes = (
             data.val,
-            ("calibrated with validation images: there are no others, accuracy is judged by the same",),
+            ("calibrated with validation images, because there are no others: accuracy is judged by the same images",),
         )
     chosen, more = choose_images(split.labels, images, seed)
     own = split.take(chosen)

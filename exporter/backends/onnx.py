@@ -100,7 +100,7 @@ class Onnx(Backend):
     def _load(self, artifact: Artifact, device: str) -> Runner:
         if artifact.manifest.precision == "bf16" and device == "cpu":
             raise UnavailableError(
-                "ONNX Runtime's CPU has no bf16 convolution", fix="use --device cuda, where a GPU is"
+                "ONNX Runtime's CPU has no bf16 convolution", fix="use --device cuda, on a machine with a GPU"
             )
         _layers_as_claimed(artifact)
         return OrtRunner(str(artifact.folder), artifact.manifest.spec, artifact.model_path, device)

@@ -174,9 +174,9 @@ def test_a_command_whose_parent_is_gone_does_not_begin(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kills_at_random_moments(tmp_path: Path) -> None:
-    """A shorter form of `benchmarks/pipeline.py kills`: the example, and its result as without."""
+    """A shorter form of `benchmarks/pipeline.py kills`: the example of a small network, and its result as without."""
     script = Path(__file__).parents[3] / "benchmarks" / "pipeline.py"
-    done = subprocess.run([sys.executable, str(script), "kills", "4", "30"], cwd=tmp_path, capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    command = [sys.executable, str(script), "kills", "4", "20", "--small"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 kills" in done.stdout
