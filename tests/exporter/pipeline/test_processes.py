@@ -176,7 +176,7 @@ def test_a_command_whose_parent_is_gone_does_not_begin(tmp_path: Path) -> None:
 def test_kills_at_random_moments(tmp_path: Path) -> None:
     """A shorter form of `benchmarks/pipeline.py kills`: the example of a small network, and its result as without."""
     script = Path(__file__).parents[3] / "benchmarks" / "pipeline.py"
-    command = [sys.executable, str(script), "kills", "4", "20", "--small"]
+    command = [sys.executable, str(script), "kills", "3", "15", "--small"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 kills" in done.stdout
+    assert "3 kills" in done.stdout

@@ -251,7 +251,7 @@ def test_every_familys_typed_graph_answers_as_the_source_on_this_cpu(name: str, 
     (row,) = export(tiny_model(name), "trt", options, out=tmp_path)
     assert row.error is None, row.error
     assert row.golden is not None
-    assert row.golden.numbers["distance"] < 0.05
+    assert row.golden.numbers["distance"] < 0.1, "which fp32 and a rounding of 8 bits explain"
     # AlexNet without batch norm hardly tells random images apart, which bf16's rounding makes inconclusive
     assert row.golden.verdict == "pass" or (name, precision) == ("alexnet", "bf16"), row.golden.reason
     assert {layer.precision for layer in load_artifact(row.folder).manifest.plan} == {precision}
