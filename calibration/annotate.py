@@ -19,7 +19,7 @@ from torch.fx import Graph, Node
 from .aten import kind, only_reader
 
 COMPUTE = ("conv2d", "linear")
-ACTIVATIONS = ("relu", "hardtanh", "clamp")
+ACTIVATIONS = ("relu", "relu6", "hardtanh", "clamp")
 MOVES = ("max_pool2d", "flatten", "view", "reshape", "dropout", "clone", "alias", "permute", "squeeze", "unsqueeze")
 AVERAGES = ("adaptive_avg_pool2d", "avg_pool2d", "mean")
 JOINS = ("add", "cat", *AVERAGES)
@@ -38,7 +38,9 @@ class Rules:
         unit: operators whose result in [0, 1] has a scale of 1/256, whatever was seen.
         integer_bias: biases are int32, in steps of what is read times weights; else they stay float.
         averages_keep_scale: average pools and means write integers of the scale that they read.
-        joined_share_scale: all that a concatenation reads and what it writes has one scale, that of the widest.
+        joined_share_scale: all that a concatenation reads and what it writes has one scale, that of the widest, and so
+            has what a pool reads and writes.
+        logits: also what the last layer writes is quantised, though nothing reads it.
     """
 
     symmetric: bool = False
@@ -50,6 +52,7 @@ class Rules:
     integer_bias: bool = True
     averages_keep_scale: bool = False
     joined_share_scale: bool = False
+    logits: bool = False
 
 
 RULES: Mapping[str, Rules] = {
@@ -61,6 +64,7 @@ RULES: Mapping[str, Rules] = {
         integer_bias=False,
         averages_keep_scale=True,
         joined_share_scale=True,
+        logits=True,
     ),
     "trt": Rules(symmetric=True, written=False, half_scales=True, integer_bias=False),
 }
@@ -110,7 +114,7 @@ def find_places(
 
     def finish(node: Node) -> None:
         node = end(node)
-        if all(reader.op != "output" for reader in node.users):  # nothing is gained after the logits
+        if rules.logits or all(reader.op != "output" for reader in node.users):  # nothing is gained after the logits
             places.written.append(node)
             carried.add(node)
 

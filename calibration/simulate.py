@@ -173,10 +173,17 @@ class _Plan:
         return affine_uint8((min(low for low, _ in spans), max(high for _, high in spans)))
 
     def together(self, node: Node) -> list[Node]:
-        """The tensors that one scale is for: a tensor alone, or all of a concatenation."""
-        joins = [one for one in (node, *node.users) if kind(one) == "cat"] if self.rules.joined_share_scale else []
+        """The tensors that one scale is for: a tensor alone, or all of a concatenation, with what is pooled of them."""
+        if not self.rules.joined_share_scale:
+            return [node]
+        joins = [one for one in (node, *node.users) if kind(one) == "cat"]
         found = dict.fromkeys([node, *(self.source(other) for one in joins for other in (one, *one.all_input_nodes))])
-        return [other for other in found if self.edge(other) in self.calibrated.table.edges]
+        waiting = [*found]
+        while waiting:
+            pooled = [one for one in waiting.pop().users if kind(one) in ("max_pool2d", *AVERAGES)]
+            waiting += pooled
+            found |= dict.fromkeys(pooled)
+        return [other for other in found if self.edge(other) in self.calibrated.table.edges] or [node]
 
 
 def _rounding(

@@ -36,5 +36,6 @@ def calibrated(module: nn.Module) -> Calibrated:
     """A module of ten classes of 32 x 32 images, with ranges of noise."""
     spec = ModelSpec("m", (3, 32, 32), Preprocess(crop=(32, 32), resize=32), tuple("abcdefghij"))
     graph, program = trace_graph(module, spec, "fp32", Batch(1, 8, 64))
-    table = collect(program, target.edges(target.prepare(graph)), images(32).reshape(2, 16, 3, 32, 32))
-    return Calibrated(module, graph, program, table, images(4))
+    batches = images(32).reshape(2, 16, 3, 32, 32)
+    table = collect(program, target.edges(target.prepare(graph)), batches)
+    return Calibrated(module, graph, program, table, images(4), Rounder(graph, program, lambda: iter(batches)))

@@ -16,10 +16,11 @@ from torch import Tensor, fx, nn
 from ..observers import Range
 
 _MODES = ("constant", "reflect")  # torch pads integers in these ways
+_MOVES = ("flatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "contiguous")
 
 
 def share_ranges(prepared: fx.GraphModule, edges: dict[str, dict[str, Range]]) -> None:
-    """Give what is padded the range that it had before the padding; else its integers would be rounded again.
+    """Give what is padded or reshaped the range that it had before; else its integers would be rounded again.
 
     Args:
         prepared: of prepare_fx.
@@ -31,7 +32,8 @@ def share_ranges(prepared: fx.GraphModule, edges: dict[str, dict[str, Range]]) -
         return names[id(prepared.get_submodule(str(node.target)))] if node.op == "call_module" else ""
 
     for node in prepared.graph.nodes:
-        if _padding(prepared, node) is not None and observer(node.all_input_nodes[0]) in edges:
+        same = _padding(prepared, node) is not None or _moves(prepared, node)
+        if same and node.all_input_nodes and observer(node.all_input_nodes[0]) in edges:
             for reader in node.users:
                 if observer(reader) in edges:
                     edges[observer(reader)] = edges[observer(node.all_input_nodes[0])]
@@ -97,6 +99,14 @@ def _padding(module: fx.GraphModule, node: fx.Node) -> tuple[tuple[int, ...], st
     widths, mode = given["pad"], given.get("mode", "constant")
     plain = isinstance(widths, (list, tuple)) and all(isinstance(width, int) for width in widths)
     return (tuple(widths), mode) if plain and mode in _MODES and not given.get("value") else None
+
+
+def _moves(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node gives the same numbers another shape."""
+    if node.op == "call_module":
+        return isinstance(module.get_submodule(str(node.target)), nn.Flatten)
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return node.op.startswith("call_") and name in _MOVES
 
 
 def _rounds(node: fx.Node) -> bool:

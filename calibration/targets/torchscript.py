@@ -229,12 +229,16 @@ def _recognise(
 
 def _round(prepared: Any, edges: Edges, calibrated: Calibrated, choice: Choice, layers: dict[str, str]) -> None:
     """AdaRound and bias correction before conversion, which finds each weight on the grid of its channel's scale."""
-    parts = dict(prepared.named_modules())
+    parts = dict(prepared.named_modules(remove_duplicate=False))
+    names = {id(part): name for name, part in prepared.named_modules()}  # a pool's observer is its input's
+    read = {node.name: node.input[0] for node in calibrated.graph.graph.node if node.input}
     for node in prepared.graph.nodes:
         part = parts.get(str(node.target)) if node.op == "call_module" else None
         inner = part[0] if isinstance(part, nn.Sequential) else part
-        source = str(node.args[0].target) if node.args and isinstance(node.args[0], torch.fx.Node) else ""
-        if not isinstance(inner, (nn.Conv2d, nn.Linear)) or source not in edges:
+        if not isinstance(inner, (nn.Conv2d, nn.Linear)):
+            continue
+        source = names.get(id(parts.get(str(getattr(node.args[0], "target", "")))), "")
+        if source not in edges:
             continue
         weight = inner.weight.detach().numpy()
         bits = _bits(inner, choice)
@@ -245,11 +249,12 @@ def _round(prepared: Any, edges: Edges, calibrated: Calibrated, choice: Choice, 
         else:
             integers = to_int8(weight, scales, 0, bits)
         rounded = from_int8(integers, scales, 0)
-        seen = calibrated.table.edges.get(next(iter(edges[source])))
+        around = (read.get(layer or "", ""), *edges[source])
+        seen = next((known for edge in around if (known := calibrated.table.edges.get(edge)) is not None), None)
         mean = seen.channel_mean if seen is not None else np.zeros(0)
-        # of other than images and vectors no means are kept; behind a padding they are of other than what is read
-        if choice.bias_correction and mean.size == weight.shape[1] * getattr(inner, "groups", 1):
-            shift = shift_of(weight, rounded, mean, getattr(inner, "groups", 1))
+        groups = getattr(inner, "groups", 1)
+        if choice.bias_correction and mean.size and weight.shape[1] * groups % mean.size == 0:
+            shift = shift_of(weight, rounded, mean, groups)
             before = inner.bias.detach() if inner.bias is not None else torch.zeros(len(weight))
             inner.bias = nn.Parameter(before - torch.from_numpy(shift).float())
         inner.weight = nn.Parameter(torch.from_numpy(rounded))

@@ -68,8 +68,8 @@ def test_the_export_takes_the_learned_ranges_first(learned_folder: Path, few_dig
     )  # fmt: skip
     assert [row.error for row in rows] == [None, None]
     first, other = (load_artifact(row.folder).manifest.options["int8"] for row in rows)
-    assert first["climb"][0]["choice"] == "learned"
-    assert other["climb"][0]["choice"] == "minmax", "another target: its ranges are calibrated"
+    assert first["climb"][0]["choice"].startswith("learned")  # and 7-bit weights on a CPU without VNNI
+    assert other["climb"][0]["choice"].startswith("minmax"), "another target: its ranges are calibrated"
     assert any("trained with fake quantisation for onnx" in note for note in other["notes"])
     again = Int8Options(images=100, plan=rows[0].folder)
     (row,) = export(
