@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import abc
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -144,23 +146,33 @@ class Runner(abc.ABC):
         return self._time_steps(runs)
 
     def receipt(self) -> Receipt:
-        """What really runs, read from the runtime."""
+        """What really runs, read from the runtime.
+
+        Raises:
+            UsageError: the runner is not open.
+            IntegrityError: the runtime fails on an image, which some receipts need.
+        """
         self._require_open()
-        return self._receipt()
+        with self._in_words("an image"):
+            return self._receipt()
 
     def _require_open(self) -> None:
         if not self._open:
             raise UsageError(f"{self.name} is not open", fix="use it in a `with` block")
 
     def _try(self, batch: Images) -> Logits:
-        """Run, and put what a runtime raises into words: each has its own classes of errors."""
-        try:
+        with self._in_words("an image" if len(batch) == 1 else f"a batch of {len(batch)} images"):
             return self._run(batch)
+
+    @contextmanager
+    def _in_words(self, what: str) -> Iterator[None]:
+        """Put what a runtime raises into words: each has its own classes of errors."""
+        try:
+            yield
         except ZooError:
             raise
         except Exception as error:
-            many = "an image" if len(batch) == 1 else f"a batch of {len(batch)} images"
-            raise IntegrityError(f"{self.name} fails on {many}: {one_line(error)}", fix="export again") from error
+            raise IntegrityError(f"{self.name} fails on {what}: {one_line(error)}", fix="export again") from error
 
     def _time_steps(self, runs: int) -> list[float]:
         times: list[float] = []
