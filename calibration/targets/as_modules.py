@@ -20,6 +20,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from ...models.copies import copy_of
 from ..choice import Calibrated
 from ..view import View, given
+from .pads import fold_pads
 
 CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 LINEAR = ("input", "weight", "bias")
@@ -60,6 +61,7 @@ def as_modules(module: nn.Module) -> fx.GraphModule:
                 called = made.graph.call_module(path, (_arguments(node)["input"],))
             node.replace_all_uses_with(called)
             made.graph.erase_node(node)
+    fold_pads(made)
     made.graph.eliminate_dead_code()
     made.recompile()
     return made

@@ -48,7 +48,7 @@ RULES = {
 }
 
 
-JITTER = 1.5  # times as far apart as two right computations of a yardstick: clearly another computation
+JITTER = 2.0  # times as far apart as two right computations of a yardstick: clearly another computation
 
 
 @dataclass(frozen=True)
