@@ -310,6 +310,8 @@ def images_needed(paired: Paired, limit: float) -> int | None:
     """How many images would bring the upper bound under the limit, at these rates; None when the drop is above it."""
     if paired.drop >= limit:
         return None
-    rate = max(paired.lost + paired.gained, 1) / paired.images
+    if paired.lost == paired.gained == 0:
+        return max(images_for_none(limit), paired.images + 1)
+    rate = (paired.lost + paired.gained) / paired.images
     by_rate = math.ceil((Z95**2) * (rate - paired.drop**2) / (limit - paired.drop) ** 2)
     return max(by_rate, images_for_none(limit), paired.images + 1)
