@@ -44,7 +44,7 @@ RULES = {
     "fp32": FaithfulRule(5.0, 6.0, 1e-6, "other orders of the same sums, folded batch norms, other kernels"),
     "fp16": FaithfulRule(3.0, 3.5, 5e-4, "10 bits of mantissa, rounded at other places"),
     "bf16": FaithfulRule(3.0, 3.5, 4e-3, "7 bits of mantissa, rounded at other places"),
-    "int8": FaithfulRule(1.5, 0.35, 1e-3, "the same integers, but for values that lie between two of them"),
+    "int8": FaithfulRule(1.3, 0.35, 1e-3, "the same integers, but for values that lie between two of them"),
 }
 
 

@@ -236,7 +236,7 @@ def test_an_engine_that_runs_in_another_precision_is_no_row(sshd: Sshd, later: P
     place = replace(sshd.place, name="jetson", python=str(board(tmp_path / "jetson", ran_at="fp32")))
     (row,) = profile(later, [place], ProfileOptions())
     assert isinstance(row.error, GateError)
-    assert str(row.error).startswith("jetson: trt: ")
+    assert str(row.error).startswith("jetson: trt fp16 was refused: ")
     assert sshd.left() == []
 
 
