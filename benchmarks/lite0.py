@@ -5,8 +5,8 @@
 
 120 crops of scikit-learn's two photos (a palace and a daisy, 60 of them for validation) are written as a folder of
 class folders, and beside them the network's factory and its spec. Then `zoo export` and `zoo check` run as a user would
-run them, and once more `zoo check` on a copy of the int8 ONNX artifact in which one scale of activations is 1.2 times
-what was planned.
+run them, and once more `zoo check` on a copy of the int8 ONNX artifact in which one layer's scales are 1.2 times what
+was planned.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ interpolation = "bicubic"
 mean = [0.498, 0.498, 0.498]
 std = [0.502, 0.502, 0.502]
 """
-FAULT = "one activation scale x 1.2"
+FAULT = "one layer's weight scales x 1.2"
 
 
 def main() -> None:
@@ -56,7 +56,8 @@ def main() -> None:
         zoo(folder, "export", "lite0:lite0", "--spec", "spec.toml", "--to", "onnx,torchscript", *precision,
             "--data", "photos", "--out", "exports")  # fmt: skip
     places = sorted(path for path in (folder / "exports" / "lite0").iterdir() if not path.name.startswith("."))
-    whole = [str(path.relative_to(folder)) for path in places if path.is_dir()]
+    # without half precision, which takes minutes on a CPU that has no kernels for it
+    whole = [str(path.relative_to(folder)) for path in places if path.is_dir() and path.name.endswith(("fp32", "int8"))]
     zoo(folder, "check", *whole, "--data", "photos")
     plant(folder / "exports" / "lite0" / "onnx-int8", folder / "planted")
     zoo(folder, "check", "planted", "--data", "photos")
