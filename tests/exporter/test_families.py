@@ -33,7 +33,7 @@ def test_learns_digits_exports_and_passes(name: str, digits, tmp_path: Path) -> 
         SourceOptions(arguments={"stem": "small", "width": width} | ({"dropout": 0.0} if name == "alexnet" else {})),
     )
     # without batch norm the beginning takes longer
-    epochs, lr = {"alexnet": (16, 0.03), "resnet18": (4, 0.05)}.get(name, (3, 0.05))
+    epochs, lr = {"alexnet": (16, 0.03), "googlenet": (3, 0.05), "efficientnet_b0": (3, 0.05)}.get(name, (4, 0.05))
     recipe = load_recipe("tiny", epochs=epochs, lr=lr, shift=0, precision="fp32")
     run = train(model, digits, recipe, tmp_path / "run")
     assert run.reached.accuracy > 0.5, "it learnt"
