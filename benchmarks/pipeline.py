@@ -80,7 +80,7 @@ def overhead(rounds: int = 2) -> None:
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "pipeline.toml").write_text(example(without=("speed",), cores=1))
+        (folder / "pipeline.toml").write_text(example(cores=1))
         run(folder, environment=fresh(folder / "cache"))
         logs = sorted((folder / "out" / "logs").rglob("*.log"), key=lambda one: one.stat().st_mtime)
         lines = [line[2:] for log in logs for line in log.read_text().splitlines() if line.startswith("$ ")]
@@ -132,7 +132,7 @@ def matrix() -> None:
 def kills(count: int = 100, longest: float = 40.0, seed: int = 0, *, small: bool = False) -> None:
     """Kill, go on, compare."""
     drawn = random.Random(seed)
-    text = example(without=("speed",))
+    text = example()
     if small:
         text = text.replace("resnet18", "mobilenet_v3_small").replace('["torchscript", "onnx"]', '["onnx"]')
         text = re.sub(r"epochs = \d", "epochs = 1", text)

@@ -27,6 +27,6 @@ def test_its_examples_are_pipelines(tmp_path: Path) -> None:
     assert {node.backend for node in whole if node.kind == "export"} == set(backend_names()) - {"eager"}
     always = expand(read_pipeline(ROOT / "examples" / "pipeline.toml"))
     assert {node.backend for node in always if node.kind == "export"} == {"onnx", "torchscript"}
-    assert {node.kind for node in always} == {"train", "prune", "export", "check", "profile", "package"}
+    assert {node.kind for node in always} == {"train", "prune", "export", "check", "package"}
     path.write_text(fleet.replace("/data/flowers", "digits"))
     assert len(expand(read_pipeline(path))) == 1 + 2 * (1 + 3), "a training, and of two graphs three plans each"
