@@ -59,9 +59,9 @@ RULE_VALUES: dict[str, Callable[[Row], float]] = {
 
 def show(folder: Path, picture: Path | None = None) -> str:
     """Markdown of everything in a folder, and the picture of the rules' error rates where a place for it is given."""
-    right, faults = read(folder / "right.jsonl"), read(folder / "planted.jsonl")
+    right, planted = read(folder / "right.jsonl"), read(folder / "planted.jsonl")
     measured = [row for row in right if "artifact" in row]
-    faults = [row | {"seen_by": _seen_by(row)} for row in faults]
+    faults: list[Row] = [{**row, "seen_by": _seen_by(row)} for row in planted]
     judged = [row for row in faults if "artifact" in row and row["seen_by"] in ("", "numerics")]
     lines = ["| rule | cases | right exports refused | planted faults missed |", "|---|---|---|---|"]
     before = {"tolerance and flips, as before": lambda row: 2.0 if row["fixed"] == "fail" else 0.0}

@@ -36,11 +36,14 @@ def fold_pads(made: fx.GraphModule) -> int:
         before = node.args[0] if node.args else None
         if type(layer) is not nn.Conv2d or not isinstance(before, fx.Node) or called[str(node.target)] > 1:
             continue
-        widths, mode = _padding(made, before) or ((), "")
-        alike = mode == "constant" and len(widths) == 4 and widths[0] == widths[1] >= 0 and widths[2] == widths[3] >= 0
+        found = _padding(made, before)
+        if found is None or found[1] != "constant" or len(found[0]) != 4:
+            continue
+        left, right, top, bottom = found[0]
+        alike = left == right >= 0 and top == bottom >= 0
         if not alike or len(before.users) > 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             continue
-        layer.padding = (layer.padding[0] + widths[2], layer.padding[1] + widths[0])
+        layer.padding = (layer.padding[0] + top, layer.padding[1] + left)
         node.replace_input_with(before, before.all_input_nodes[0])
         made.graph.erase_node(before)
         done += 1
