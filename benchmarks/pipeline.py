@@ -47,11 +47,9 @@ precision = ["fp32", "fp16", "bf16"]
 """
 
 
-def example(*, without: tuple[str, ...] = (), cores: int | None = None) -> str:
-    """The example's text, in a folder of its own, without some of its steps."""
+def example(*, cores: int | None = None) -> str:
+    """The example's text, in a folder of its own."""
     text = (ROOT / "examples" / "pipeline.toml").read_text().replace('"../build/pipeline"', '"out"')
-    for step in without:
-        text = re.sub(rf"\[steps\.{step}\].*?(?=\n\[|\Z)", "", text, flags=re.DOTALL)
     return text if cores is None else text.replace("[pipeline]\n", f"[pipeline]\ncores = {cores}\n")
 
 
@@ -215,6 +213,5 @@ if __name__ == "__main__":
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     job, *rest = sys.argv[1:] or ["overhead"]
     numbers = [int(one) for one in rest if one != "--small"]
-    {"overhead": overhead, "matrix": matrix, "kills": kills}[job](
-        *numbers, **({"small": True} if "--small" in rest else {})
-    )
+    options = {"small": True} if "--small" in rest else {}
+    {"overhead": overhead, "matrix": matrix, "kills": kills}[job](*numbers, **options)

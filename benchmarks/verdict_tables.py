@@ -74,7 +74,7 @@ def show(folder: Path, picture: Path | None = None) -> str:
     lines += ["", f"{len(right)} exports: {_counts(right, 'verdict')}.", "", *_by_precision(right)]
     kinds = len({row["case"][3] for row in faults})
     lines += ["", f"{len(faults)} planted faults of {kinds} kinds, seen by: {_counts(faults, 'seen_by')}.", ""]
-    lines += ["Below what rounding does, and seen by no gate:", ""]
+    lines += ["Seen by no gate, with how far rounding moves the answers (each below the limits of its precision):", ""]
     lines += ["| network | fault | in | moves the answers by | rounding moves them by |", "|---|---|---|---|---|"]
     for row in faults:
         if not row["seen_by"] and "artifact" in row:

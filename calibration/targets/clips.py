@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ..observers import Range
+from .observed import observer_names
 
 _FUNCTIONS = (F.relu6, F.hardtanh, F.hardtanh_, torch.clamp, torch.clip, F.relu, torch.relu)
 _METHODS = ("clamp", "clip", "clamp_", "relu", "relu_")
@@ -25,11 +26,7 @@ def clip_ranges(prepared: fx.GraphModule, edges: dict[str, dict[str, Range]]) ->
         prepared: of prepare_fx.
         edges: the ranges of each observer in the order in which it sees tensors, changed in place.
     """
-    names = {id(part): name for name, part in prepared.named_modules()}  # one observer may have several names
-
-    def observer(node: fx.Node) -> str:
-        return names[id(prepared.get_submodule(str(node.target)))] if node.op == "call_module" else ""
-
+    observer = observer_names(prepared)
     seen: set[str] = set()
     for node in prepared.graph.nodes:
         name = observer(node)

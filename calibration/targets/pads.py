@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ..observers import Range
+from .observed import observer_names
 
 _MODES = ("constant", "reflect")  # torch pads integers in these ways
 _MOVES = ("flatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "contiguous")
 
 
-def fold_pads(made: fx.GraphModule) -> int:
-    """Let convolutions pad for themselves where zeros are put before them on both sides alike; count the places.
+def fold_pads(made: fx.GraphModule) -> None:
+    """Let convolutions pad for themselves where zeros are put before them on both sides alike.
 
     torch's integer kernels of depthwise convolutions are many times faster with their own padding (fbgemm takes its
     fast path for no other), and networks ported from TensorFlow pad before each convolution.
@@ -30,7 +31,6 @@ def fold_pads(made: fx.GraphModule) -> int:
         made: whose layers are modules, changed in place.
     """
     called = Counter(str(node.target) for node in made.graph.nodes if node.op == "call_module")
-    done = 0
     for node in list(made.graph.nodes):
         layer = made.get_submodule(str(node.target)) if node.op == "call_module" else None
         before = node.args[0] if node.args else None
@@ -46,8 +46,6 @@ def fold_pads(made: fx.GraphModule) -> int:
         layer.padding = (layer.padding[0] + top, layer.padding[1] + left)
         node.replace_input_with(before, before.all_input_nodes[0])
         made.graph.erase_node(before)
-        done += 1
-    return done
 
 
 def share_ranges(prepared: fx.GraphModule, edges: dict[str, dict[str, Range]]) -> None:
@@ -57,11 +55,7 @@ def share_ranges(prepared: fx.GraphModule, edges: dict[str, dict[str, Range]]) -
         prepared: of prepare_fx.
         edges: the ranges of each observer, changed in place.
     """
-    names = {id(part): name for name, part in prepared.named_modules()}  # one observer may have several names
-
-    def observer(node: fx.Node) -> str:
-        return names[id(prepared.get_submodule(str(node.target)))] if node.op == "call_module" else ""
-
+    observer = observer_names(prepared)
     for node in prepared.graph.nodes:
         same = _padding(prepared, node) is not None or _moves(prepared, node)
         if same and node.all_input_nodes and observer(node.all_input_nodes[0]) in edges:

@@ -41,6 +41,7 @@ from ..view import View, given
 from .additions import fuse_additions
 from .as_modules import FUNCTIONAL, as_modules, layer_paths, weight_makers
 from .clips import clip_ranges
+from .observed import observer_names
 from .pads import pad_integers, share_ranges
 
 _ADDITIONS = (torch.add, "add", "add_")
@@ -229,15 +230,14 @@ def _recognise(
 
 def _round(prepared: Any, edges: Edges, calibrated: Calibrated, choice: Choice, layers: dict[str, str]) -> None:
     """AdaRound and bias correction before conversion, which finds each weight on the grid of its channel's scale."""
-    parts = dict(prepared.named_modules(remove_duplicate=False))
-    names = {id(part): name for name, part in prepared.named_modules()}  # a pool's observer is its input's
+    observer = observer_names(prepared)  # a pool's is its input's
     read = {node.name: node.input[0] for node in calibrated.graph.graph.node if node.input}
     for node in prepared.graph.nodes:
-        part = parts.get(str(node.target)) if node.op == "call_module" else None
+        part = prepared.get_submodule(str(node.target)) if node.op == "call_module" else None
         inner = part[0] if isinstance(part, nn.Sequential) else part
         if not isinstance(inner, (nn.Conv2d, nn.Linear)):
             continue
-        source = names.get(id(parts.get(str(getattr(node.args[0], "target", "")))), "")
+        source = observer(node.all_input_nodes[0])
         if source not in edges:
             continue
         weight = inner.weight.detach().numpy()

@@ -92,8 +92,10 @@ def test_the_export_computes_what_was_trained(name: str, target: str) -> None:
     steps = np.abs(got_second - rounded_at[1]) / ((max(high, -low) / 127) if target == "trt" else (high - low) / 255)
     largest, ties = (2.2, 0.1) if target == "trt" else (1.2, 0.01)  # scales of trt are rounded to float16
     assert steps.max() < largest and (steps > 0.2).mean() < ties, "what a layer reads is rounded alike, but for ties"
-    # and at the end: random weights amplify each tie, and still it is hardly farther than the float network
-    assert np.abs(got - rounded).mean() < 1.5 * np.abs(rounded - exact).mean()
+    # and at the end: random weights amplify each tie, and still it is nearer than the float network; with the ten times
+    # as many ties of trt it is about as near, on one CPU a little nearer and on another a little farther
+    most = 1.5 if target == "trt" else 1.0
+    assert np.abs(got - rounded).mean() < most * np.abs(rounded - exact).mean()
 
 
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "mobilenet_v3_large"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -119,15 +121,29 @@ def test_a_folder_that_is_taken_ends_all_processes_at_once(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.enable_socket  # to find a free port
 def test_a_process_whose_partner_is_gone_says_so(tmp_path: Path) -> None:
     """A planted fault: the second process is killed in its third step, as by a kernel short of memory."""
     source = PLAIN.replace("def plain", f"{DYING}def plain").replace("return nn.Sequential(", "return Dying(")
     (tmp_path / "mine.py").write_text(source)
-    done = zoo(tmp_path, "run", 2)
-    assert done.returncode != 0
-    # torchrun may end the first process before it speaks; then its own report alone says what happened
-    assert "another process of this training ended" in done.stderr or "(SIGKILL) received by PID" in done.stderr
-    assert "bug in zoo" not in done.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # started here and not by torchrun, which may end the first process before it speaks
+    own = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-m", "zoo", *ARGUMENTS, "--out", "run"], cwd=tmp_path, text=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env={**os.environ, **own, "OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank},
+        ) for rank in "01"
+    )  # fmt: skip
+    _, told = first.communicate(timeout=240)
+    second.communicate(timeout=60)
+    assert second.returncode == -signal.SIGKILL
+    assert first.returncode == 3
+    assert "another process of this training ended" in told
+    assert "bug in zoo" not in told
 
 
 @pytest.mark.slow

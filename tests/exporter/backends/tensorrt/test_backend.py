@@ -252,8 +252,9 @@ def test_every_familys_typed_graph_answers_as_the_source_on_this_cpu(name: str, 
     assert row.error is None, row.error
     assert row.golden is not None
     assert row.golden.numbers["distance"] < 0.1, "which fp32 and a rounding of 8 bits explain"
-    # AlexNet without batch norm hardly tells random images apart, which bf16's rounding makes inconclusive
-    assert row.golden.verdict == "pass" or (name, precision) == ("alexnet", "bf16"), row.golden.reason
+    # these two with random weights hardly tell random images apart, and bf16's rounding hides what they do
+    hidden = precision == "bf16" and name in ("alexnet", "mobilenet_v1") and row.golden.verdict == "inconclusive"
+    assert row.golden.verdict == "pass" or hidden, row.golden.reason
     assert {layer.precision for layer in load_artifact(row.folder).manifest.plan} == {precision}
 
 
