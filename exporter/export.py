@@ -12,7 +12,7 @@ from ..atomic import failed_place
 from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError
 from ..models.data.dataset import Dataset
 from ..models.user_code import described
-from .artifact import ARTIFACT, Artifact, Receipt, form_of, load_artifact, may_replace, read_manifest
+from .artifact import ARTIFACT, Artifact, Golden, Receipt, form_of, load_artifact, may_replace, read_manifest
 from .backends import get_backend
 from .backends.base import Backend, ExportOptions, Progress, Unavailable
 from .checks.check import check_golden
@@ -126,6 +126,7 @@ def export(
 
         # one --build-later for several backends: those that have nothing to build do as always
         own = replace(options, build_later=options.build_later and backend.builds)
+        judged: Golden | None = None
         try:
             if backend.name in absent:
                 raise absent[backend.name]
@@ -135,10 +136,10 @@ def export(
                 )
                 record = {**decided.record, "notes": list(decided.notes)}
                 own = replace(own, calibrated=decided.calibrated, choice=decided.choice, record=record)
-            progress(f"{backend.name}: the yardstick of {own.precision}", 0, 0)
-            judged = with_yardstick(
-                golden, model, own.precision, target=backend.name, calibrated=own.calibrated, choice=own.choice
-            )
+                judged = decided.judged
+            if judged is None:
+                progress(f"{backend.name}: the yardstick of {own.precision}", 0, 0)
+                judged = _judged(golden, backend, model, own)
             artifact = backend.export(model, judged, own, folder, accept, progress)
             seconds = time.perf_counter() - begun
             rows.append(Exported(backend.name, options.precision, folder, replaced, artifact, tried[-1], None, seconds))
@@ -152,6 +153,15 @@ def export(
             rows.append(Exported(backend.name, options.precision, folder, error=unforeseen(backend.name, error)))
     progress("exporting", len(found), len(found))
     return rows
+
+
+def _judged(golden: Golden, backend: Backend, model: Model, own: ExportOptions) -> Golden:
+    """The golden answers with the yardstick of what is exported."""
+    if own.calibrated is not None:
+        from .int8 import int8_yardstick
+
+        return int8_yardstick(golden, backend, model, own.calibrated, own.choice)
+    return with_yardstick(golden, model, own.precision)
 
 
 def _absent(backends: Sequence[Backend]) -> dict[str, UnavailableError]:

@@ -69,12 +69,19 @@ class Int8Options:
 
 @dataclass(frozen=True)
 class Decided:
-    """A backend's choice, the calibration it is rendered from, and how it came about."""
+    """A backend's choice, the calibration it is rendered from, and how it came about.
+
+    Attributes:
+        choice, calibrated: what an export is made from.
+        record, notes: how it came about.
+        judged: golden images with the choice's yardstick, where it was computed for deciding.
+    """
 
     choice: Choice
     calibrated: Calibrated
     record: dict[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    judged: Golden | None = None
 
 
 @dataclass
@@ -89,8 +96,8 @@ class _Story:
         self.notes.append(line)
         self.tell(line)
 
-    def end(self, choice: Choice, calibrated: Calibrated) -> Decided:
-        return Decided(choice, calibrated, {**self.record, **as_mapping(choice)}, tuple(self.notes))
+    def end(self, choice: Choice, calibrated: Calibrated, judged: Golden | None = None) -> Decided:
+        return Decided(choice, calibrated, {**self.record, **as_mapping(choice)}, tuple(self.notes), judged)
 
 
 def decide(
@@ -134,10 +141,11 @@ def decide(
     base = backend.start(base, asked)
     for note in extra:
         story.say(note)
-    wrong = unfaithful(backend, model, calibrated, base, golden)
+    first, judged = base, None if golden is None else int8_yardstick(golden, backend, model, calibrated, base)
+    wrong = None if judged is None else unfaithful(backend, model, calibrated, base, judged)
     if wrong is not None:  # the export refuses it, and keeps what was made: no minute of timing before that
         story.say(f"int8 is neither timed nor searched for: {wrong}")
-        return story.end(base, calibrated)
+        return story.end(base, calibrated, judged)
     timing = backend.timing(model, calibrated) if options.never_slower else None
     times: list[str] = []
     if timing is not None:
@@ -152,12 +160,12 @@ def decide(
             raise UsageError(f"max_drop cannot be judged: {judge.partition(':')[0]}", fix="leave it out")
         story.say(f"int8: {judge}")
         story.record["climb"] = []
-        return story.end(base, calibrated)
+        return story.end(base, calibrated, judged if base == first else None)
     choice, own = _by_accuracy(backend, model, data, calibrated, base, judge, options.max_drop, story, progress)
     if timing is not None and choice.keep.keys() != base.keep.keys():
         times.append(time_again(timing, model, choice, progress))
         story.say(times[-1])
-    return story.end(choice, own)
+    return story.end(choice, own, judged if choice == first and own is calibrated else None)
 
 
 def _by_plan(path: Path, backend: Backend, model: Model, calibrated: Calibrated, asked: ExportOptions) -> Decided:
@@ -230,17 +238,29 @@ def _by_accuracy(
     return choice, own
 
 
-def unfaithful(
-    backend: Backend, model: Model, calibrated: Calibrated, choice: Choice, golden: Golden | None
-) -> str | None:
+def int8_yardstick(golden: Golden, backend: Backend, model: Model, calibrated: Calibrated, choice: Choice) -> Golden:
+    """The golden answers with the yardstick of a choice; layers that the backend has no integer kernel for stay float.
+
+    Args:
+        golden: images and the truth.
+        backend: whose rules round.
+        model: the float model.
+        calibrated: graph and ranges.
+        choice: the plan.
+    """
+    if golden.truth is None:
+        return golden
+    also = dict.fromkeys(backend.float_layers(calibrated, choice), "no integer kernel")
+    planned = replace(choice, keep={**also, **choice.keep})
+    return with_yardstick(golden, model, "int8", target=backend.name, calibrated=calibrated, choice=planned)
+
+
+def unfaithful(backend: Backend, model: Model, calibrated: Calibrated, choice: Choice, judged: Golden) -> str | None:
     """Why this machine's runtime does not compute what a choice plans; None where it does, or nobody can tell."""
-    if golden is None:
-        return None
-    judged = with_yardstick(golden, model, "int8", target=backend.name, calibrated=calibrated, choice=choice)
     if judged.truth is None or judged.yardstick is None:
         return None
     with backend.candidate(model, calibrated, choice) as runner:
-        got = runner.run(model.prepared(golden.images))
+        got = runner.run(model.prepared(judged.images))
     gate = judge_faithful(judged.truth, judged.yardstick, got, "int8", jitter=judged.jitter)
     return gate.reason if gate.verdict == "fail" else None
 

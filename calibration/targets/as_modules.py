@@ -20,6 +20,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 from ...models.copies import copy_of
 from ..choice import Calibrated
 from ..view import View, given
+from .constants import constant_of, free_name
+from .norms import drop_idle, norms_as_modules
 from .pads import fold_pads
 
 CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -31,6 +33,7 @@ FUNCTIONAL = (
     *_CONVOLUTIONS, F.linear, F.conv3d, torch.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
     torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d,
 )  # fmt: skip
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
 
@@ -45,6 +48,7 @@ def as_modules(module: nn.Module) -> fx.GraphModule:
         _settle(part)
     # the quantiser's own tracer: the modules that it keeps whole here are those that it will look for
     made = fx.GraphModule(root, QuantizationTracer([], []).trace(root))
+    drop_idle(made)
     for node in list(made.graph.nodes):
         layer = _layer_of(made, node)
         if node.op == "call_module" and isinstance(made.get_submodule(str(node.target)), nn.PReLU):
@@ -55,12 +59,13 @@ def as_modules(module: nn.Module) -> fx.GraphModule:
             node.replace_all_uses_with(called)
             made.graph.erase_node(node)
         elif layer is not None:
-            path = _free_name(made, node.name)
+            path = free_name(made, node.name)
             made.add_submodule(path, layer)
             with made.graph.inserting_before(node):
                 called = made.graph.call_module(path, (_arguments(node)["input"],))
             node.replace_all_uses_with(called)
             made.graph.erase_node(node)
+    norms_as_modules(made)
     fold_pads(made)
     made.graph.eliminate_dead_code()
     made.recompile()
@@ -76,7 +81,7 @@ def layer_paths(made: fx.GraphModule, calibrated: Calibrated) -> dict[str, str]:
     view = View(calibrated.graph)
     layers = [
         node for node in view.nodes
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and view.is_constant(given(node, 1))
+        if node.op_type in LAYERS and view.is_constant(given(node, 1))
     ]  # fmt: skip
     parts = dict(made.named_modules())
     called = [
@@ -146,7 +151,7 @@ def _layer_of(made: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     arguments = _arguments(node)
     if not isinstance(arguments.get("input"), fx.Node):
         return None
-    weight, bias = (_constant(made, arguments.get(name)) for name in ("weight", "bias"))
+    weight, bias = (constant_of(made, arguments.get(name)) for name in ("weight", "bias"))
     others = [value for name, value in arguments.items() if name not in LINEAR]
     if not isinstance(weight, Tensor) or (bias is None and arguments.get("bias") is not None):
         return None
@@ -172,38 +177,5 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
     return {**dict(zip(LINEAR if node.target is F.linear else CONV, node.args, strict=False)), **node.kwargs}
 
 
-def _constant(made: fx.GraphModule, value: Any) -> Tensor | None:
-    """What a node that no image reaches comes to; None for one that an image reaches, or that is random."""
-    if not isinstance(value, fx.Node):
-        return None
-    before = {value}
-    waiting = [value]
-    while waiting:
-        node = waiting.pop()
-        if node.op == "placeholder":
-            return None
-        fresh = [other for other in node.all_input_nodes if other not in before]
-        before.update(fresh)
-        waiting += fresh
-    results: list[Any] = []
-    for _ in range(2):
-        interpreter = fx.Interpreter(made)
-        interpreter.extra_traceback = False
-        with torch.no_grad():
-            for node in made.graph.nodes:
-                if node in before:
-                    interpreter.env[node] = interpreter.run_node(node)
-        results.append(interpreter.env[value])
-    first, second = results
-    return first if isinstance(first, Tensor) and torch.equal(first, second) else None
-
-
 def _flat(value: Any) -> list[Any]:
     return [inner for item in value for inner in _flat(item)] if isinstance(value, (tuple, list)) else [value]
-
-
-def _free_name(made: fx.GraphModule, name: str) -> str:
-    """A submodule's name that nothing has yet."""
-    while hasattr(made, name):
-        name += "_"
-    return name

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.ao.nn.quantized.modules.utils import WeightedQuantizedModule
 from torch.ao.quantization import QConfig, QConfigMapping
 from torch.ao.quantization.observer import MinMaxObserver, PerChannelMinMaxObserver
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
@@ -39,7 +40,7 @@ from ..ranges import Method
 from ..recognise import ALIKE, Print, apart, known_edges, known_range, seen_by
 from ..view import View, given
 from .additions import fuse_additions
-from .as_modules import FUNCTIONAL, as_modules, layer_paths, weight_makers
+from .as_modules import FUNCTIONAL, LAYERS, as_modules, layer_paths, weight_makers
 from .clips import clip_ranges
 from .observed import observer_names
 from .pads import pad_integers, share_ranges
@@ -52,31 +53,18 @@ Edges = dict[str, dict[str, Range]]  # of each observer, the ranges of the edges
 
 
 def render(calibrated: Calibrated, choice: Choice) -> nn.Module:
-    """See `_render`, whose errors of torch this puts into words.
-
-    Raises:
-        UnavailableError: this torch has no quantised engine.
-        UsageError: torch cannot trace or convert the module, or an observer matches no edge.
-    """
-    try:
-        return _render(calibrated, choice)
-    except ZooError:
-        raise
-    except Exception as error:  # torch.fx and torch.ao have an error class for each way to fail
-        raise UsageError(
-            f"torch cannot trace or convert the model to int8: {described(error)}", fix="export int8 to onnx"
-        ) from error
-
-
-def _render(calibrated: Calibrated, choice: Choice) -> nn.Module:
     """A copy of the calibrated module with quantised submodules, float32 images to logits, to be traced on a CPU.
 
     Args:
         calibrated: the module, its ranges and a sample of images.
         choice: `keep` names layers of the ONNX graph.
+
+    Raises:
+        UnavailableError: this torch has no quantised engine.
+        UsageError: torch cannot trace or convert the module, or an observer matches no edge.
     """
     sample = torch.from_numpy(calibrated.sample)
-    with _quiet(), quantised_engine("onednn" if choice.fused else None):
+    with _in_words(), quantised_engine("onednn" if choice.fused else None):
         graph = as_modules(calibrated.module)
         paths = layer_paths(graph, calibrated)
         stay = {paths[layer] for layer in choice.keep if layer in paths}
@@ -94,6 +82,24 @@ def _render(calibrated: Calibrated, choice: Choice) -> nn.Module:
         if choice.fused:
             fuse_additions(converted, sample)
         return converted
+
+
+def float_layers(calibrated: Calibrated, choice: Choice) -> frozenset[str]:
+    """Layers of the ONNX graph that have no integer kernel in what `render` makes, though `keep` does not name them.
+
+    Raises: as `render`.
+    """
+    with _in_words(), quantised_engine("onednn" if choice.fused else None):
+        graph = as_modules(calibrated.module)
+        paths = layer_paths(graph, calibrated)
+        stay = {paths[layer] for layer in choice.keep if layer in paths}
+        prepared, _ = _prepare(graph, stay, calibrated, choice, torch.from_numpy(calibrated.sample))
+        parts = dict(convert_fx(prepared).named_modules())
+    return frozenset(
+        node.name for node in calibrated.graph.graph.node
+        if node.op_type in LAYERS and node.name not in choice.keep
+        and not isinstance(parts.get(paths.get(node.name, "")), WeightedQuantizedModule)
+    )  # fmt: skip
 
 
 def _prepare(
@@ -261,8 +267,18 @@ def _round(prepared: Any, edges: Edges, calibrated: Calibrated, choice: Choice, 
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """quantize_fx is deprecated in torch 2.14 and still there; docs/decisions/0007 says why it is used."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _in_words() -> Iterator[None]:
+    """Put torch's errors into words; it has a class for each way to fail.
+
+    quantize_fx is deprecated in torch 2.14 and still there; docs/decisions/0007 says why it is used.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ZooError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"torch cannot trace or convert the model to int8: {described(error)}", fix="export int8 to onnx"
+        ) from error

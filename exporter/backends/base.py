@@ -298,6 +298,11 @@ class Backend(abc.ABC):
         del options
         return choice
 
+    def float_layers(self, calibrated: Calibrated, choice: Choice) -> frozenset[str]:
+        """Layers that an int8 file has in float though the choice does not keep them: no integer kernel takes them."""
+        del calibrated, choice
+        return frozenset()
+
     def own_settings(self, options: ExportOptions) -> Any:
         """The backend's own options, from `options.settings`. Raises UsageError for one it does not have."""
         given = dict(options.settings.get(self.name, {}))

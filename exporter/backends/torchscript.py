@@ -59,6 +59,12 @@ class TorchScript(Backend):
         """Additions in convolutions where the engine onednn is asked for."""
         return replace(choice, fused=self.own_settings(options).engine == "onednn")
 
+    def float_layers(self, calibrated: Calibrated, choice: Choice) -> frozenset[str]:
+        """Those that torch does not convert, or whose tensors have no range."""
+        from ...calibration.targets.torchscript import float_layers
+
+        return float_layers(calibrated, choice)
+
     def own_settings(self, options: ExportOptions) -> ScriptOptions:
         """From `options.settings`. Raises UsageError also for an engine where nothing is quantised."""
         found: ScriptOptions = super().own_settings(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...config import near
 from ...errors import IntegrityError, UnavailableError, UsageError, one_line
@@ -84,18 +86,29 @@ def _grey(mean: float, std: float) -> dict[str, Any]:
 
 def _digits(root: Path | None) -> Dataset:  # noqa: ARG001 - the same call for all
     """1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn, shown to models at 32 x 32."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UnavailableError("digits comes with scikit-learn", fix='pip install "zoo-export[full]"') from error
-    images, labels = load_digits(return_X_y=True)
-    array = np.rint(np.asarray(images) * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    labels = np.asarray(labels, np.int64)
+    rows = _digit_rows()
+    array = np.rint(rows[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    labels = rows[:, -1].astype(np.int64)
     train, val = split_by_class(labels, 0.2, seed=0)
     everything = ArraySplit(array, labels)
     preprocess = Preprocess(crop=(32, 32), resize=32, **_grey(0.3054, 0.3233))
     names = tuple(str(digit) for digit in range(10))
     return Dataset("digits", names, everything.take(train), everything.take(val), preprocess, mirror=False)
+
+
+def _digit_rows() -> npt.NDArray[np.float64]:
+    """1,797 rows of 64 pixels from 0 to 16 and the digit, as scikit-learn's own file has them."""
+    folders = getattr(importlib.util.find_spec("sklearn"), "submodule_search_locations", None) or ()
+    for folder in folders:  # importing scikit-learn takes seconds; reading its file does not
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",")
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise UnavailableError("digits comes with scikit-learn", fix='pip install "zoo-export[full]"') from error
+    images, labels = load_digits(return_X_y=True)
+    return np.column_stack([images, labels])
 
 
 def _fashion_mnist(root: Path | None) -> Dataset:
@@ -182,8 +195,6 @@ DATA: dict[str, Entry] = {
 
 def find_local() -> dict[str, str | None]:
     """Where each named data set lies on this machine, or None; nothing is downloaded."""
-    import importlib.util
-
     root = data_root()
     fashion = [root / sub for sub in ("FashionMNIST/raw", "fashion-mnist", ".")] if root else []
     found = [place for place in (*fashion, DEBIAN) if any(place.glob("train-images-idx3-ubyte*"))]
