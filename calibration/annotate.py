@@ -2,8 +2,8 @@
 
     onnx         uint8 affine on what layers read and on what they write, behind their ReLU or clip; residual additions,
                  concatenations and average pools between integer layers have a scale of their own
-    torchscript  the same, and hard-swish, sigmoids and products, which are integer kernels there; 7-bit weights in
-                 depthwise convolutions
+    torchscript  the same, and hard-swish, sigmoids, products, norms and others, integer kernels there, which round
+                 what else they read; 7-bit weights in depthwise convolutions
     trt          int8 symmetric on what layers and average pools read, and on the skip branch of residual additions
 
 Weights have a scale an output channel and are symmetric. A tensor is quantised once: what reads it reads that.
@@ -12,17 +12,26 @@ Weights have a scale an output channel and are symmetric. A tensor is quantised 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch.fx import Graph, Node
 
 from .aten import kind, only_reader
+from .quantize import Affine
 
 COMPUTE = ("conv2d", "linear")
 ACTIVATIONS = ("relu", "relu6", "hardtanh", "clamp")
 MOVES = ("max_pool2d", "flatten", "view", "reshape", "dropout", "clone", "alias", "permute", "squeeze", "unsqueeze")
 AVERAGES = ("adaptive_avg_pool2d", "avg_pool2d", "mean")
 JOINS = ("add", "cat", *AVERAGES)
+NORM = "batch_norm"
+NATIVE_NORM = "_native_batch_norm_legit_no_training"  # gives three results, of which the first is the norm
+FIXED = {  # torch's own
+    "sigmoid": Affine(1 / 256, 0),
+    "hardsigmoid": Affine(1 / 256, 0),
+    "softmax": Affine(1 / 256, 0),
+    "tanh": Affine(2 / 256, 128),
+}
 
 
 @dataclass(frozen=True)
@@ -33,9 +42,11 @@ class Rules:
         symmetric: activations are int8 and symmetric, else uint8 and affine.
         written: also what layers write is quantised.
         more: operators beside JOINS that the target runs on integers.
+        reads_floats: whether additions, concatenations and those others round what they read in float, constants too;
+            else they are integer only where all that they read is.
         depthwise_bits: of the weights of depthwise convolutions; None for those of all.
         half_scales: scales of weights are stored as float16.
-        unit: operators whose result in [0, 1] has a scale of 1/256, whatever was seen.
+        fixed: scale and zero point of operators' results, whatever was seen.
         integer_bias: biases are int32, in steps of what is read times weights; else they stay float.
         averages_keep_scale: average pools and means write integers of the scale that they read.
         joined_share_scale: all that a concatenation reads and what it writes has one scale, that of the widest, and so
@@ -46,9 +57,10 @@ class Rules:
     symmetric: bool = False
     written: bool = True
     more: tuple[str, ...] = ()
+    reads_floats: bool = False
     depthwise_bits: int | None = None
     half_scales: bool = False
-    unit: tuple[str, ...] = ()
+    fixed: Mapping[str, Affine] = field(default_factory=dict)
     integer_bias: bool = True
     averages_keep_scale: bool = False
     joined_share_scale: bool = False
@@ -58,9 +70,10 @@ class Rules:
 RULES: Mapping[str, Rules] = {
     "onnx": Rules(),
     "torchscript": Rules(
-        more=("hardswish", "hardsigmoid", "sigmoid", "mul"),
+        more=("hardswish", "mul", "layer_norm", "group_norm", "instance_norm", NORM, "elu", "leaky_relu", *FIXED),
+        reads_floats=True,
         depthwise_bits=7,
-        unit=("sigmoid", "hardsigmoid"),
+        fixed=FIXED,
         integer_bias=False,
         averages_keep_scale=True,
         joined_share_scale=True,
@@ -105,6 +118,7 @@ def find_places(
     """
     places = Places({}, [], [])
     carried: set[Node] = set()
+    own = {*ends.values()}
     order = {node: index for index, node in enumerate(graph.nodes)}
 
     def end(node: Node) -> Node:
@@ -119,7 +133,7 @@ def find_places(
             carried.add(node)
 
     for node in graph.nodes:
-        name, data = kind(node), [one for one in node.all_input_nodes if one.op != "get_attr"]
+        name, data = _operator(node, rules.reads_floats)
         if name in COMPUTE:
             last = end(ends.get(node, node))
             if node in keep or not has_range(node.args[0]) or (rules.written and not has_range(last)):
@@ -133,8 +147,12 @@ def find_places(
         elif moves(node):
             if data and data[0] in carried:
                 carried.add(node)
-        elif rules.written and name in (*JOINS, *rules.more):
-            if data and all(one in carried for one in data) and has_range(end(node)):
+        elif rules.written and name in (*JOINS, *rules.more) and node not in own:
+            floats = [one for one in data if one not in carried]
+            if not data or not has_range(end(node)) or (floats and (not rules.reads_floats or name in AVERAGES)):
+                continue
+            if all(has_range(one) for one in floats):
+                places.read.extend((one, node) for one in floats)
                 finish(node)
         elif not rules.written and name == "add" and len(data) == 2:
             bare = [_layer_behind(one, ends) for one in data]
@@ -147,6 +165,19 @@ def find_places(
         elif not rules.written and name in AVERAGES and _near_a_layer(data[0], ends) and has_range(data[0]):
             places.read.append((data[0], node))
     return places
+
+
+def _operator(node: Node, with_constants: bool) -> tuple[str, list[Node]]:
+    """What a node computes, and of what; the first result of torch's native batch norm is the norm itself.
+
+    Weights are no data; a constant that is added or multiplied with is, if asked for.
+    """
+    name, source = kind(node), node.args[0] if node.args else None
+    if name == "getitem" and isinstance(source, Node) and kind(source) == NATIVE_NORM and node.args[1] == 0:
+        name, node = NORM, source
+    if with_constants and name in ("add", "mul", "cat"):
+        return name, node.all_input_nodes
+    return name, [one for one in node.all_input_nodes if one.op != "get_attr"]
 
 
 def moves(node: Node) -> bool:

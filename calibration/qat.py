@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -259,7 +259,8 @@ def _prepare(made: GraphModule, ends: Mapping[Node, Node], rules: Rules, bits: i
 
     class Annotator(Quantizer):
         def annotate(self, model: GraphModule) -> GraphModule:
-            places = find_places(model.graph, rules, ends, bits)
+            # what an operator reads in float has no range of its own that training could learn
+            places = find_places(model.graph, replace(rules, reads_floats=False), ends, bits)
             notes: dict[Node, Any] = {}
             for layer, own in places.weights.items():
                 notes.setdefault(layer, QuantizationAnnotation(_annotated=True)).input_qspec_map[layer.args[1]] = (

@@ -24,13 +24,13 @@ from .aten import kind, only_reader
 from .bias_correction import shift_of
 from .quantize import Affine, affine_uint8, channel_scales, from_int8, symmetric_scale, to_int8
 from .targets.blocks import from_blocks, to_blocks, wide_layers
+from .targets.constants import constant_of
 from .view import View
 
 if TYPE_CHECKING:
     from .choice import Calibrated, Choice
 
 NORMS = ("_native_batch_norm_legit_no_training", "batch_norm")
-IN_UNIT = Affine(1 / 256, 0)  # torch's own, of a sigmoid's result
 BLUR = 1e-4  # of a step: what a kernel's own factor may be off at the far end of a tensor
 
 
@@ -157,18 +157,21 @@ class _Plan:
 
     def has_range(self, node: Node) -> bool:
         """Whether the table knows the range of a tensor, or of what it has its scale from."""
-        edges = self.calibrated.table.edges
-        return self.edge(node) in edges or self.edge(self.source(node)) in edges
+        edges, source = self.calibrated.table.edges, self.source(node)
+        return self.edge(node) in edges or self.edge(source) in edges or source.op == "get_attr"
 
     def grid(self, node: Node) -> Affine:
         """The integers that a tensor is rounded to."""
         node = self.source(node)
+        if node.op == "get_attr":  # it tells its own range
+            value = _value(self.graph, node)
+            return affine_uint8((float(value.min()), float(value.max())))
         table, method = self.calibrated.table, self.choice.method
         if self.rules.symmetric:
             scale = symmetric_scale(table.range(self.edge(node), method, symmetric=True)[1])
             return Affine(float(_as_half(np.float32(scale))) if self.rules.half_scales else scale, 0)
-        if kind(node) in self.rules.unit:
-            return IN_UNIT
+        if kind(node) in self.rules.fixed:
+            return self.rules.fixed[kind(node)]
         spans = [table.range(self.edge(other), method) for other in self.together(node)]
         return affine_uint8((min(low for low, _ in spans), max(high for _, high in spans)))
 
@@ -193,6 +196,7 @@ def _rounding(
     for node in list(made.graph.nodes):
         if node.op == "call_module" and str(node.target) == "_guards_fn":  # it refuses a batch of another layout
             made.graph.erase_node(node)
+    _settle_weights(made)
     edges = _fold_norms(made)
     plan = _Plan(calibrated, choice, RULES[target], made, edges, _layers(calibrated, made, edges))
     in_blocks = wide_layers(View(calibrated.graph)) - choice.keep.keys() if choice.blocks else frozenset[str]()
@@ -215,6 +219,16 @@ def _rounding(
     made.graph.lint()
     made.recompile()
     return made, frozenset({plan.layers.get(node, "") for node in places.weights} | in_blocks), edges
+
+
+def _settle_weights(made: GraphModule) -> None:
+    """Calculate weights that are made of parameters at each call, once."""
+    for node in list(made.graph.nodes):
+        weight = node.args[1] if kind(node) in ("conv2d", "linear") else None
+        if isinstance(weight, Node) and weight.op != "get_attr":
+            value = constant_of(made, weight)
+            if value is not None:
+                node.update_arg(1, _constant(made, node, f"{node.name}_made", value))
 
 
 def _fold_norms(made: GraphModule) -> dict[Node, str]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...calibration.targets.sites import name_nodes
 from ...errors import UnavailableError, UsageError, one_line
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
     from torch.export import ExportedProgram
+    from torch.onnx import ONNXProgram
 
     from ...calibration.choice import Calibrated, Choice
     from .base import ExportOptions
@@ -35,6 +37,7 @@ INPUT, OUTPUT = "images", "logits"
 OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}  # bfloat16 convolutions came with opset 22
 GIVEN_OPSETS = range(13, 23)  # of a graph that a user brings; per-channel Q/DQ came with 13
 EXTERNAL_ABOVE = 2 << 30  # protobuf's limit
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 STACK = "pkg.torch.onnx.stack_trace"
 
 
@@ -109,12 +112,47 @@ def trace_graph(
             fix="write it with torch's operators there, such as torch.where for if; float TorchScript may take it",
         ) from error
     assert program is not None
+    _fold_weights(program)
     proto = program.model_proto
     if precision == "bf16":
         proto = to_bfloat16(proto)
     verify_graph(proto, spec, precision, {OPSET[precision]})
     assert program.exported_program is not None
     return proto, program.exported_program
+
+
+def _fold_weights(program: ONNXProgram) -> None:
+    """Calculate weights that the model makes of its parameters at every call (weight standardisation), once.
+
+    torch.onnx leaves larger ones as operators, which runtimes may do at each run, and which no quantiser takes for
+    weights.
+    """
+    from onnxscript import optimizer
+
+    constants = set(program.model.graph.initializers)
+    made = [
+        node for node in program.model.graph
+        if node.op_type in WEIGHTED and node.inputs[1] is not None and node.inputs[1].name not in constants
+    ]  # fmt: skip
+    if any(_is_constant(node.inputs[1]) for node in made):
+        optimizer.fold_constants(
+            program.model, onnx_shape_inference=False, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize
+        )
+        optimizer.remove_unused_nodes(program.model)
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether no input of the graph reaches a value."""
+    waiting, seen = [value], {value}
+    while waiting:
+        one = waiting.pop()
+        if one.is_graph_input():
+            return False
+        maker = one.producer()
+        fresh = {given for given in (maker.inputs if maker is not None else ()) if given is not None} - seen
+        seen |= fresh
+        waiting += fresh
+    return True
 
 
 def read_graph(path: Path, spec: ModelSpec, precision: Precision, rest: Precision) -> onnx.ModelProto:

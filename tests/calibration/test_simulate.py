@@ -107,8 +107,39 @@ class Pooled(nn.Module):
         return self.last(functional.max_pool2d(x, 2).flatten(1))
 
 
+class Normed(nn.Module):
+    """A block of ConvNeXt: a norm of channels, GELU, a factor a channel, an addition to what was not a layer's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8)
+        self.deep, self.wide, self.back = nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1)
+        self.gamma = nn.Parameter(torch.rand(8))
+        self.last = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        made = self.back(functional.gelu(self.wide(self.deep(x))))
+        return self.last((made.mul(self.gamma.reshape(1, -1, 1, 1)) + x).mean((2, 3)))
+
+
+class Gated(nn.Module):
+    """A norm of its own before a layer, SiLU, and a gate whose sigmoid has a scale of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, 2)
+        self.gate, self.last = nn.Conv2d(8, 8, 1), nn.Linear(8, 10)
+        self.norm.running_var.fill_(0.1)  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.max_pool2d(self.first(x), 2)
+        x = functional.silu(self.second(functional.relu(self.norm(x))))
+        return self.last((x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid() * 0.5).mean((2, 3)))
+
+
 @pytest.mark.parametrize("backend", ["onnx", "torchscript"])
-@pytest.mark.parametrize("kind", [Padded, Pooled])
+@pytest.mark.parametrize("kind", [Padded, Pooled, Normed, Gated])
 @pytest.mark.parametrize("how", [{}, {"bias_correction": True}, {"adaround": True}, {"method": "mse"}], ids=str)
 def test_a_few_layers_are_computed_as_planned(kind: type[nn.Module], backend: str, how: dict[str, Any]) -> None:
     """What a deep network with random weights would hide: one layer that is not corrected or rounded as planned."""
