@@ -99,7 +99,8 @@ class Rounder:
             axis: of the output channels.
             bits: 8 or fewer.
         """
-        key = (layer, bits, np.asarray(scales).tobytes())
+        # with the axis: torch has the outputs of a linear layer first, and ONNX's matrix products have them last
+        key = (layer, bits, axis, np.asarray(scales).tobytes())
         if key not in self._made:
             if not self._moments:
                 self._moments = moments(self.graph, self.program, self.images())

@@ -35,7 +35,7 @@ class Seen:
             then added up exactly, so that the result does not depend on how images were batched.
         histogram: BINS counts.
         batches: how many were seen.
-        channel_low, channel_high: per channel (dimension 1).
+        channel_low, channel_high: per channel: dimension 1, or the last where a linear layer reads the tensor.
         channel_mean: per channel, over all elements seen.
         elements: seen per channel, for the mean.
     """

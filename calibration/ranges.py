@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ..atomic import claim, staged
 from ..config import to_json
 from ..errors import IntegrityError, UsageError, one_line
+from .aten import kind
 from .observers import BINS, Range, Seen
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class _Collector:
 
     edges: dict[str, Seen] = field(default_factory=dict)
     modules: Mapping[str, str] = field(default_factory=dict)
+    channels_last: Collection[str] = ()
 
     def named(self, edge: str) -> str:
         """An edge with the module that makes it, where that is known."""
@@ -174,14 +176,23 @@ class _Collector:
         seen.widen(max(-low, high, 1e-12))
         counts = torch.histc(values, BINS, -seen.bound, seen.bound).cpu().numpy().astype(np.int64)
         seen.add(low, high, counts)
-        if values.ndim == 4 or values.ndim == 2:
-            others = [dim for dim in range(values.ndim) if dim != 1]
+        last = name in self.channels_last and values.ndim > 1
+        if last or values.ndim == 4 or values.ndim == 2:
+            axis = values.ndim - 1 if last else 1
+            others = [dim for dim in range(values.ndim) if dim != axis]
             channel_low, channel_high = torch.amin(values, others), torch.amax(values, others)
             total = values.sum(others, dtype=torch.float64)
             seen.add_channels(
                 channel_low.cpu().numpy(), channel_high.cpu().numpy(), total.cpu().numpy(),
-                values.numel() // values.shape[1],
+                values.numel() // values.shape[axis],
             )  # fmt: skip
+
+
+def _channels_last(program: torch.export.ExportedProgram) -> frozenset[str]:
+    """Tensors that linear layers read, whose channels are the last dimension."""
+    places = {"linear": 0, "matmul": 0, "mm": 0, "addmm": 1}
+    nodes = [(node, places[kind(node)]) for node in program.graph.nodes if kind(node) in places]
+    return frozenset(str(node.args[place]) for node, place in nodes)
 
 
 def collect(
@@ -212,7 +223,7 @@ def collect(
     """
     import torch
 
-    collector = _Collector(modules=_modules(program))
+    collector = _Collector(modules=_modules(program), channels_last=_channels_last(program))
     run = _interpreter(program, frozenset(edges), collector.see, torch.device(device))
     digest, images = hashlib.sha256(), 0
     for batch in batches:

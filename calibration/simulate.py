@@ -25,6 +25,7 @@ from .bias_correction import shift_of
 from .quantize import Affine, affine_uint8, channel_scales, from_int8, symmetric_scale, to_int8
 from .targets.blocks import from_blocks, to_blocks, wide_layers
 from .targets.constants import constant_of
+from .targets.sites import bias_behind
 from .view import View
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class _Plan:
         graph: of aten operators, batch norms folded.
         edges: names of tensors in the table, where they are not their node's.
         layers: names of layers in the calibrated ONNX graph.
+        products: names of those that are matrix products there, whose bias is added behind them in float.
     """
 
     calibrated: Calibrated
@@ -143,6 +145,7 @@ class _Plan:
     graph: GraphModule
     edges: Mapping[Node, str]
     layers: Mapping[Node, str]
+    products: frozenset[str]
 
     def edge(self, node: Node) -> str:
         """The name that the table has a node's tensor under; pools and reshapes go on with what they read."""
@@ -198,7 +201,8 @@ def _rounding(
             made.graph.erase_node(node)
     _settle_weights(made)
     edges = _fold_norms(made)
-    plan = _Plan(calibrated, choice, RULES[target], made, edges, _layers(calibrated, made, edges))
+    products = frozenset(node.name for node in calibrated.graph.graph.node if node.op_type == "MatMul")
+    plan = _Plan(calibrated, choice, RULES[target], made, edges, _layers(calibrated, made, edges), products)
     in_blocks = wide_layers(View(calibrated.graph)) - choice.keep.keys() if choice.blocks else frozenset[str]()
     kept = {node for node, name in plan.layers.items() if name in choice.keep or name in in_blocks}
     places = find_places(made.graph, plan.rules, {}, choice.weight_bits, kept, plan.has_range)
@@ -269,7 +273,12 @@ def _fold_norms(made: GraphModule) -> dict[Node, str]:
 
 def _layers(calibrated: Calibrated, made: GraphModule, edges: Mapping[Node, str]) -> dict[Node, str]:
     """The ONNX graph's name of each convolution and linear layer, found by the tensor that it writes."""
-    by_output = {name: node.name for node in calibrated.graph.graph.node for name in node.output}
+    view = View(calibrated.graph)
+    by_output = {name: node.name for node in view.nodes for name in node.output}
+    for node in view.nodes:
+        added = bias_behind(view, node)
+        if added is not None:
+            by_output[added.output[0]] = node.name
     found: dict[Node, str] = {}
     for node in made.graph.nodes:
         if kind(node) in ("conv2d", "linear"):
@@ -299,7 +308,7 @@ def _round_layer(plan: _Plan, node: Node, bits: int) -> None:
         groups: Any = node.args[6] if kind(node) == "conv2d" and len(node.args) > 6 else 1
         shift = torch.from_numpy(shift_of(weight, rounded, mean, groups)).float()
         bias = -shift if bias is None else bias - shift
-    if bias is not None and rules.integer_bias:
+    if bias is not None and rules.integer_bias and plan.layers[node] not in plan.products:
         steps = torch.from_numpy(scales).double() * plan.grid(source).scale
         bias = ((bias.double() / steps).round() * steps).float()
     if bias is not None:

@@ -34,6 +34,7 @@ Progress = Callable[[str, int, int], None]
 Batches = Callable[[], Iterator[npt.NDArray[np.float32]]]
 BATCH = 16  # images at once: what bounds the memory of a pass
 SAMPLE = 8
+COLLECTED = "2"  # what is collected: ranges that were collected otherwise are collected again
 KEPT = 50  # calibrations in the cache
 
 
@@ -134,7 +135,7 @@ def _collect_once(
     for batch in images():
         data.update(np.ascontiguousarray(batch).data)
     parts = (
-        str(FORMAT), str(torch.__version__), weights, graph_digest(program), data.hexdigest(), *sorted(edges)
+        str(FORMAT), COLLECTED, str(torch.__version__), weights, graph_digest(program), data.hexdigest(), *sorted(edges)
     )  # fmt: skip
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     try:

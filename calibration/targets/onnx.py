@@ -111,10 +111,13 @@ class _Writer(Writer):
         mean = self._table.edges[edge_of(data)].channel_mean
         if self._choice.bias_correction and mean.size:
             shift = shift_of(weight, from_int8(integers, scales, axis), mean, attribute(node, "group", 1), axis)
+            if node.op_type == "MatMul":
+                self.correct_product(node, view, shift)
+                return
             bias = (np.zeros(len(shift)) if bias is None else bias) - shift
-            if len(node.input) < 3 and node.op_type != "MatMul":
+            if len(node.input) < 3:
                 node.input.append("")
-        if bias is not None and node.op_type != "MatMul":
+        if bias is not None:
             both = (scales * self._scales[node.input[0]]).astype(np.float32)
             steps = np.clip(np.round(bias.astype(np.float64) / both), -(2**31) + 1, 2**31 - 1).astype(np.int32)
             node.input[2] = self.dequantise(f"{node.name}_bias", steps, both, 0)

@@ -82,7 +82,6 @@ def find_sites(
             name = sites.same_as[name]
         return known is None or edge_of(name) in known
 
-    absorbed: dict[str, str] = {}  # an activation's input -> its output
     chosen: list[str] = []
     for node in view.nodes:
         if node.name in layers and node.op_type in COMPUTE and view.is_constant(given(node, 1)):
@@ -93,33 +92,43 @@ def find_sites(
             data = node.input[0]
             if data not in sites.produced:
                 sites.entered[data] = None
-            _finish(view, node, sites, absorbed)
+            _finish(view, node, sites)
         elif node.op_type in carries:
             data = [name for name in _data_inputs(node) if not view.is_constant(name)]
             whole = data and len(data) == len(_data_inputs(node)) and all(name in sites.produced for name in data)
             if whole and (node.op_type in MOVES or has_range(_end(view, node))):
                 sites.integer.add(node.name)
-                _finish(view, node, sites, absorbed)
+                _finish(view, node, sites)
                 if node.op_type in MOVES:
                     sites.same_as[node.output[0]] = data[0]
     sites.layers = tuple(chosen)
     return sites
 
 
+def bias_behind(view: View, node: onnx.NodeProto) -> onnx.NodeProto | None:
+    """The addition of a constant for each output that alone reads a matrix product: how ONNX has a bias of rank 3."""
+    readers = view.readers[node.output[0]] if node.op_type == "MatMul" else []
+    if len(readers) != 1 or readers[0].op_type != "Add":
+        return None
+    others = [name for name in readers[0].input if name != node.output[0]]
+    outputs = view.shapes.get(given(node, 1), (0,))[-1]
+    bias = view.value(others[0]) if len(others) == 1 else None
+    return readers[0] if bias is not None and bias.size == outputs == bias.shape[-1] else None
+
+
 def _end(view: View, node: onnx.NodeProto) -> str:
-    """What the node writes, behind the activation that is folded into it."""
-    out = node.output[0]
+    """What the node writes, behind its bias and the activation that is folded into it."""
+    added = bias_behind(view, node)
+    out = (added or node).output[0]
     readers = view.readers[out]
     folded = len(readers) == 1 and readers[0].op_type in ACTIVATIONS and readers[0].input[0] == out
     return readers[0].output[0] if folded and node.op_type not in MOVES else out
 
 
-def _finish(view: View, node: onnx.NodeProto, sites: Sites, absorbed: dict[str, str]) -> None:
-    """Mark what the node writes."""
+def _finish(view: View, node: onnx.NodeProto, sites: Sites) -> None:
+    """Mark what the node writes, and who writes it."""
     out = _end(view, node)
-    if out != node.output[0]:
-        sites.integer.add(view.readers[node.output[0]][0].name)
-        absorbed[node.output[0]] = out
+    sites.integer.add(view.producer[out].name)
     if out not in {one.name for one in view.graph.output}:  # the logits stay float: nothing is gained after them
         sites.produced[out] = None
 

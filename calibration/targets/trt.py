@@ -127,8 +127,11 @@ class _Writer(Writer):
         integers = self.integers(node.name, weight, scales, axis, 8)
         node.input[1] = self.dequantise(f"{node.name}_weight", integers, scales, axis)
         mean = self._table.edges[edge_of(data)].channel_mean
-        if self._choice.bias_correction and mean.size and node.op_type != "MatMul":
+        if self._choice.bias_correction and mean.size:
             shift = shift_of(weight, from_int8(integers, scales, axis), mean, attribute(node, "group", 1), axis)
+            if node.op_type == "MatMul":
+                self.correct_product(node, self._view, shift)
+                return
             bias = self._view.value(given(node, 2))
             bias = (np.zeros(len(shift)) if bias is None else bias) - shift
             name = self.constant(f"{node.name}_bias", bias.astype(np.float32))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from ..adaround import Rounder
 from ..quantize import to_int8
+from ..view import View
+from .sites import bias_behind
 
 
 class Writer:
@@ -21,12 +25,16 @@ class Writer:
     def finish(self) -> None:
         """Put everything in its place, and drop the weights that integers replaced."""
         nodes = [*self._first]
+
+        def put(made: Iterable[onnx.NodeProto]) -> None:
+            for node in made:
+                nodes.append(node)
+                for name in node.output:
+                    put(self._after.pop(name, []))
+
         for one in self._graph.input:
-            nodes += self._after.pop(one.name, [])
-        for node in self._graph.node:
-            nodes.append(node)
-            for name in node.output:
-                nodes += self._after.pop(name, [])
+            put(self._after.pop(one.name, []))
+        put(self._graph.node)
         del self._graph.node[:]
         self._graph.node.extend(nodes)
         read = {name for node in nodes for name in node.input}
@@ -54,6 +62,19 @@ class Writer:
         made = f"{stem}_DequantizeLinear"
         self._first.append(helper.make_node("DequantizeLinear", names, [made], made, axis=axis))
         return made
+
+    def correct_product(self, node: onnx.NodeProto, view: View, shift: np.ndarray) -> None:
+        """Take shifts, one an output, from a matrix product: from the bias added behind it, or with a new one."""
+        added = bias_behind(view, node)
+        if added is None:
+            bare, name = f"{node.output[0]}_bare", self.constant(f"{node.name}_bias", (-shift).astype(np.float32))
+            self._after[bare] = [helper.make_node("Add", [bare, name], [node.output[0]], f"{node.name}_corrected")]
+            node.output[0] = bare
+            return
+        index = next(index for index, name in enumerate(added.input) if view.is_constant(name))
+        bias = view.value(added.input[index])
+        assert bias is not None
+        added.input[index] = self.constant(f"{node.name}_bias", (bias - shift).astype(np.float32))
 
     def integers(self, layer: str, weight: np.ndarray, scales: np.ndarray, axis: int, bits: int) -> np.ndarray:
         """A layer's weights, rounded to the nearest or as the rounder says."""

@@ -138,8 +138,21 @@ class Gated(nn.Module):
         return self.last((x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid() * 0.5).mean((2, 3)))
 
 
+class Tokens(nn.Module):
+    """A transformer's block: linear layers of three dimensions, with a bias and without, behind a norm of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 12, 8, 8), nn.LayerNorm(12)
+        self.wide, self.bare, self.last = nn.Linear(12, 24), nn.Linear(24, 12, bias=False), nn.Linear(12, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stem(x).flatten(2).transpose(1, 2))
+        return self.last((x + self.bare(functional.gelu(self.wide(x)))).mean(1))
+
+
 @pytest.mark.parametrize("backend", ["onnx", "torchscript"])
-@pytest.mark.parametrize("kind", [Padded, Pooled, Normed, Gated])
+@pytest.mark.parametrize("kind", [Padded, Pooled, Normed, Gated, Tokens])
 @pytest.mark.parametrize("how", [{}, {"bias_correction": True}, {"adaround": True}, {"method": "mse"}], ids=str)
 def test_a_few_layers_are_computed_as_planned(kind: type[nn.Module], backend: str, how: dict[str, Any]) -> None:
     """What a deep network with random weights would hide: one layer that is not corrected or rounded as planned."""
