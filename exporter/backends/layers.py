@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _COMPUTE = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "NhwcFusedConv"}
 _NAMES = {1: "fp32", 10: "fp16", 16: "bf16", 11: "fp64", 3: "int8", 2: "int8"}  # onnx.TensorProto's numbers
-_INTEGER = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "ConvIntegerBias"}
+_INTEGER = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"}
+# MatMulIntegerToFloat is ONNX Runtime's own, of a product whose result is not rounded before its bias is added
 BLOCKED = "MatMulNBits"  # ONNX Runtime's own, of weights in blocks
 _PASSES_ON = ("Transpose", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 INT8_AT_LEAST = 0.5  # of the MACs of an int8 graph
@@ -47,11 +48,16 @@ def share_of(layers: Collection[Layer], precision: str) -> float:
     return part / total if total else 0.0
 
 
-def list_layers(proto: onnx.ModelProto) -> tuple[Layer, ...]:
+def list_layers(proto: onnx.ModelProto, *, ran: bool = False) -> tuple[Layer, ...]:
     """The convolutions and matrix products of a graph, with the precision of each and its MACs for one image.
 
     Local functions are inlined. What lies inside control flow is listed with the precision "unknown": nothing here can
     tell how often it runs.
+
+    Args:
+        proto: the graph.
+        ran: it is what a runtime made of a file, and runs as it is: a float operator that still reads dequantised
+            integers computes in float, where in a file it stands for an integer one.
     """
     import onnx
 
@@ -85,7 +91,7 @@ def list_layers(proto: onnx.ModelProto) -> tuple[Layer, ...]:
         elif node.op_type in _INTEGER:
             found.append(Layer(node.name, node.op_type, "int8", _macs(node, known.shapes)))
         elif node.op_type in _COMPUTE:
-            both = all(integer(name) for name in node.input[:2])
+            both = not ran and all(integer(name) for name in node.input[:2])
             told = {known.types.get(name, 0) for name in node.input[:2]} - {0}  # a runtime's own operators tell none
             kinds = {_NAMES.get(kind, "unknown") for kind in told} or {"unknown"}
             precision = "int8" if both else kinds.pop() if len(kinds) == 1 else "unknown"

@@ -204,7 +204,7 @@ class OrtRunner(Runner):
             session = self._make_session(path)
             session.run([OUTPUT], {INPUT: np.zeros((1, *self.shape), self.dtype)})
             kernels = ran_on(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
-            layers = [layer for layer in list_layers(onnx.load(path)) if layer.name in kernels]
+            layers = [layer for layer in list_layers(onnx.load(path), ran=True) if layer.name in kernels]
         provider = session.get_providers()[0]
         elsewhere = Counter(kernels[layer.name] for layer in layers if kernels[layer.name] != provider)
         told = "".join(f"; {count} layers on {other}" for other, count in elsewhere.items())
