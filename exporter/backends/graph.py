@@ -116,9 +116,14 @@ def trace_graph(
     proto = program.model_proto
     if precision == "bf16":
         proto = to_bfloat16(proto)
-    verify_graph(proto, spec, precision, {OPSET[precision]})
+    verify_graph(proto, spec, precision, {OPSET[precision]}, asked=_in_float32(proto) if precision == "fp16" else ())
     assert program.exported_program is not None
     return proto, program.exported_program
+
+
+def _in_float32(proto: onnx.ModelProto) -> frozenset[str]:
+    """Layers in float32 of a graph that was made of a module in float16: its own code asks for that."""
+    return frozenset(layer.name for layer in list_layers(proto) if layer.precision == "fp32")
 
 
 def _fold_weights(program: ONNXProgram) -> None:
@@ -193,12 +198,13 @@ def verify_graph(
     precision: Precision,
     opsets: Collection[int],
     rest: Precision = "fp32",
+    asked: Collection[str] = (),
 ) -> None:
     """Refuse a graph that is not what was asked for; part of every export.
 
     Checks the ONNX checker's full check, strict shape inference, the opset, one float input `images` with a dynamic
-    batch, one float output `logits` N x K, and the precision of every compute layer: all of them in it, or for int8
-    at least half of the MACs in int8 and the others in `rest`.
+    batch, one float output `logits` N x K, and the precision of every compute layer: all of them in it but those that
+    are `asked` for in float32, or for int8 at least half of the MACs in int8 and the others in `rest`.
 
     Raises:
         UsageError: naming what is wrong.
@@ -231,7 +237,7 @@ def verify_graph(
             problems.append(f"`{name}` has shape {dims}")
         if not dims or isinstance(dims[0], int):
             problems.append(f"the batch of `{name}` is fixed to {dims[0] if dims else 'nothing'}")
-    problems += wrong_precision(list_layers(proto), precision, rest)
+    problems += wrong_precision(list_layers(proto), precision, rest, asked)
     if problems:
         fixed = any(one.startswith("the batch of") for one in problems)
         raise UsageError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..artifact import Layer
@@ -21,16 +21,28 @@ _INTEGER = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteg
 BLOCKED = "MatMulNBits"  # ONNX Runtime's own, of weights in blocks
 _PASSES_ON = ("Transpose", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 INT8_AT_LEAST = 0.5  # of the MACs of an int8 graph
+HALF = 0.5  # of the MACs of another graph, where the model's own code computes the rest in float32
+OWN_CODE = "the model's own code computes it in float32"
 SMALL = 1024  # elements; larger constants are weights, and shapes do not depend on them
 
 
-def wrong_precision(layers: Collection[Layer], precision: str, rest: str) -> list[str]:
-    """Why layers are not what an export at this precision holds; empty when they are."""
+def wrong_precision(layers: Collection[Layer], precision: str, rest: str, asked: Collection[str] = ()) -> list[str]:
+    """Why layers are not what an export at this precision holds; empty when they are.
+
+    Args:
+        layers: of the graph.
+        precision: of the export.
+        rest: what the layers of an int8 graph compute in that are not int8.
+        asked: names of layers that the model's own code computes in float32, whatever the rest of it is in.
+    """
     counted = dict(Counter(layer.precision for layer in layers))
     if not layers:
         return ["it holds no convolution and no matrix product"]
     if precision != "int8":
-        return [f"compute layers by precision are {counted}, not all {precision}"] if set(counted) - {precision} else []
+        others = {one.precision for one in layers if not (one.name in asked and one.precision == "fp32")} - {precision}
+        if others or share_of(layers, precision) < HALF:
+            return [f"compute layers by precision are {counted}, not all {precision}"]
+        return []
     problems: list[str] = []
     if set(counted) - {"int8", rest}:
         problems.append(f"compute layers by precision are {counted}, not int8 with {rest} for the rest")
@@ -38,6 +50,25 @@ def wrong_precision(layers: Collection[Layer], precision: str, rest: str) -> lis
     if share < INT8_AT_LEAST:
         problems.append(f"{share:.0%} of its MACs are int8, at least {INT8_AT_LEAST:.0%} must be")
     return problems
+
+
+def with_reasons(layers: Sequence[Layer], precision: str) -> tuple[Layer, ...]:
+    """A plan in whose half-precision graph those layers say why that the model's own code computes in float32."""
+    if precision != "fp16":
+        return tuple(layers)
+    return tuple(replace(layer, reason=OWN_CODE) if layer.precision == "fp32" else layer for layer in layers)
+
+
+def asked_in_float32(plan: Collection[Layer]) -> frozenset[str]:
+    """Names of the layers of a plan that say so."""
+    return frozenset(layer.name for layer in plan if layer.reason == OWN_CODE)
+
+
+def told_own(plan: Collection[Layer]) -> str:
+    """A note of them; "" where there are none."""
+    names = sorted(asked_in_float32(plan))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more} in fp32: {OWN_CODE}" if names else ""
 
 
 def share_of(layers: Collection[Layer], precision: str) -> float:

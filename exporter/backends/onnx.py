@@ -21,7 +21,7 @@ from ...models.spec import ModelSpec
 from ..artifact import Artifact, Batch, Layer, Precision, Receipt
 from .base import Available, Backend, ExportOptions, PrecisionClaimError, Progress, Timing, Unavailable, Written
 from .graph import INPUT, OUTPUT, installed, make_graph, opset_of, save_graph
-from .layers import list_layers, wrong_precision
+from .layers import asked_in_float32, list_layers, told_own, with_reasons, wrong_precision
 from .pixels import read_pixels, steps_outside
 from .runner import Logits, Runner
 from .sparse import sparse_layers, told_sparse, verified_sparse
@@ -61,7 +61,7 @@ class Onnx(Backend):
         batch = options.batch or Batch(1, 8, 1024)
         proto = make_graph(module, spec, options, batch, "fp32", _render)
         sparse = sparse_layers(proto) if options.graph else verified_sparse(module, proto, spec.name)
-        plan = list_layers(proto)
+        plan = with_reasons(list_layers(proto), options.precision)
         if options.calibrated is not None:  # an int8 graph may read its images in more channels than the model does
             own = {layer.name: layer.macs for layer in list_layers(options.calibrated.graph)}
             plan = tuple(replace(layer, macs=own.get(layer.name, layer.macs)) for layer in plan)
@@ -73,7 +73,7 @@ class Onnx(Backend):
             MODEL,
             options={"opset": opset_of(proto), "input": INPUT, "output": OUTPUT},
             tools={name: installed(name) for name in ("torch", "onnx", "onnxscript")},
-            notes=tuple(filter(None, [told_sparse(proto, sparse)])),
+            notes=tuple(filter(None, [told_sparse(proto, sparse), told_own(plan)])),
             batch=batch,
             plan=plan,
         )
@@ -283,7 +283,8 @@ def _layers_as_claimed(artifact: Artifact) -> None:
         raise IntegrityError(
             f"{artifact.model_path}: not an ONNX file ({one_line(error)})", fix="export again"
         ) from error
-    problems = wrong_precision(layers, artifact.manifest.precision, "fp32")
+    asked = asked_in_float32(artifact.manifest.plan)
+    problems = wrong_precision(layers, artifact.manifest.precision, "fp32", asked)
     if problems:
         raise PrecisionClaimError(
             f"{artifact.folder} says {artifact.manifest.precision}, but {'; '.join(problems)}", fix="export again"

@@ -20,7 +20,7 @@ from ...artifact import Artifact, Batch, Platform, Precision
 from ...lint import lint_errors
 from ..base import Available, Backend, ExportOptions, Progress, Unavailable, Written
 from ..graph import INPUT, OUTPUT, installed, make_graph, opset_of, save_graph
-from ..layers import list_layers, wrong_precision
+from ..layers import asked_in_float32, list_layers, told_own, with_reasons, wrong_precision
 from ..pixels import read_pixels
 from ..retype import to_float16, widened
 from ..runner import Runner
@@ -84,7 +84,7 @@ class TensorRT(Backend):
     ) -> Written:
         batch, settings = options.batch or DEFAULT_BATCH, self.own_settings(options)
         proto = make_graph(module, spec, options, batch, "fp16", _render)
-        layers = list_layers(proto)
+        layers = with_reasons(list_layers(proto), options.precision)
         if options.with_preprocess:
             read_pixels(proto, spec)
         errors, warnings = lint_errors(proto, "trt")
@@ -101,7 +101,11 @@ class TensorRT(Backend):
             PLAN,
             options={"opset": opset_of(proto), "input": INPUT, "output": OUTPUT, "build": to_mapping(settings)},
             tools={name: installed(name) for name in ("torch", "onnx", "onnxscript")},
-            notes=(*(f"lint: {one}" for one in warnings), *_told(proto, sparse, settings)),
+            notes=(
+                *(f"lint: {one}" for one in warnings),
+                *_told(proto, sparse, settings),
+                *filter(None, [told_own(layers)]),
+            ),
             batch=batch,
             plan=layers,
             built=False,
@@ -113,8 +117,8 @@ class TensorRT(Backend):
 
         manifest = artifact.manifest
         settings = _build_options(artifact)
-        layers = list_layers(onnx.load(artifact.folder / GRAPH))
-        wrong = wrong_precision(layers, manifest.precision, "fp16")
+        layers = with_reasons(list_layers(onnx.load(artifact.folder / GRAPH)), manifest.precision)
+        wrong = wrong_precision(layers, manifest.precision, "fp16", asked_in_float32(manifest.plan))
         if wrong:
             raise IntegrityError(
                 f"{artifact.folder} says {manifest.precision}, but of {GRAPH} {'; '.join(wrong)}", fix="export again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from zoo.errors import GateError, UsageError
 from zoo.exporter.artifact import Batch, Layer, load_artifact
 from zoo.exporter.backends.base import ExportOptions
 from zoo.exporter.backends.graph import INPUT, OUTPUT, export_graph, read_graph
-from zoo.exporter.backends.layers import count_layers, list_layers, share_of, wrong_precision
+from zoo.exporter.backends.layers import OWN_CODE, count_layers, list_layers, share_of, wrong_precision
 from zoo.exporter.backends.retype import to_bfloat16, widened
 from zoo.exporter.backends.runner import split
 from zoo.exporter.export import export
@@ -135,6 +136,31 @@ def test_shares_and_their_limits() -> None:
     assert "40% of its MACs" in wrong_precision(fewer, "int8", "fp16")[0]
     assert "not all fp16" in wrong_precision(layers, "fp16", "fp16")[0]
     assert share_of([], "int8") == 0
+
+
+class Mixed(torch.nn.Module):
+    """A network that multiplies in float32 whatever it is in, as attention often does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = torch.nn.Conv2d(3, 8, 8, 8), torch.nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).flatten(2)
+        weigh = (x.float() @ x.float().transpose(1, 2)).softmax(-1).to(x.dtype)
+        return self.last((weigh @ x).mean(-1))
+
+
+def test_layers_that_the_models_own_code_computes_in_float32_are_planned_and_said(model, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    rows = export(replace(model, module=Mixed().eval()), "onnx", ExportOptions("fp16"), out=tmp_path)
+    assert rows[0].error is None
+    manifest = load_artifact(rows[0].folder).manifest
+    assert [one.precision for one in manifest.plan if one.reason == OWN_CODE] == ["fp32"]
+    assert any(OWN_CODE in note for note in manifest.notes)
+    one = Layer("a", "Conv", "fp32", 60)
+    assert wrong_precision([one, Layer("b", "Conv", "fp16", 40)], "fp16", "fp16", {"a"}), "most of it is not in fp16"
+    assert wrong_precision([one, Layer("b", "Conv", "fp16", 70)], "fp16", "fp16", {"b"}), "nobody asked for that"
 
 
 def test_a_users_graph_is_verified_and_gets_our_names(graphs, model, tmp_path: Path) -> None:
