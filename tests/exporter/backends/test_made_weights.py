@@ -22,10 +22,10 @@ from zoo.models.arithmetic import logits_in
 class Standardised(nn.Conv2d):
     """As ScaledStdConv2d of timm: each filter without its mean, over its deviation, by way of a batch norm."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         rows = self.weight.reshape(1, self.out_channels, -1)
         rows = functional.batch_norm(rows, None, None, training=True, momentum=0.0, eps=1e-6)
-        return functional.conv2d(x, rows.reshape_as(self.weight), self.bias, self.stride, self.padding)
+        return functional.conv2d(input, rows.reshape_as(self.weight), self.bias, self.stride, self.padding)
 
 
 class Made(nn.Module):
