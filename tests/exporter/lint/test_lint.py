@@ -18,9 +18,6 @@ from zoo.exporter.backends.graph import export_graph
 from zoo.exporter.export import export
 from zoo.exporter.lint import TARGETS, lint, lint_errors, lint_file
 from zoo.exporter.lint.trt import operators
-from zoo.models.registry import FAMILIES
-
-ONE_OF_EACH = [next(iter(family.variants)) for family in FAMILIES]
 
 
 class Sketch:
@@ -353,8 +350,9 @@ def test_what_is_right_finds_nothing(good) -> None:
 @pytest.mark.parametrize(
     "precision", [pytest.param("fp32", marks=pytest.mark.slow), "fp16", pytest.param("bf16", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_every_family_in_every_precision_is_taken(name: str, precision: str) -> None:
+@pytest.mark.parametrize("name", ["mobilenet_v3_small"])
+def test_a_family_in_every_precision_is_taken(name: str, precision: str) -> None:
+    """The others are exported in fp16 and bf16, and linted with that, in backends/tensorrt/test_backend.py."""
     model = tiny_model(name)
     found = lint(export_graph(model.module, model.spec, precision, Batch(1, 4, 8)))
     assert [one.rule for one in found] == (["opset"] if precision == "bf16" else [])

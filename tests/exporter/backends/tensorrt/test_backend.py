@@ -255,7 +255,9 @@ def test_every_familys_typed_graph_answers_as_the_source_on_this_cpu(name: str, 
     # these two with random weights hardly tell random images apart, and bf16's rounding hides what they do
     hidden = precision == "bf16" and name in ("alexnet", "mobilenet_v1") and row.golden.verdict == "inconclusive"
     assert row.golden.verdict == "pass" or hidden, row.golden.reason
-    assert {layer.precision for layer in load_artifact(row.folder).manifest.plan} == {precision}
+    manifest = load_artifact(row.folder).manifest
+    assert {layer.precision for layer in manifest.plan} == {precision}
+    assert [note for note in manifest.notes if note.startswith("lint: ") and "opset" not in note] == []
 
 
 class TestWhatAnAttackerTried:
