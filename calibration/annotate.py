@@ -181,8 +181,13 @@ def _operator(node: Node, with_constants: bool) -> tuple[str, list[Node]]:
 
 
 def moves(node: Node) -> bool:
-    """Whether an operator only picks or moves numbers, or puts zeros beside them, which every grid holds."""
+    """Whether an operator only picks or moves numbers, or puts zeros beside them, which every grid holds.
+
+    So does a product with 1, which the ONNX exporter leaves out.
+    """
     name = kind(node)
+    if name == "mul":
+        return isinstance(node.args[1], (int, float)) and node.args[1] == 1
     if name == "constant_pad_nd":  # input, widths, value
         return bool(len(node.args) < 3 or node.args[2] in (0, None))
     if name == "pad":  # input, widths, mode, value

@@ -134,7 +134,7 @@ class Gated(nn.Module):
         self.norm.running_var.fill_(0.1)  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.max_pool2d(self.first(x), 2)
+        x = functional.max_pool2d(self.first(x), 2) * 1.0
         x = functional.silu(self.second(functional.relu(self.norm(x))))
         return self.last((x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid() * 0.5).mean((2, 3)))
 
