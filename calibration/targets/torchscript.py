@@ -15,6 +15,7 @@ Convolution, batch norm and ReLU are one module; additions and concatenations ar
 from __future__ import annotations
 
 import contextlib
+import operator
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -46,6 +47,9 @@ from .observed import observer_names
 from .pads import pad_integers, share_ranges
 
 _ADDITIONS = (torch.add, "add", "add_")
+_SUMS_AND_PRODUCTS = (
+    *_ADDITIONS, torch.mul, "mul", "mul_", operator.add, operator.mul, operator.iadd, operator.imul
+)  # fmt: skip
 _PADDED = ("zeros", "reflect")  # the padding modes of torch's integer convolutions
 # No integer kernel here: weights that images change; a scale for each output channel of a transposed convolution
 FLOAT_ONLY = (*FUNCTIONAL, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -223,7 +227,7 @@ def _recognise(
     prints = seen_by(observers, lambda: prepared(sample))
     found: Edges = {name: {} for name, _ in observers}
     strangers: dict[str, tuple[int, ...]] = {}
-    for name, own in ((name, own) for name, several in prints.items() for own in several):
+    for name, own in ((name, one) for name, all_ in prints.items() for one in _not_derived(prepared, name, all_)):
         alike = sorted((apart(own, other), edge) for edge, other in known.items())
         ranges = (known_range(calibrated, edge, method) for distance, edge in alike if distance <= ALIKE)
         nearest = next((edge_and_range for edge_and_range in ranges if edge_and_range is not None), None)
@@ -232,6 +236,38 @@ def _recognise(
         else:
             found[name][nearest[0]] = nearest[1]
     return {name: ranges for name, ranges in found.items() if ranges}, strangers
+
+
+def _not_derived(prepared: Any, name: str, prints: list[Print]) -> list[Print]:
+    """What an observer sees, without results of a tensor and a number: torch derives their scale from the tensor's.
+
+    It gives both one observer: with the range of both, a tensor multiplied by 50 had a fiftieth of its integers.
+    """
+    observer = observer_names(prepared)
+    calls = [node for node in prepared.graph.nodes if observer(node) == name]
+    derived = [_with_a_number(node.all_input_nodes[0]) for node in calls]
+    if len(calls) != len(prints) or all(derived):
+        return prints
+    return [own for own, other in zip(prints, derived, strict=True) if not other]
+
+
+def _with_a_number(node: fx.Node) -> bool:
+    """Whether a node adds or multiplies a tensor and a number, perhaps with a ReLU behind."""
+    if len(node.all_input_nodes) == 1 and "relu" in str(node.target).lower():
+        node = node.all_input_nodes[0]
+    scalar = (
+        torch.add,
+        torch.mul,
+        operator.add,
+        operator.mul,
+        operator.iadd,
+        operator.imul,
+        "add",
+        "mul",
+        "add_",
+        "mul_",
+    )
+    return node.target in scalar and len(node.all_input_nodes) == 1
 
 
 def _round(prepared: Any, edges: Edges, calibrated: Calibrated, choice: Choice, layers: dict[str, str]) -> None:

@@ -152,6 +152,17 @@ class Tokens(nn.Module):
         return self.last((x + self.bare(functional.gelu(self.wide(x)))).mean(1))
 
 
+class Scaled(nn.Module):
+    """A tensor that is multiplied by a number: torch has one observer for both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 8, 3, 2), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(functional.relu(self.second(functional.relu(self.first(x)) * 50.0)).mean((2, 3)))
+
+
 @cache
 def small(kind: type[nn.Module]) -> Calibrated:
     torch.manual_seed(0)
@@ -159,7 +170,7 @@ def small(kind: type[nn.Module]) -> Calibrated:
 
 
 @pytest.mark.parametrize("backend", ["onnx", "torchscript"])
-@pytest.mark.parametrize("kind", [Padded, Pooled, Normed, Gated, Tokens])
+@pytest.mark.parametrize("kind", [Padded, Pooled, Normed, Gated, Tokens, Scaled])
 @pytest.mark.parametrize("how", [{}, {"bias_correction": True}, {"adaround": True}, {"method": "mse"}], ids=str)
 def test_a_few_layers_are_computed_as_planned(kind: type[nn.Module], backend: str, how: dict[str, Any]) -> None:
     """What a deep network with random weights would hide: one layer that is not corrected or rounded as planned."""
