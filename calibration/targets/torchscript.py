@@ -227,7 +227,8 @@ def _recognise(
     prints = seen_by(observers, lambda: prepared(sample))
     found: Edges = {name: {} for name, _ in observers}
     strangers: dict[str, tuple[int, ...]] = {}
-    for name, own in ((name, one) for name, all_ in prints.items() for one in _not_derived(prepared, name, all_)):
+    kept = {name: _not_derived(prepared, name, several) for name, several in prints.items()}
+    for name, own in ((name, own) for name, several in kept.items() for own in several):
         alike = sorted((apart(own, other), edge) for edge, other in known.items())
         ranges = (known_range(calibrated, edge, method) for distance, edge in alike if distance <= ALIKE)
         nearest = next((edge_and_range for edge_and_range in ranges if edge_and_range is not None), None)
