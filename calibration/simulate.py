@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from ..errors import UsageError, ZooError, one_line
 from ..models.arithmetic import logits_in
-from .annotate import AVERAGES, RULES, Rules, find_places, moves
+from .annotate import AVERAGES, NATIVE_NORM, NORM, RULES, Rules, find_places, moves
 from .aten import kind, only_reader
 from .bias_correction import shift_of
 from .quantize import Affine, affine_uint8, channel_scales, from_int8, symmetric_scale, to_int8
@@ -31,7 +31,7 @@ from .view import View
 if TYPE_CHECKING:
     from .choice import Calibrated, Choice
 
-NORMS = ("_native_batch_norm_legit_no_training", "batch_norm")
+NORMS = (NATIVE_NORM, NORM)
 BLUR = 1e-4  # of a step: what a kernel's own factor may be off at the far end of a tensor
 
 
@@ -243,11 +243,11 @@ def _fold_norms(made: GraphModule) -> dict[Node, str]:
     edges: dict[Node, str] = {}
     for norm in [node for node in made.graph.nodes if kind(node) in NORMS]:
         layer, gamma, beta, mean, variance = norm.args[:5]
-        eps = norm.args[-1 if kind(norm) == NORMS[0] else 7]
+        eps = norm.args[-1 if kind(norm) == NATIVE_NORM else 7]
         if kind(layer) != "conv2d" or only_reader(layer) is not norm or not isinstance(mean, Node):
             continue
         ends = [reader for reader in norm.users if reader.op == "call_function" and reader.args[1:] == (0,)]
-        results = ends if kind(norm) == NORMS[0] else [norm]
+        results = ends if kind(norm) == NATIVE_NORM else [norm]
         weight, bias = _value(made, layer.args[1]), _optional(made, layer, 2)
         factor = torch.rsqrt(_value(made, variance) + eps)
         if isinstance(gamma, Node):
@@ -261,7 +261,7 @@ def _fold_norms(made: GraphModule) -> dict[Node, str]:
             edges[layer] = str(result.name)
             result.replace_all_uses_with(layer)
             made.graph.erase_node(result)
-        if kind(norm) == NORMS[0]:
+        if kind(norm) == NATIVE_NORM:
             made.graph.erase_node(norm)
     for node in made.graph.nodes:
         if node.op == "placeholder":

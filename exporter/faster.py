@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ROUNDS, RUNS, THREADS = 5, 40, 2
 CLEARLY = 1.3  # times as fast as float in every round: nothing else is tried
 NEAR = 0.9  # of the fastest: timed once more, and judged by all of their rounds
-HOPELESS = 0.5  # of the fastest in the first round: not timed again
+HOPELESS, LOOKS = 0.5, 2  # of the fastest, in each of the first rounds: not timed again
 ALIKE = 0.97  # of the fastest: of divisions that are as fast as that, the one with the most in int8 is taken
 HALF = 0.5  # of the MACs must stay integer
 FLOAT_ISLANDS = ("Sigmoid", "HardSigmoid", "HardSwish", "Mul", "Gelu", "Mish", "Softplus", "Tanh", "Erf")
@@ -105,7 +105,7 @@ def measure(
 ) -> dict[str, list[float]]:
     """Float time over each graph's time, one ratio a round; medians of a round's runs, batch of one.
 
-    A graph that the first round finds less than half as fast as the fastest one has that one ratio.
+    A graph that each of the first two rounds finds less than half as fast as the fastest one has those two ratios.
 
     Raises:
         UnavailableError: a process could not time a graph.
@@ -124,9 +124,9 @@ def measure(
             for name in order:
                 if name:
                     ratios[name].append(medians[""] / medians[name])
-            if one == 0:
-                least = HOPELESS * max(seen[0] for seen in ratios.values())
-                order = [name for name in order if not name or ratios[name][0] >= least]
+            if one + 1 == LOOKS:
+                least = HOPELESS * max(min(seen) for seen in ratios.values())
+                order = [name for name in order if not name or max(ratios[name]) >= least]
             if progress is not None:
                 progress(one + 1, ROUNDS)
     return ratios

@@ -141,6 +141,8 @@ def decide(
     base = backend.start(base, asked)
     for note in extra:
         story.say(note)
+    if progress is not None:
+        progress(f"{backend.name}: the yardstick of int8", 0, 0)
     first, judged = base, None if golden is None else int8_yardstick(golden, backend, model, calibrated, base)
     wrong = None if judged is None else unfaithful(backend, model, calibrated, base, judged)
     if wrong is not None:  # the export refuses it, and keeps what was made: no minute of timing before that

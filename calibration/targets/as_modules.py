@@ -20,9 +20,11 @@ from torch.nn.utils.weight_norm import WeightNorm
 from ...models.copies import copy_of
 from ..choice import Calibrated
 from ..view import View, given
-from .constants import constant_of, free_name
+from .constants import constant_of
 from .norms import drop_idle, norms_as_modules
 from .pads import fold_pads
+from .replace import call_module_instead
+from .sites import LAYERS
 
 CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 LINEAR = ("input", "weight", "bias")
@@ -33,7 +35,6 @@ FUNCTIONAL = (
     *_CONVOLUTIONS, F.linear, F.conv3d, torch.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
     torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d,
 )  # fmt: skip
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
 
@@ -59,12 +60,7 @@ def as_modules(module: nn.Module) -> fx.GraphModule:
             node.replace_all_uses_with(called)
             made.graph.erase_node(node)
         elif layer is not None:
-            path = free_name(made, node.name)
-            made.add_submodule(path, layer)
-            with made.graph.inserting_before(node):
-                called = made.graph.call_module(path, (_arguments(node)["input"],))
-            node.replace_all_uses_with(called)
-            made.graph.erase_node(node)
+            call_module_instead(made, node, layer, _arguments(node)["input"])
     norms_as_modules(made)
     fold_pads(made)
     made.graph.eliminate_dead_code()

@@ -37,10 +37,3 @@ def constant_of(made: fx.GraphModule, value: Any) -> Tensor | None:
         results.append(interpreter.env[value])
     first, second = results
     return first if isinstance(first, Tensor) and torch.equal(first, second) else None
-
-
-def free_name(made: fx.GraphModule, name: str) -> str:
-    """A submodule's name that nothing has yet."""
-    while hasattr(made, name):
-        name += "_"
-    return name

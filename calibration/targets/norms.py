@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .constants import constant_of, free_name
+from .constants import constant_of
+from .replace import call_module_instead
 
-IDLE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_IDLE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _NORMS: dict[type[nn.Module], type[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]] = {
     nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d,
 }  # fmt: skip
@@ -31,7 +32,7 @@ def drop_idle(made: fx.GraphModule) -> None:
     for node in list(made.graph.nodes):
         if node.op == "call_function" and node.target is torch._assert:
             made.graph.erase_node(node)
-        elif node.op == "call_module" and type(made.get_submodule(str(node.target))) in IDLE and len(node.args) == 1:
+        elif node.op == "call_module" and type(made.get_submodule(str(node.target))) in _IDLE and len(node.args) == 1:
             node.replace_all_uses_with(node.args[0])
             made.graph.erase_node(node)
     made.graph.eliminate_dead_code()  # what only assertions read
@@ -46,12 +47,7 @@ def norms_as_modules(made: fx.GraphModule) -> None:
     for node in list(made.graph.nodes):
         norm = _norm_of(made, node)
         if norm is not None:
-            path = free_name(made, node.name)
-            made.add_submodule(path, norm)
-            with made.graph.inserting_before(node):
-                called = made.graph.call_module(path, (_arguments(node)["input"],))
-            node.replace_all_uses_with(called)
-            made.graph.erase_node(node)
+            call_module_instead(made, node, norm, _arguments(node)["input"])
     made.graph.eliminate_dead_code()
 
 

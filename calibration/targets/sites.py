@@ -10,6 +10,7 @@ import onnx
 from ..view import View, attribute, given
 
 COMPUTE = ("Conv", "Gemm", "MatMul")
+LAYERS = (*COMPUTE, "ConvTranspose")  # which no target has integers for
 ACTIVATIONS = ("Relu", "Clip")  # folded into the layer before them by an integer kernel's own clipping
 MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")  # the numbers stay the same
 JOINS = ("Add", "Concat")

@@ -17,12 +17,13 @@ from __future__ import annotations
 import contextlib
 import operator
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.ao.nn.quantized.modules.utils import WeightedQuantizedModule
 from torch.ao.quantization import QConfig, QConfigMapping
@@ -50,6 +51,7 @@ _ADDITIONS = (torch.add, "add", "add_")
 _SUMS_AND_PRODUCTS = (
     *_ADDITIONS, torch.mul, "mul", "mul_", operator.add, operator.mul, operator.iadd, operator.imul
 )  # fmt: skip
+_RELUS = (torch.relu, F.relu, "relu", "relu_")
 _PADDED = ("zeros", "reflect")  # the padding modes of torch's integer convolutions
 # No integer kernel here: weights that images change; a scale for each output channel of a transposed convolution
 FLOAT_ONLY = (*FUNCTIONAL, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -69,10 +71,7 @@ def render(calibrated: Calibrated, choice: Choice) -> nn.Module:
     """
     sample = torch.from_numpy(calibrated.sample)
     with _in_words(), quantised_engine("onednn" if choice.fused else None):
-        graph = as_modules(calibrated.module)
-        paths = layer_paths(graph, calibrated)
-        stay = {paths[layer] for layer in choice.keep if layer in paths}
-        prepared, edges = _prepare(graph, stay, calibrated, choice, sample)
+        prepared, edges, paths = _prepare(calibrated, choice, sample)
         clip_ranges(prepared, edges)
         share_ranges(prepared, edges)
         for name, ranges in edges.items():
@@ -94,10 +93,7 @@ def float_layers(calibrated: Calibrated, choice: Choice) -> frozenset[str]:
     Raises: as `render`.
     """
     with _in_words(), quantised_engine("onednn" if choice.fused else None):
-        graph = as_modules(calibrated.module)
-        paths = layer_paths(graph, calibrated)
-        stay = {paths[layer] for layer in choice.keep if layer in paths}
-        prepared, _ = _prepare(graph, stay, calibrated, choice, torch.from_numpy(calibrated.sample))
+        prepared, _, paths = _prepare(calibrated, choice, torch.from_numpy(calibrated.sample))
         parts = dict(convert_fx(prepared).named_modules())
     return frozenset(
         node.name for node in calibrated.graph.graph.node
@@ -106,13 +102,14 @@ def float_layers(calibrated: Calibrated, choice: Choice) -> frozenset[str]:
     )  # fmt: skip
 
 
-def _prepare(
-    graph: fx.GraphModule, stay: set[str], calibrated: Calibrated, choice: Choice, sample: Tensor
-) -> tuple[fx.GraphModule, Edges]:
-    """The module with observers, and the ranges of each.
+def _prepare(calibrated: Calibrated, choice: Choice, sample: Tensor) -> tuple[fx.GraphModule, Edges, dict[str, str]]:
+    """The module with observers, the ranges of each, and the module of each layer of the ONNX graph.
 
     An operator of which no range is known stays float, and with it what it alone would have fed.
     """
+    graph = as_modules(calibrated.module)
+    paths = layer_paths(graph, calibrated)
+    stay = {paths[layer] for layer in choice.keep if layer in paths}
     float_nodes = {node.name for node in weight_makers(graph)}
     known = known_edges(calibrated.program, calibrated.sample)
     while True:
@@ -125,7 +122,7 @@ def _prepare(
         edges, strangers = _recognise(prepared, calibrated, choice.method, known, sample)
         fresh = {name for stranger in strangers for name in _around(prepared, graph, stranger)} - float_nodes
         if not strangers:
-            return prepared, edges
+            return prepared, edges, paths
         if not fresh:
             shape = " x ".join(map(str, next(iter(strangers.values()))[1:]))
             raise UsageError(
@@ -216,7 +213,7 @@ def _qconfig(bits: int) -> QConfig:
 
 
 def _recognise(
-    prepared: nn.Module, calibrated: Calibrated, method: Method, known: dict[str, Print], sample: Tensor
+    prepared: fx.GraphModule, calibrated: Calibrated, method: Method, known: dict[str, Print], sample: Tensor
 ) -> tuple[Edges, dict[str, tuple[int, ...]]]:
     """The ranges of each activation observer by edge, by fingerprints of the same images; and those without any."""
     observers = [
@@ -227,8 +224,7 @@ def _recognise(
     prints = seen_by(observers, lambda: prepared(sample))
     found: Edges = {name: {} for name, _ in observers}
     strangers: dict[str, tuple[int, ...]] = {}
-    kept = {name: _not_derived(prepared, name, several) for name, several in prints.items()}
-    for name, own in ((name, own) for name, several in kept.items() for own in several):
+    for name, own in ((name, own) for name, several in _not_derived(prepared, prints).items() for own in several):
         alike = sorted((apart(own, other), edge) for edge, other in known.items())
         ranges = (known_range(calibrated, edge, method) for distance, edge in alike if distance <= ALIKE)
         nearest = next((edge_and_range for edge_and_range in ranges if edge_and_range is not None), None)
@@ -239,36 +235,28 @@ def _recognise(
     return {name: ranges for name, ranges in found.items() if ranges}, strangers
 
 
-def _not_derived(prepared: Any, name: str, prints: list[Print]) -> list[Print]:
-    """What an observer sees, without results of a tensor and a number: torch derives their scale from the tensor's.
+def _not_derived(prepared: fx.GraphModule, prints: dict[str, list[Print]]) -> dict[str, list[Print]]:
+    """What observers see, without results of a tensor and a number: torch derives their scale from the tensor's.
 
     It gives both one observer: with the range of both, a tensor multiplied by 50 had a fiftieth of its integers.
     """
     observer = observer_names(prepared)
-    calls = [node for node in prepared.graph.nodes if observer(node) == name]
-    derived = [_with_a_number(node.all_input_nodes[0]) for node in calls]
-    if len(calls) != len(prints) or all(derived):
-        return prints
-    return [own for own, other in zip(prints, derived, strict=True) if not other]
+    calls: dict[str, list[bool]] = defaultdict(list)
+    for node in prepared.graph.nodes:
+        if observer(node) in prints:
+            calls[observer(node)].append(_with_a_number(prepared, node.all_input_nodes[0]))
+    return {
+        name: [own for own, derived in zip(several, calls[name], strict=True) if not derived] or several
+        for name, several in prints.items()
+    }
 
 
-def _with_a_number(node: fx.Node) -> bool:
+def _with_a_number(prepared: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node adds or multiplies a tensor and a number, perhaps with a ReLU behind."""
-    if len(node.all_input_nodes) == 1 and "relu" in str(node.target).lower():
+    called = prepared.get_submodule(str(node.target)) if node.op == "call_module" else node.target
+    if isinstance(called, nn.ReLU) or called in _RELUS:
         node = node.all_input_nodes[0]
-    scalar = (
-        torch.add,
-        torch.mul,
-        operator.add,
-        operator.mul,
-        operator.iadd,
-        operator.imul,
-        "add",
-        "mul",
-        "add_",
-        "mul_",
-    )
-    return node.target in scalar and len(node.all_input_nodes) == 1
+    return node.target in _SUMS_AND_PRODUCTS and len(node.all_input_nodes) == 1
 
 
 def _round(prepared: Any, edges: Edges, calibrated: Calibrated, choice: Choice, layers: dict[str, str]) -> None:

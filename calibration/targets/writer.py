@@ -65,12 +65,14 @@ class Writer:
 
     def correct_product(self, node: onnx.NodeProto, view: View, shift: np.ndarray) -> None:
         """Take shifts, one an output, from a matrix product: from the bias added behind it, or with a new one."""
-        added = bias_behind(view, node)
+        # the graph as it was: this node reads integers already, and the view's nodes are copies
+        added = bias_behind(view, view.producer[node.output[0]])
         if added is None:
             bare, name = f"{node.output[0]}_bare", self.constant(f"{node.name}_bias", (-shift).astype(np.float32))
             self._after[bare] = [helper.make_node("Add", [bare, name], [node.output[0]], f"{node.name}_corrected")]
             node.output[0] = bare
             return
+        added = next(one for one in self._graph.node if one.name == added.name)
         index = next(index for index, name in enumerate(added.input) if view.is_constant(name))
         bias = view.value(added.input[index])
         assert bias is not None

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...calibration.targets.sites import name_nodes
+from ...calibration.targets.sites import LAYERS, name_nodes
 from ...errors import UnavailableError, UsageError, one_line
 from ...models.spec import ModelSpec
 from ...models.user_code import described
@@ -37,7 +37,6 @@ INPUT, OUTPUT = "images", "logits"
 OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}  # bfloat16 convolutions came with opset 22
 GIVEN_OPSETS = range(13, 23)  # of a graph that a user brings; per-channel Q/DQ came with 13
 EXTERNAL_ABOVE = 2 << 30  # protobuf's limit
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 STACK = "pkg.torch.onnx.stack_trace"
 
 
@@ -137,7 +136,7 @@ def _fold_weights(program: ONNXProgram) -> None:
     constants = set(program.model.graph.initializers)
     made = [
         node for node in program.model.graph
-        if node.op_type in WEIGHTED and node.inputs[1] is not None and node.inputs[1].name not in constants
+        if node.op_type in LAYERS and node.inputs[1] is not None and node.inputs[1].name not in constants
     ]  # fmt: skip
     if any(_is_constant(node.inputs[1]) for node in made):
         optimizer.fold_constants(

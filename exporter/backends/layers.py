@@ -64,11 +64,16 @@ def asked_in_float32(plan: Collection[Layer]) -> frozenset[str]:
     return frozenset(layer.name for layer in plan if layer.reason == OWN_CODE)
 
 
-def told_own(plan: Collection[Layer]) -> str:
-    """A note of them; "" where there are none."""
-    names = sorted(asked_in_float32(plan))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more} in fp32: {OWN_CODE}" if names else ""
+def told_reasons(plan: Collection[Layer], precision: str) -> tuple[str, ...]:
+    """A note for each reason why layers of a plan are not in its precision."""
+    found: dict[str, list[str]] = {}
+    for layer in plan:
+        if layer.precision != precision and layer.reason:
+            found.setdefault(layer.reason, []).append(layer.name)
+    return tuple(
+        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} in float: {reason}"
+        for reason, names in found.items()
+    )
 
 
 def share_of(layers: Collection[Layer], precision: str) -> float:

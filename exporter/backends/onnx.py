@@ -21,7 +21,7 @@ from ...models.spec import ModelSpec
 from ..artifact import Artifact, Batch, Layer, Precision, Receipt
 from .base import Available, Backend, ExportOptions, PrecisionClaimError, Progress, Timing, Unavailable, Written
 from .graph import INPUT, OUTPUT, installed, make_graph, opset_of, save_graph
-from .layers import asked_in_float32, list_layers, told_own, with_reasons, wrong_precision
+from .layers import asked_in_float32, list_layers, told_reasons, with_reasons, wrong_precision
 from .pixels import read_pixels, steps_outside
 from .runner import Logits, Runner
 from .sparse import sparse_layers, told_sparse, verified_sparse
@@ -73,7 +73,7 @@ class Onnx(Backend):
             MODEL,
             options={"opset": opset_of(proto), "input": INPUT, "output": OUTPUT},
             tools={name: installed(name) for name in ("torch", "onnx", "onnxscript")},
-            notes=tuple(filter(None, [told_sparse(proto, sparse), told_own(plan)])),
+            notes=(*filter(None, [told_sparse(proto, sparse)]), *told_reasons(plan, options.precision)),
             batch=batch,
             plan=plan,
         )

@@ -15,7 +15,7 @@ from ...models.spec import ModelSpec
 from ..artifact import Artifact, Layer, Precision, Receipt
 from .base import Available, Backend, ExportOptions, Progress, Timing, Unavailable, Written
 from .eager import torch_available
-from .layers import list_layers
+from .layers import list_layers, told_reasons
 from .runner import Runner
 from .tracing import example, trace
 
@@ -106,7 +106,7 @@ class TorchScript(Backend):
             MODEL,
             options={"method": "trace, freeze", "batch": "dynamic", **({"engine": "onednn"} if fused else {})},
             tools={"torch": str(torch.__version__)},
-            notes=(*_notes(options, fused), *_float_layers(plan)),
+            notes=(*_notes(options, fused), *told_reasons(plan, options.precision)),
             plan=plan,
         )
 
@@ -237,16 +237,4 @@ def _plan(ran: list[str], calibrated: Calibrated, choice: Choice) -> tuple[Layer
             reason=choice.keep.get(layer.name, "" if precision == "int8" else why(layer.name)),
         )
         for layer, precision in zip(known, ran, strict=True)
-    )
-
-
-def _float_layers(plan: tuple[Layer, ...]) -> tuple[str, ...]:
-    """A note for each reason why layers stay float, but for those that were chosen to."""
-    found: dict[str, list[str]] = {}
-    for layer in plan:
-        if layer.precision != "int8" and layer.reason:
-            found.setdefault(layer.reason, []).append(layer.name)
-    return tuple(
-        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} in float: {reason}"
-        for reason, names in found.items()
     )

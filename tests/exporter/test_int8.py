@@ -348,7 +348,7 @@ class TestNeverSlower:
             kept = sum(layer.macs for layer in layers if layer.name in keep)
             assert kept <= 0.5 * total or keep == gates
 
-    def test_what_is_hopelessly_slow_is_timed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_is_hopelessly_slow_is_timed_in_two_rounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
         timed: list[str] = []
 
         def times(path: Path, _shape: object) -> list[float]:
@@ -357,8 +357,8 @@ class TestNeverSlower:
 
         monkeypatch.setattr(faster, "time_graph", times)
         ratios = measure(b"float", {name: name.encode() for name in ("fast", "slow", "near")}, (1, 3, 8, 8))
-        assert {name: len(found) for name, found in ratios.items()} == {"fast": 5, "slow": 1, "near": 5}
-        assert [timed.count(name) for name in ("float", "slow")] == [5, 1]
+        assert {name: len(found) for name, found in ratios.items()} == {"fast": 5, "slow": 2, "near": 5}
+        assert [timed.count(name) for name in ("float", "slow")] == [5, 2]
 
     def test_the_fastest_as_measured_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = tiny_model("efficientnet_b0")

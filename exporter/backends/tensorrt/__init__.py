@@ -20,7 +20,7 @@ from ...artifact import Artifact, Batch, Platform, Precision
 from ...lint import lint_errors
 from ..base import Available, Backend, ExportOptions, Progress, Unavailable, Written
 from ..graph import INPUT, OUTPUT, installed, make_graph, opset_of, save_graph
-from ..layers import asked_in_float32, list_layers, told_own, with_reasons, wrong_precision
+from ..layers import asked_in_float32, list_layers, told_reasons, with_reasons, wrong_precision
 from ..pixels import read_pixels
 from ..retype import to_float16, widened
 from ..runner import Runner
@@ -104,7 +104,7 @@ class TensorRT(Backend):
             notes=(
                 *(f"lint: {one}" for one in warnings),
                 *_told(proto, sparse, settings),
-                *filter(None, [told_own(layers)]),
+                *told_reasons(layers, options.precision),
             ),
             batch=batch,
             plan=layers,
