@@ -19,21 +19,38 @@ def copy_of(module: nn.Module) -> nn.Module:
     its value: copy.deepcopy refuses those.
 
     Raises:
-        UsageError: the module cannot be copied.
+        UsageError: a layer of the module cannot be copied; with its name.
     """
+    try:
+        return _copied(module)
+    except Exception as error:  # of whatever the module holds
+        layer = _innermost_that_fails(module)
+        raise UsageError(
+            f"{layer or 'the model'} ({type(module.get_submodule(layer)).__name__}) cannot be copied: "
+            f"{described(error)}",
+            fix="keep only tensors, numbers and submodules in it; open files and connections where they are used",
+        ) from error
+
+
+def _copied(module: nn.Module) -> nn.Module:
     computed = {
         id(tensor): tensor.detach().clone()
         for part in module.modules()
         for tensor in _tensors(vars(part), set())
         if not tensor.is_leaf
     }
-    try:
-        return copy.deepcopy(module, computed)
-    except Exception as error:  # of whatever the module holds
-        raise UsageError(
-            f"{type(module).__name__} cannot be copied: {described(error)}",
-            fix="keep only tensors, numbers and submodules in it; open files and connections where they are used",
-        ) from error
+    return copy.deepcopy(module, computed)
+
+
+def _innermost_that_fails(module: nn.Module) -> str:
+    """Return the path of the last layer that cannot be copied: a layer comes after those that it is in."""
+    blamed = ""
+    for path, part in module.named_modules():
+        try:
+            _copied(part)
+        except Exception:  # noqa: BLE001
+            blamed = path
+    return blamed
 
 
 def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:

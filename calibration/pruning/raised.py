@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
 
-from ...errors import UsageError, one_line
+from ...errors import one_line
 
 
 def named(module: nn.Module, layer: str) -> str:
@@ -31,24 +29,3 @@ def raised_in(error: BaseException, module: nn.Module) -> str:
     layer = running_layer(error, module)
     where = "" if layer is None else f"{named(module, layer)}: "
     return f"{where}{type(error).__name__}: {one_line(error)}"
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """Return a copy of a module.
-
-    Raises:
-        UsageError: a layer of it cannot be copied; with its name.
-    """
-    try:
-        return copy.deepcopy(module)
-    except Exception as error:  # whatever a foreign module raises, or holds
-        blamed = ""
-        for name, part in module.named_modules():
-            try:
-                copy.deepcopy(part)
-            except Exception:  # noqa: BLE001
-                blamed = name  # the innermost, since a layer comes after those it is in
-        raise UsageError(
-            f"{named(module, blamed)} cannot be copied: {type(error).__name__}: {one_line(error)[:150]}",
-            fix="write it so that copy.deepcopy takes it",
-        ) from error

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from ...errors import UsageError
+from ...models.copies import copy_of
 from .groups import INSTEAD, Group, Structure, trace_groups
-from .raised import copied, named, raised_in
+from .raised import named, raised_in
 from .symmetry import Probe, misfit
 
 
@@ -84,7 +85,7 @@ def why_not_removed(
     module: nn.Module, shape: tuple[int, int, int], ignored: Iterable[str], groups: Sequence[Group]
 ) -> str:
     """Take half of the channels of these groups out of a copy; return why it does not run then, or ""."""
-    tried = copied(module)
+    tried = copy_of(module)
     structure = trace_groups(tried, shape, [tried.get_submodule(name) for name in ignored])
     wanted, random = {group.root for group in groups}, np.random.default_rng(0)
     left: dict[str, int] = {}

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from ...models.copies import copy_of
 from .groups import Group, Member
-from .raised import copied, named
+from .raised import named
 
 SAME = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the answers' size: what rounding in another order makes
 BY_CHANNEL = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)  # whose tensors have one value a channel
@@ -40,7 +41,7 @@ class Probe:
             self._start(module, noise, torch.float32)
 
     def _start(self, module: nn.Module, noise: Tensor, dtype: torch.dtype) -> None:
-        self._module, self._noise = copied(module).to(dtype), noise.to(dtype)
+        self._module, self._noise = copy_of(module).to(dtype), noise.to(dtype)
         _switch_on(self._module, self._seed)
         self._tensors = [*self._module.parameters(), *self._module.buffers()]
         self._before = [tensor.detach().clone() for tensor in self._tensors]

@@ -41,13 +41,11 @@ def evaluate(
     from ..report.console import notes, progress, table
 
     options = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
-    dataset = open_data(data, data_root)
     folder = out or Path("evaluations") / "-".join([*Path(what.replace(":", "-")).parts[-2:], Path(data).name])
-    with (
-        open_any(what, options, choose_device(device)) as opened,
-        progress("images") as bar,
-    ):
-        done = evaluate_opened(opened, dataset, folder, seed=seed, flip=test_flip, progress=bar)
+    with progress("images", "loading the model and the data") as bar:
+        dataset = open_data(data, data_root)
+        with open_any(what, options, choose_device(device)) as opened:
+            done = evaluate_opened(opened, dataset, folder, seed=seed, flip=test_flip, progress=bar)
         remarks = [*dataset.notes, *(opened.model.notes if opened.model else ()), *done.notes]
     metrics = done.metrics
 

@@ -34,7 +34,7 @@ def predict(
 
     from ...models.preprocess import batch_to_pixels, decode, orientation
     from ..opened import is_artifact, open_any
-    from ..report.console import notes, table
+    from ..report.console import notes, table, waiting
 
     _refuse_swapped(what, images)
     decoded = [decode(path) for path in images]  # all of them before the model: a bad file should not cost a minute
@@ -43,7 +43,7 @@ def predict(
     if not is_artifact(what):  # an artifact runs where there is no torch too
         need_torch("zoo predict of a model source")
         where = choose_device(device)
-    with open_any(what, options, where) as opened:
+    with waiting("predicting"), open_any(what, options, where) as opened:
         before = opened.spec.preprocess
         logits = np.concatenate([opened.runner.run(batch_to_pixels([image], before)) for image in decoded])
         names, name = opened.spec.labels, opened.what

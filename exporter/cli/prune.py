@@ -94,7 +94,7 @@ def prune(
     from ..pruning.prune import prune as prune_model
     from ..pruning.report import told_beside, told_channels, told_of, told_zeros
     from ..pruning.shapes import refuse_target
-    from ..report.console import notes, progress, say, table
+    from ..report.console import notes, progress, say, table, waiting
     from ..starting import cpu_flags
     from .train import line_of, told_how_to_go_on
 
@@ -118,8 +118,9 @@ def prune(
     if latency is not None:
         refuse_target(target)
     where = choose_device(device)
-    dataset = open_data(data, data_root)
-    model = resolve(source, given)
+    with waiting("loading the model and the data"):
+        dataset = open_data(data, data_root)
+        model = resolve(source, given)
     parent = source if is_run(Path(source)) else weights if weights and is_run(Path(weights)) else ""
     folder = out or Path("runs") / f"{model.spec.name}-{Path(dataset.name).name}-pruned"
     claim(folder, resume=resume, overwrite=overwrite, dry=True)
@@ -192,9 +193,10 @@ def _will_it_pay(
 ) -> Outcome:
     from ...models.sources import resolve
     from ..pruning.pay import as_mapping, told_rows, will_it_pay
-    from ..report.console import notes, progress, say, table
+    from ..report.console import notes, progress, say, table, waiting
 
-    model = resolve(source, given)
+    with waiting("loading the model"):
+        model = resolve(source, given)
     notes(model.notes)
     with progress("steps") as bar:
         found = will_it_pay(model, target, round_to=round_to, shape=shape, progress=bar)

@@ -80,14 +80,15 @@ def train(
     if for_ is not None and not qat:
         raise UsageError("--for names whose integers --qat trains for", fix="add --qat, or leave --for out")
     where, here = own_device(device, os.environ), world_of(os.environ)
-    dataset = open_data(data, data_root)
-    made = set_up(
-        Asked(
-            source, weights, recipe, set_ or (), {"epochs": epochs}, parse_input(input_), spec,
-            read_labels(labels) if labels is not None else None, stem, seed, (for_ or "onnx") if qat else None,
-        ),
-        dataset,
-    )  # fmt: skip
+    with progress("steps", "loading the model and the data", silent=not here.first):
+        dataset = open_data(data, data_root)
+        made = set_up(
+            Asked(
+                source, weights, recipe, set_ or (), {"epochs": epochs}, parse_input(input_), spec,
+                read_labels(labels) if labels is not None else None, stem, seed, (for_ or "onnx") if qat else None,
+            ),
+            dataset,
+        )  # fmt: skip
     model, settings, dataset = made.model, made.recipe, made.data
     if overfit:
         if resume or overwrite or out or qat:

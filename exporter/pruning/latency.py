@@ -166,7 +166,7 @@ def share_of_time(
     files: list[bytes] = []
     for module in (before.module, after):
         if target == "torchscript":
-            files.append(script(module, spec)[1])
+            files.append(script(module, spec, tried=False)[1])
         else:
             files.append(export_graph(module, spec, "fp32", Batch(1, 8, 1024)).SerializeToString())
     told = None if progress is None else lambda done, total: progress("timing", done, total)

@@ -15,11 +15,11 @@ from typing import Any
 from ...calibration.pruning.budget import Budget, choose_widths
 from ...calibration.pruning.criteria import score_all
 from ...calibration.pruning.groups import Structure
-from ...calibration.pruning.raised import copied
 from ...calibration.pruning.removable import structure_of
 from ...calibration.pruning.structured import outputs_that_stay
 from ...config import cache_folder
 from ...errors import UsageError
+from ...models.copies import copy_of
 from ...models.sources import Model
 from ..artifact import Batch
 from ..backends.graph import export_graph
@@ -100,7 +100,7 @@ def will_it_pay(
     if round_to % BLOCK:
         raise UsageError(f"layers are timed in steps of {BLOCK}, got --round-to {round_to}", fix=f"--round-to {BLOCK}")
     shape = timed_shape(model, shape)
-    module = copied(model.module)
+    module = copy_of(model.module)
     structure = structure_of(module, shape, outputs_that_stay(module, ()))
     watch = Watch()
     told = lambda done, total: progress("timing layers", done, total)  # noqa: E731

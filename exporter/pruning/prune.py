@@ -14,12 +14,12 @@ from torch import nn
 from ...calibration.images import choose_images
 from ...calibration.pruning.budget import Budget
 from ...calibration.pruning.groups import Price, costs_of, macs_of
-from ...calibration.pruning.raised import copied
 from ...calibration.pruning.removable import structure_of
 from ...calibration.pruning.sparsity import Sparsity, sparsify
 from ...calibration.pruning.stages import Curve
 from ...calibration.pruning.structured import Pruned, outputs_that_stay, prune_channels
 from ...errors import UsageError
+from ...models.copies import copy_of
 from ...models.data.dataset import Dataset, Split
 from ...models.runs import CHECKPOINT, METRICS, Narrowed, Origin, Width, claim, write_run
 from ...models.sources import Model, build, named_by
@@ -103,7 +103,7 @@ def prune(
     told.line(f"before: top-1 {before:.2%} of {len(data.val):,} images")
     some = data.train.take(choose_images(data.train.labels, min(IMAGES, len(data.train)), seed)[0])
     # only what training needs of it: the original is the teacher, and what latency is compared with
-    module = copied(model.module).to("cpu").eval()
+    module = copy_of(model.module).to("cpu").eval()
     curves: tuple[Curve, ...] = ()
     if options.spread == "sensitivity" and not kept:
         curves = stage_curves(
@@ -134,7 +134,7 @@ def prune(
     gate = None if options.max_drop is None else DropGate(model, data, options.max_drop, where)
     record = _record(options, parent, pruned, sparsity, before, without, ratios, curves)
     recovery = Recovery(
-        teacher=copied(model.module), record=record,
+        teacher=copy_of(model.module), record=record,
         sparse=tuple(f"{one.layer}.weight" for one in sparsity if not one.dense),
         enough=None if gate is None else lambda now: _enough(gate, now, told.line),
         written=lambda recovered, path: refuse_unwritten(narrow, recovered, path, data.val),
@@ -204,11 +204,11 @@ def _channels(
     if options.latency is not None:
 
         def trial(own: Budget, prices: Price) -> nn.Module:
-            tried = copied(model.module)
+            tried = copy_of(model.module)
             prune_into(own, prices, tried, 1)
             return tried
 
-        whole = copied(model.module)
+        whole = copy_of(model.module)
         aimed = aim(
             structure_of(whole, shape, outputs_that_stay(whole, options.keep)), options.target, budget, trial,
             lambda tried: left(share_of_time(model, tried, options.target, shape, told.progress)),

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...calibration.pruning.raised import copied, named
+from ...calibration.pruning.raised import named
 from ...config import from_mapping, to_json
 from ...errors import IntegrityError, UsageError, ZooError
 from ...models import weights as weights_io
+from ...models.copies import copy_of
 from ...models.data.dataset import Split
 from ...models.runs import WEIGHTS, Origin
 from ...models.sources import Model, build, logits_of, rebuild
@@ -73,7 +74,7 @@ def what_differs(module: nn.Module, path: Path, model: Model, split: Split) -> t
 
     Both are "" where there is nothing of the kind.
     """
-    module = copied(module).cpu().float().eval()
+    module = copy_of(module).cpu().float().eval()
     few = split.take(np.arange(min(IMAGES, len(split))))
     images = np.concatenate([inputs.numpy() for inputs, _ in prepared(few, model)])
     try:

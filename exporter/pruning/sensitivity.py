@@ -12,11 +12,11 @@ from ...atomic import claim, staged
 from ...calibration.images import choose_images
 from ...calibration.pruning.budget import Budget
 from ...calibration.pruning.criteria import Criterion
-from ...calibration.pruning.raised import copied
 from ...calibration.pruning.removable import structure_of
 from ...calibration.pruning.stages import Curve, measure_curves
 from ...calibration.pruning.structured import outputs_that_stay, prune_channels
 from ...config import to_json
+from ...models.copies import copy_of
 from ...models.data.dataset import Dataset, Split
 from ...models.sources import Model, named_by
 from .judged import measured_accuracy, prepared, refuse_unsuitable, settle
@@ -58,11 +58,11 @@ def stage_curves(
     refuse_unsuitable(model, data)
     settled, judged = two_parts(data.train, seed)
     shape, where = model.spec.input, torch.device(device)
-    whole = copied(model.module)
+    whole = copy_of(model.module)
     groups = structure_of(whole, shape, outputs_that_stay(whole, keep)).groups
 
     def accuracy(stages: Mapping[str, float]) -> float:
-        module = copied(model.module)
+        module = copy_of(model.module)
         if stages:
             budget = Budget(None, round_to=round_to, stages=stages)
             prune_channels(

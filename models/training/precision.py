@@ -7,7 +7,6 @@ of the model, and bf16 is taken where it is clearly faster.
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import one_line
+from ..copies import copy_of
 from .recipe import Recipe
 from .step import Arithmetic, Teacher, arithmetic_of, gpu_arithmetic, gradients
 from .world import World
@@ -129,7 +129,7 @@ def trial_of(
         classes: of the targets.
         teacher: whose answers a step needs too.
     """
-    copied = copy.deepcopy(module).train()
+    copied = copy_of(module).train()
     for name, part in module.named_modules():
         if any(part is one for one in frozen):
             copied.get_submodule(name).eval()

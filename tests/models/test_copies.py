@@ -40,7 +40,7 @@ def test_what_cannot_be_copied_is_one_line_with_the_place() -> None:
             raise NotImplementedError("not me\nnever")
 
     with pytest.raises(
-        UsageError, match=r"Sequential cannot be copied: NotImplementedError: not me .*line \d+"
+        UsageError, match=r"^1\.0 \(Stubborn\) cannot be copied: NotImplementedError: not me .*line \d+"
     ) as raised:
-        copy_of(nn.Sequential(Stubborn()))
+        copy_of(nn.Sequential(nn.ReLU(), nn.Sequential(Stubborn())))
     assert "\n" not in str(raised.value)

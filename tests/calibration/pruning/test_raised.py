@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
 from torch import nn
-from zoo.calibration.pruning.raised import copied, named, raised_in, running_layer
-from zoo.errors import UsageError
+from zoo.calibration.pruning.raised import named, raised_in, running_layer
 
 
 def test_the_innermost_layer_is_named() -> None:
@@ -19,11 +16,3 @@ def test_the_innermost_layer_is_named() -> None:
     assert named(module, "") == "the model (Sequential)"
     assert running_layer(ValueError("elsewhere"), module) is None
     assert raised_in(ValueError("elsewhere\nmore"), module) == "ValueError: elsewhere"
-
-
-def test_a_layer_that_cannot_be_copied_is_named() -> None:
-    module = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Linear(3, 4)))
-    assert copied(module) is not module
-    module[1][0].lock = threading.Lock()
-    with pytest.raises(UsageError, match=r"1.0 \(Linear\) cannot be copied: TypeError"):
-        copied(module)
