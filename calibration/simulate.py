@@ -304,10 +304,11 @@ def _round_layer(plan: _Plan, node: Node, bits: int) -> None:
     bias = _optional(made, node, 2)
     seen = plan.calibrated.table.edges
     mean = seen[plan.edge(source) if plan.edge(source) in seen else plan.edge(plan.source(source))].channel_mean
-    if choice.bias_correction and mean.size:
-        groups: Any = node.args[6] if kind(node) == "conv2d" and len(node.args) > 6 else 1
-        shift = torch.from_numpy(shift_of(weight, rounded, mean, groups)).float()
-        bias = -shift if bias is None else bias - shift
+    groups: Any = node.args[6] if kind(node) == "conv2d" and len(node.args) > 6 else 1
+    shift = shift_of(weight, rounded, mean, groups)
+    if choice.bias_correction and shift is not None:
+        taken = torch.from_numpy(shift).float()
+        bias = -taken if bias is None else bias - taken
     if bias is not None and rules.integer_bias and plan.layers[node] not in plan.products:
         steps = torch.from_numpy(scales).double() * plan.grid(source).scale
         bias = ((bias.double() / steps).round() * steps).float()
