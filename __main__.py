@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -18,7 +19,9 @@ def main() -> None:
         from .exporter.cli.shell import run
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(run(app, sys.argv[1:]))
+    code = run(app, sys.argv[1:])
+    gc.freeze()  # else Python looks for garbage in all that torch holds before it ends, for a second
+    sys.exit(code)
 
 
 if __name__ == "__main__":

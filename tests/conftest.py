@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import warm
+from exported_once import remember_exports
 from zoo.exporter.artifact import Golden, record
 from zoo.exporter.golden import make_golden
 from zoo.models.data.catalog import open_data
@@ -27,6 +29,7 @@ os.environ["ZOO_CACHE"] = tempfile.mkdtemp(prefix="zoo-tests-")  # the user's ow
 IN_CI = os.environ.get("CI") == "true"
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}  # after ZOO_CACHE, which commands inherit
 TINY = {"width": 0.25, "stem": "small"}
+remember_exports()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -134,8 +137,10 @@ def reseal(folder: Path, **changes: object) -> None:
     (folder / "artifact.json").write_text(json.dumps(data))
 
 
-def zoo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command as a user starts it."""
+def zoo(*arguments: str, cwd: Path, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it; its imports are done already where it need not be fresh."""
+    if not fresh:
+        return warm.run(list(map(str, arguments)), cwd, ENVIRONMENT)
     command = [sys.executable, "-m", "zoo", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=ENVIRONMENT, check=False)
 
