@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import shutil
@@ -31,7 +32,9 @@ def main(text: str) -> int:
     from .app import app
     from .shell import run
 
-    return run(app, arguments)
+    code = run(app, arguments)
+    gc.freeze()  # as the command itself does: __main__.py
+    return code
 
 
 def die_with(parent: int) -> None:
