@@ -23,13 +23,13 @@ COMPUTE = ("conv2d", "linear")
 ACTIVATIONS = ("relu", "relu6", "hardtanh", "clamp")
 MOVES = ("max_pool2d", "flatten", "view", "reshape", "dropout", "clone", "alias", "permute", "squeeze", "unsqueeze")
 AVERAGES = ("adaptive_avg_pool2d", "avg_pool2d", "mean")
-JOINS = ("add", "cat", *AVERAGES)
+JOINED = ("cat", "stack")
+JOINS = ("add", *JOINED, *AVERAGES)
 NORM = "batch_norm"
 NATIVE_NORM = "_native_batch_norm_legit_no_training"  # gives three results, of which the first is the norm
 FIXED = {  # torch's own
     "sigmoid": Affine(1 / 256, 0),
     "hardsigmoid": Affine(1 / 256, 0),
-    "softmax": Affine(1 / 256, 0),
     "tanh": Affine(2 / 256, 128),
 }
 
@@ -48,6 +48,7 @@ class Rules:
         half_scales: scales of weights are stored as float16.
         fixed: scale and zero point of operators' results, whatever was seen.
         integer_bias: biases are int32, in steps of what is read times weights; else they stay float.
+        any_mean: means over any dimensions are integer; else those that are pools, over height and width.
         averages_keep_scale: average pools and means write integers of the scale that they read.
         joined_share_scale: all that a concatenation reads and what it writes has one scale, that of the widest, and so
             has what a pool reads and writes.
@@ -62,6 +63,7 @@ class Rules:
     half_scales: bool = False
     fixed: Mapping[str, Affine] = field(default_factory=dict)
     integer_bias: bool = True
+    any_mean: bool = False
     averages_keep_scale: bool = False
     joined_share_scale: bool = False
     logits: bool = False
@@ -75,6 +77,7 @@ RULES: Mapping[str, Rules] = {
         depthwise_bits=7,
         fixed=FIXED,
         integer_bias=False,
+        any_mean=True,
         averages_keep_scale=True,
         joined_share_scale=True,
         logits=True,
@@ -147,9 +150,11 @@ def find_places(
         elif moves(node):
             if data and data[0] in carried:
                 carried.add(node)
+        elif _stays_float(node, name, rules):
+            continue
         elif rules.written and name in (*JOINS, *rules.more) and node not in own:
             floats = [one for one in data if one not in carried]
-            if not data or not has_range(end(node)) or (floats and (not rules.reads_floats or name in AVERAGES)):
+            if not data or not has_range(end(node)) or (floats and not rules.reads_floats):
                 continue
             if all(has_range(one) for one in floats):
                 places.read.extend((one, node) for one in floats)
@@ -175,9 +180,23 @@ def _operator(node: Node, with_constants: bool) -> tuple[str, list[Node]]:
     name, source = kind(node), node.args[0] if node.args else None
     if name == "getitem" and isinstance(source, Node) and kind(source) == NATIVE_NORM and node.args[1] == 0:
         name, node = NORM, source
-    if with_constants and name in ("add", "mul", "cat"):
+    if with_constants and name in ("add", "mul", *JOINED):
         return name, node.all_input_nodes
     return name, [one for one in node.all_input_nodes if one.op != "get_attr"]
+
+
+def _stays_float(node: Node, name: str, rules: Rules) -> bool:
+    """Whether an operator that may be integer is not in this form: a mean that is no pool, a sum with a number."""
+    with_a_number = name in ("add", "mul") and not all(isinstance(one, Node) for one in node.args[:2])
+    return with_a_number or (name == "mean" and not (rules.any_mean or _is_pool(node)))
+
+
+def _is_pool(mean: Node) -> bool:
+    """Whether a mean is over height and width of images, which is an average pool."""
+    data, dims = mean.args[:2]
+    assert isinstance(data, Node)
+    rank = data.meta["val"].dim()
+    return rank == 4 and isinstance(dims, (list, tuple)) and sorted(int(str(one)) % 4 for one in dims) == [2, 3]
 
 
 def moves(node: Node) -> bool:

@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from ..errors import UsageError, ZooError, one_line
 from ..models.arithmetic import logits_in
-from .annotate import AVERAGES, NATIVE_NORM, NORM, RULES, Rules, find_places, moves
+from .annotate import AVERAGES, JOINED, NATIVE_NORM, NORM, RULES, Rules, find_places, moves
 from .aten import kind, only_reader
 from .bias_correction import shift_of
 from .quantize import Affine, affine_uint8, channel_scales, from_int8, symmetric_scale, to_int8
@@ -182,7 +182,7 @@ class _Plan:
         """The tensors that one scale is for: a tensor alone, or all of a concatenation, with what is pooled of them."""
         if not self.rules.joined_share_scale:
             return [node]
-        joins = [one for one in (node, *node.users) if kind(one) == "cat"]
+        joins = [one for one in (node, *node.users) if kind(one) in JOINED]
         found = dict.fromkeys([node, *(self.source(other) for one in joins for other in (one, *one.all_input_nodes))])
         waiting = [*found]
         while waiting:
@@ -199,6 +199,7 @@ def _rounding(
     for node in list(made.graph.nodes):
         if node.op == "call_module" and str(node.target) == "_guards_fn":  # it refuses a batch of another layout
             made.graph.erase_node(node)
+    _compute_once(made)
     _settle_weights(made)
     edges = _fold_norms(made)
     products = frozenset(node.name for node in calibrated.graph.graph.node if node.op_type == "MatMul")
@@ -223,6 +224,17 @@ def _rounding(
     made.graph.lint()
     made.recompile()
     return made, frozenset({plan.layers.get(node, "") for node in places.weights} | in_blocks), edges
+
+
+def _compute_once(made: GraphModule) -> None:
+    """Leave out what is computed of the same tensors a second time, as the ONNX exporter does: it has no range."""
+    seen: dict[str, Node] = {}
+    for node in list(made.graph.nodes):
+        if node.op == "call_function" and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+            first = seen.setdefault(f"{node.target} {node.args} {node.kwargs}", node)
+            if first is not node:
+                node.replace_all_uses_with(first)
+                made.graph.erase_node(node)
 
 
 def _settle_weights(made: GraphModule) -> None:

@@ -7,6 +7,8 @@ What such weights come to is therefore calculated once, here, and kept by an ord
 
 from __future__ import annotations
 
+import copy
+import operator
 from typing import Any, cast
 
 import torch
@@ -35,6 +37,10 @@ FUNCTIONAL = (
     *_CONVOLUTIONS, F.linear, F.conv3d, torch.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
     torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d,
 )  # fmt: skip
+_WITH_A_NUMBER: dict[Any, Any] = {
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), torch.ops.aten.add.Scalar),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), torch.ops.aten.mul.Scalar),
+}
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
 
@@ -50,6 +56,8 @@ def as_modules(module: nn.Module) -> fx.GraphModule:
     # the quantiser's own tracer: the modules that it keeps whole here are those that it will look for
     made = fx.GraphModule(root, QuantizationTracer([], []).trace(root))
     drop_idle(made)
+    _one_call_each(made)
+    _numbers_apart(made)
     for node in list(made.graph.nodes):
         layer = _layer_of(made, node)
         if node.op == "call_module" and isinstance(made.get_submodule(str(node.target)), nn.PReLU):
@@ -57,6 +65,12 @@ def as_modules(module: nn.Module) -> fx.GraphModule:
             with made.graph.inserting_before(node):
                 slopes = made.graph.get_attr(f"{node.target}.weight")
                 called = made.graph.call_function(F.prelu, (node.args[0], slopes))
+            node.replace_all_uses_with(called)
+            made.graph.erase_node(node)
+        elif node.op == "call_module" and isinstance(part := made.get_submodule(str(node.target)), nn.Softmax):
+            # of the module torch keeps steps of 1/256, which are few for many positions; the function stays float
+            with made.graph.inserting_before(node):
+                called = made.graph.call_function(F.softmax, (node.args[0],), {"dim": part.dim})
             node.replace_all_uses_with(called)
             made.graph.erase_node(node)
         elif layer is not None:
@@ -132,6 +146,47 @@ def _settle(part: nn.Module) -> None:
             remove_weight_norm(part, hook.name)
         elif isinstance(hook, SpectralNorm):
             remove_spectral_norm(part, hook.name)
+
+
+def _one_call_each(made: fx.GraphModule) -> None:
+    """Give each call after a module's first one a module of its own, with the same parameters.
+
+    An integer module writes on one grid: what it is called with first and last may have other ranges.
+    """
+    called: set[str] = set()
+    for node in made.graph.nodes:
+        if node.op != "call_module":
+            continue
+        if node.target in called:
+            part = made.get_submodule(node.target)
+            other = copy.copy(part)
+            for name in ("_parameters", "_buffers", "_modules"):
+                setattr(other, name, dict(getattr(part, name)))
+            node.target = f"{node.name}_again"
+            made.add_submodule(node.target, other)
+        called.add(node.target)
+
+
+def _numbers_apart(made: fx.GraphModule) -> None:
+    """Write sums and products of a tensor and a number so that the quantiser leaves them in float.
+
+    It would derive the grid of the result from the tensor's: of a sum it may be several times as coarse as it need be,
+    and where something else shares it, it fits one of them alone. A product with 1 is left out.
+    """
+    for node in list(made.graph.nodes):
+        called = _WITH_A_NUMBER.get(node.target) if node.op in ("call_function", "call_method") else None
+        if called is None or len(node.all_input_nodes) != 1 or len(node.args) != 2 or node.kwargs:
+            continue
+        tensor, number = node.args if isinstance(node.args[0], fx.Node) else reversed(node.args)
+        if not isinstance(number, (int, float)):
+            continue
+        if called is torch.ops.aten.mul.Scalar and number == 1:
+            made_of = tensor
+        else:
+            with made.graph.inserting_before(node):
+                made_of = made.graph.call_function(called, (tensor, number))
+        node.replace_all_uses_with(made_of)
+        made.graph.erase_node(node)
 
 
 def _weight(part: nn.Module) -> Tensor:

@@ -15,15 +15,13 @@ Convolution, batch norm and ReLU are one module; additions and concatenations ar
 from __future__ import annotations
 
 import contextlib
-import operator
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.ao.nn.quantized.modules.utils import WeightedQuantizedModule
 from torch.ao.quantization import QConfig, QConfigMapping
@@ -48,10 +46,6 @@ from .observed import observer_names
 from .pads import pad_integers, share_ranges
 
 _ADDITIONS = (torch.add, "add", "add_")
-_SUMS_AND_PRODUCTS = (
-    *_ADDITIONS, torch.mul, "mul", "mul_", operator.add, operator.mul, operator.iadd, operator.imul
-)  # fmt: skip
-_RELUS = (torch.relu, F.relu, "relu", "relu_")
 _PADDED = ("zeros", "reflect")  # the padding modes of torch's integer convolutions
 # No integer kernel here: weights that images change; a scale for each output channel of a transposed convolution
 FLOAT_ONLY = (*FUNCTIONAL, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -224,7 +218,7 @@ def _recognise(
     prints = seen_by(observers, lambda: prepared(sample))
     found: Edges = {name: {} for name, _ in observers}
     strangers: dict[str, tuple[int, ...]] = {}
-    for name, own in ((name, own) for name, several in _not_derived(prepared, prints).items() for own in several):
+    for name, own in ((name, own) for name, several in prints.items() for own in several):
         alike = sorted((apart(own, other), edge) for edge, other in known.items())
         ranges = (known_range(calibrated, edge, method) for distance, edge in alike if distance <= ALIKE)
         nearest = next((edge_and_range for edge_and_range in ranges if edge_and_range is not None), None)
@@ -233,30 +227,6 @@ def _recognise(
         else:
             found[name][nearest[0]] = nearest[1]
     return {name: ranges for name, ranges in found.items() if ranges}, strangers
-
-
-def _not_derived(prepared: fx.GraphModule, prints: dict[str, list[Print]]) -> dict[str, list[Print]]:
-    """What observers see, without results of a tensor and a number: torch derives their scale from the tensor's.
-
-    It gives both one observer: with the range of both, a tensor multiplied by 50 had a fiftieth of its integers.
-    """
-    observer = observer_names(prepared)
-    calls: dict[str, list[bool]] = defaultdict(list)
-    for node in prepared.graph.nodes:
-        if observer(node) in prints:
-            calls[observer(node)].append(_with_a_number(prepared, node.all_input_nodes[0]))
-    return {
-        name: [own for own, derived in zip(several, calls[name], strict=True) if not derived] or several
-        for name, several in prints.items()
-    }
-
-
-def _with_a_number(prepared: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node adds or multiplies a tensor and a number, perhaps with a ReLU behind."""
-    called = prepared.get_submodule(str(node.target)) if node.op == "call_module" else node.target
-    if isinstance(called, nn.ReLU) or called in _RELUS:
-        node = node.all_input_nodes[0]
-    return node.target in _SUMS_AND_PRODUCTS and len(node.all_input_nodes) == 1
 
 
 def _round(prepared: Any, edges: Edges, calibrated: Calibrated, choice: Choice, layers: dict[str, str]) -> None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...calibration.targets.sites import LAYERS, name_nodes
+from ...calibration.targets.sites import name_nodes
 from ...errors import UnavailableError, UsageError, one_line
 from ...models.spec import ModelSpec
 from ...models.user_code import described
 from ..artifact import Batch, Precision
+from .graph_weights import fold_norms, fold_weights
 from .layers import list_layers, wrong_precision
 from .retype import to_bfloat16
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
     from torch.export import ExportedProgram
-    from torch.onnx import ONNXProgram
 
     from ...calibration.choice import Calibrated, Choice
     from .base import ExportOptions
@@ -111,7 +110,8 @@ def trace_graph(
             fix="write it with torch's operators there, such as torch.where for if; float TorchScript may take it",
         ) from error
     assert program is not None
-    _fold_weights(program)
+    fold_weights(program)
+    fold_norms(program)
     proto = program.model_proto
     if precision == "bf16":
         proto = to_bfloat16(proto)
@@ -123,40 +123,6 @@ def trace_graph(
 def _in_float32(proto: onnx.ModelProto) -> frozenset[str]:
     """Layers in float32 of a graph that was made of a module in float16: its own code asks for that."""
     return frozenset(layer.name for layer in list_layers(proto) if layer.precision == "fp32")
-
-
-def _fold_weights(program: ONNXProgram) -> None:
-    """Calculate weights that the model makes of its parameters at every call (weight standardisation), once.
-
-    torch.onnx leaves larger ones as operators, which runtimes may do at each run, and which no quantiser takes for
-    weights.
-    """
-    from onnxscript import optimizer
-
-    constants = set(program.model.graph.initializers)
-    made = [
-        node for node in program.model.graph
-        if node.op_type in LAYERS and node.inputs[1] is not None and node.inputs[1].name not in constants
-    ]  # fmt: skip
-    if any(_is_constant(node.inputs[1]) for node in made):
-        optimizer.fold_constants(
-            program.model, onnx_shape_inference=False, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize
-        )
-        optimizer.remove_unused_nodes(program.model)
-
-
-def _is_constant(value: Any) -> bool:
-    """Whether no input of the graph reaches a value."""
-    waiting, seen = [value], {value}
-    while waiting:
-        one = waiting.pop()
-        if one.is_graph_input():
-            return False
-        maker = one.producer()
-        fresh = {given for given in (maker.inputs if maker is not None else ()) if given is not None} - seen
-        seen |= fresh
-        waiting += fresh
-    return True
 
 
 def read_graph(path: Path, spec: ModelSpec, precision: Precision, rest: Precision) -> onnx.ModelProto:

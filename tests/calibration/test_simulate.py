@@ -165,6 +165,46 @@ class Scaled(nn.Module):
         return self.last(functional.relu(self.second(x * 2.0)).mean((2, 3)))
 
 
+class Again(nn.Module):
+    """One layer that is called three times with other ranges each, and one calculation that is written twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.deep = nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1)
+        self.act, self.last = nn.Hardswish(), nn.Linear(8, 10)
+        self.norm.running_var.fill_(0.1)  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.first(x))
+        for _ in range(3):
+            x = self.act(self.norm(self.deep(x)))
+        return self.last(x.mean((2, 3)) + x.mean((2, 3)))
+
+
+class Views(nn.Module):
+    """The same network on an image and its mirror image, a number that is added, and the mean of both answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        answers = [self.last(functional.relu(self.norm(self.first(view))).mean((2, 3)) + 1) for view in (x, x.flip(3))]
+        return torch.stack(answers).mean(0)
+
+
+class Attentive(nn.Module):
+    """Positions that are weighed by the softmax of a mean over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.soft, self.last = nn.Conv2d(3, 8, 3, 2), nn.Softmax(1), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).flatten(2).transpose(1, 2)
+        return self.last((x * self.soft(x.mean(-1, keepdim=True))).sum(1) / 2)
+
+
 @cache
 def small(kind: type[nn.Module]) -> Calibrated:
     torch.manual_seed(0)
@@ -172,7 +212,7 @@ def small(kind: type[nn.Module]) -> Calibrated:
 
 
 @pytest.mark.parametrize("backend", ["onnx", "torchscript"])
-@pytest.mark.parametrize("kind", [Padded, Pooled, Normed, Gated, Tokens, Scaled])
+@pytest.mark.parametrize("kind", [Padded, Pooled, Normed, Gated, Tokens, Scaled, Again, Views, Attentive])
 @pytest.mark.parametrize("how", [{}, {"bias_correction": True}, {"adaround": True}, {"method": "mse"}], ids=str)
 def test_a_few_layers_are_computed_as_planned(kind: type[nn.Module], backend: str, how: dict[str, Any]) -> None:
     """What a deep network with random weights would hide: one layer that is not corrected or rounded as planned."""
@@ -184,4 +224,5 @@ def test_a_few_layers_are_computed_as_planned(kind: type[nn.Module], backend: st
         got = runner.run(batch)
         assert backend != "onnx" or runner.receipt().layers == {"int8": len(simulated.layers)}
     truth = logits_in(found.module, batch, "fp64")
-    assert measure_distances(truth, simulated.logits, got).moved(1e-3) < 0.25
+    jitter = measure_distances(truth, simulated.logits, simulated.blurred).moved(1e-3)  # of means that lie on halves
+    assert measure_distances(truth, simulated.logits, got).moved(1e-3) < max(0.25, JITTER * jitter)
