@@ -17,13 +17,26 @@ from ..models.sources import Model, logits_of
 from .artifact import Golden
 
 COUNT = 8
+ALIKE = (
+    1e-3  # relative distance of two answers to the same images: threads add in other orders, which moves the last bits
+)
 
 
 def make_golden(model: Model, data: Dataset | None, seed: int = 0) -> Golden:
-    """Images from the data's validation split, of as many classes as possible, else made ones; and their answers."""
+    """Images from the data's validation split, of as many classes as possible, else made ones; and their answers.
+
+    Raises:
+        UsageError: the model answers the same images otherwise when it runs again.
+    """
     images = _from_data(data, seed) if data is not None and len(data.val) else made_images(model.spec.input, seed)
     batch = model.prepared(images)
     logits = logits_of(model.module, batch)
+    again = logits_of(model.module, batch)
+    if np.isfinite(logits).all() and np.linalg.norm(again - logits) > ALIKE * np.linalg.norm(logits):
+        raise UsageError(
+            f"{model.spec.name} does not answer the same images alike when it runs again: nothing can be compared",
+            fix="take out what is random or counts its calls, such as dropout that is on in eval mode",
+        )
     try:
         truth, computed = logits_in(model.module, batch, "fp64"), ""
     except UsageError as error:

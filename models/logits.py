@@ -29,7 +29,7 @@ def logits_of(module: nn.Module, batch: Batch) -> Batch:
         ),
         torch.inference_mode(),
     ):
-        logits = module(torch.from_numpy(batch))
+        logits = module(torch.from_numpy(np.array(batch)))  # a copy: some modules work in place on what they are given
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(batch):
         raise UsageError(
             f"the model gives {_described(logits)} for a batch of {batch.shape}, not logits N x K",

@@ -93,7 +93,7 @@ def _compare(
     )
     if _distance(expected, _answers(module, images)) > AGREES:
         raise UsageError(
-            f"{spec.name} does not answer the same images alike when it runs again, so that nothing can be compared",
+            f"{spec.name} does not answer the same images alike when it runs again: nothing can be compared",
             fix="take out what is random or counts its calls, such as dropout that is on in eval mode",
         )
     raise UsageError(

@@ -48,6 +48,7 @@ RULES = {
 }
 
 
+WORST = 10.0  # times as far as the median may be, a single image may be apart: more is not the same computation
 JITTER = 2.0  # times as far apart as two right computations of a yardstick: clearly another computation
 
 
@@ -69,11 +70,26 @@ class Distances:
 
     def farther(self, floor: float) -> float:
         """How many times as far from the truth as the yardstick the artifact is."""
-        return float(np.median(self.artifact / np.maximum(self.yardstick, floor)))
+        return self._median(self.artifact, floor)
 
     def moved(self, floor: float) -> float:
         """How far from the yardstick the artifact is, in the yardstick's distances to the truth."""
-        return float(np.median(self.apart / np.maximum(self.yardstick, floor)))
+        return self._median(self.apart, floor)
+
+    def worst(self, floor: float) -> float:
+        """The same of the image that moved most, in the median distance where its own yardstick is nearer."""
+        known = self.known
+        unit = np.maximum(self.yardstick[known], max(floor, float(np.median(self.yardstick[known]))))
+        return float((self.apart[known] / unit).max())
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Which images can be judged: true logits that are all the same have no norm to compare with."""
+        return np.isfinite(self.yardstick) & np.isfinite(self.apart)
+
+    def _median(self, distance: npt.NDArray[np.float64], floor: float) -> float:
+        known = self.known
+        return float(np.median(distance[known] / np.maximum(self.yardstick[known], floor)))
 
 
 def relative_distance(one: Answers, other: Answers) -> npt.NDArray[np.float64]:
@@ -111,8 +127,9 @@ def judge_faithful(
     """Gate `numerics` by truth and yardstick.
 
     Fails on NaN, and where the artifact is clearly farther than its precision explains, from the truth or from the
-    yardstick. Inconclusive for a single image, and where the same answer to every image would pass too: then it cannot
-    be seen that the answers depend on the images.
+    yardstick, in the median of the images; and where a single image is `WORST` times as far from the yardstick as that.
+    Inconclusive for a single image, and where the same answer to every image would pass too: then it cannot be seen
+    that the answers depend on the images.
 
     Args:
         truth: the source's logits in float64, N x K.
@@ -130,7 +147,10 @@ def judge_faithful(
         reason = f"NaN or infinity in the logits of {bad} of {len(truth)} {what}"
         return Gate("numerics", "fail", reason, {"images": len(truth)})
     found = measure_distances(truth, yardstick, artifact)
-    farther, moved = found.farther(rule.floor), found.moved(rule.floor)
+    if not found.known.any():
+        reason = f"on each of {len(truth)} {what} the true logits are all the same"
+        return Gate("numerics", "inconclusive", reason, {"images": len(truth)})
+    farther, moved, worst = found.farther(rule.floor), found.moved(rule.floor), found.worst(rule.floor)
     middle = float(np.median(found.artifact))
     most_moved = max(rule.apart, JITTER * jitter)
     numbers = {
@@ -143,6 +163,8 @@ def judge_faithful(
         "worst_distance": float(found.artifact.max()),
         "max_farther": rule.farther,
         "max_moved": most_moved,
+        "worst_moved": worst,
+        "max_worst_moved": WORST * most_moved,
         "jitter": jitter,
         "rule": rule.reason,
     }
@@ -153,9 +175,13 @@ def judge_faithful(
     if moved > most_moved:
         reason = f"unfaithful: {np.median(found.apart):.1e} away from what the {precision} plan gives ({shown})"
         return Gate("numerics", "fail", reason, numbers)
+    if worst > WORST * most_moved:
+        farthest = float(found.apart[found.known].max())
+        reason = f"unfaithful: {farthest:.1e} away from what the {precision} plan gives on one image, near it on most"
+        return Gate("numerics", "fail", f"{reason} ({shown})", numbers)
     if len(truth) == 1:
         return Gate("numerics", "inconclusive", "one image cannot show that the answer depends on it", numbers)
-    mute = float(np.median(found.constant / np.maximum(found.yardstick, rule.floor)))
+    mute = float(np.median(found.constant[found.known] / np.maximum(found.yardstick[found.known], rule.floor)))
     if mute <= rule.farther:
         reason = f"rounding hides what tells the {len(truth)} {what} apart: the same answer to each would be as near"
         return Gate("numerics", "inconclusive", f"{reason} ({shown})", numbers)

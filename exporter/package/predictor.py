@@ -131,7 +131,7 @@ class Predictor:
 
         def run(batch: Images) -> Logits:
             with around(), torch.inference_mode():
-                return module(torch.from_numpy(batch)).numpy()
+                return module(torch.from_numpy(batch.copy())).numpy()  # it may work in place on it
 
         return run
 

@@ -67,3 +67,9 @@ def test_the_mode_of_a_module_stays_as_it_was() -> None:
         module.train(training)
         assert count_logits(module, (3, 8, 8), "net") == 4
         assert module.training is training
+
+
+def test_a_module_that_works_in_place_leaves_the_images_as_they_were() -> None:
+    batch = np.ones((2, 3, 8, 8), np.float32)
+    assert logits_of(Says(lambda x: x.mul_(2)), batch).shape == (2, 4)
+    assert (batch == 1).all()

@@ -53,13 +53,35 @@ def test_an_ill_conditioned_network_widens_its_own_limit() -> None:
     assert judge_faithful(TRUTH, near(1e-3, 1), near(1e-3, 2), "fp32").verdict == "pass"
 
 
-def test_one_odd_image_does_not_decide_and_nan_always_does() -> None:
+@pytest.mark.parametrize("precision", RULES)
+def test_a_few_images_may_be_a_little_farther_and_none_may_be_far(precision: str) -> None:
+    yardstick = near(NOISE[precision], 1)
+    for times, verdict in ((0.3, "pass"), (100, "fail")):
+        artifact = yardstick.astype(np.float64)
+        artifact[3] += times * NOISE[precision] * RANDOM.normal(size=TRUTH.shape[1])
+        gate = judge_faithful(TRUTH, yardstick, artifact, precision)
+        assert gate.verdict == verdict, gate.reason
+    assert "on one image, near it on most" in gate.reason
+
+
+def test_logits_that_are_cut_on_two_images_are_unfaithful() -> None:
+    yardstick = near(2e-6, 1)
+    bound = np.sort(yardstick.min(1))[1] + 1e-4  # below it lie the smallest logits of two images
+    gate = judge_faithful(TRUTH, yardstick, np.maximum(yardstick, bound), "fp32")
+    assert (gate.verdict, "on one image" in gate.reason) == ("fail", True)
+
+
+def test_nan_always_fails_and_an_image_without_a_norm_never_does() -> None:
     odd = near(2e-6, 2)
-    odd[3] += 1
-    assert judge_faithful(TRUTH, near(2e-6, 1), odd, "fp32").verdict == "pass"
     odd[3, 0] = np.nan
     gate = judge_faithful(TRUTH, near(2e-6, 1), odd, "fp32")
     assert (gate.verdict, "NaN" in gate.reason, "1 of 8" in gate.reason) == ("fail", True, True)
+    flat, yardstick = TRUTH.copy(), near(2e-6, 1)
+    flat[3] = 0.5
+    yardstick[3] = 0.5 + 1e-7 * RANDOM.normal(size=TRUTH.shape[1])
+    artifact = near(2e-6, 2)
+    artifact[3] = yardstick[3][::-1]
+    assert judge_faithful(flat, yardstick, artifact, "fp32").verdict == "pass"
 
 
 def test_where_the_same_answer_for_all_would_pass_it_cannot_be_told() -> None:
