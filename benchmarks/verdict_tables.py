@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from zoo.exporter.checks.accuracy import share_interval
-from zoo.exporter.checks.faithful import JITTER, RULES
+from zoo.exporter.checks.faithful import JITTER, RULES, WORST
 
 Row = dict[str, Any]
 CHOSE = ("0", "1", "2")  # the seeds of random weights on which the limits were chosen, at 64 pixels
@@ -43,9 +43,17 @@ def of_moved(row: Row) -> float:
     return moved(row) / max(RULES[row["case"][-1]].apart, JITTER * row.get("jitter", 0.0))
 
 
-def of_both(row: Row) -> float:
-    """The larger of the two."""
-    return max(of_farther(row), of_moved(row))
+def of_worst(row: Row) -> float:
+    """The same distance of the image that moved most, in the limit of a single image."""
+    yardstick, apart = np.asarray(row["yardstick"]), np.asarray(row["apart"])
+    known, rule = np.isfinite(yardstick) & np.isfinite(apart), RULES[row["case"][-1]]
+    scale = np.maximum(yardstick[known], max(rule.floor, float(np.median(yardstick[known]))))
+    return float((apart[known] / scale).max()) / (WORST * max(rule.apart, JITTER * row.get("jitter", 0.0)))
+
+
+def of_all(row: Row) -> float:
+    """The largest of the three."""
+    return max(of_farther(row), of_moved(row), of_worst(row))
 
 
 # how much of its limit a case takes, by each rule: above 1 it is refused
@@ -53,7 +61,7 @@ RULE_VALUES: dict[str, Callable[[Row], float]] = {
     "one fixed tolerance a precision": of_tolerance,
     "distance to the truth": of_farther,
     "distance to the yardstick": of_moved,
-    "both distances (chosen)": of_both,
+    "both distances, and each image's (chosen)": of_all,
 }
 
 
@@ -90,7 +98,7 @@ def _seen_by(row: Row) -> str:
     """The gate that saw a fault: numerics by the limits of today, whatever they were when the row was written."""
     if "artifact" not in row or row["seen_by"] not in ("", "numerics"):
         return str(row["seen_by"])
-    return "numerics" if of_both(row) > 1 else ""
+    return "numerics" if of_all(row) > 1 else ""
 
 
 def chose_by(row: Row) -> bool:
@@ -143,8 +151,8 @@ def _by_precision(right: list[Row]) -> list[str]:
     ]
     for backend, precision in sorted({(row["case"][3], row["case"][4]) for row in right}):
         rows = [row for row in right if row["case"][3:] == [backend, precision]]
-        shares = [of_both(row) for row in rows if "artifact" in row]
-        refused = sum(of_both(row) > 1 if "artifact" in row else row.get("verdict") == "refused" for row in rows)
+        shares = [of_all(row) for row in rows if "artifact" in row]
+        refused = sum(of_all(row) > 1 if "artifact" in row else row.get("verdict") == "refused" for row in rows)
         numbers = f"{max(shares):.2f} | {np.median(shares):.2f}" if shares else "cannot run here | "
         lines.append(f"| {backend} | {precision} | {len(rows)} | {refused} | {numbers} |")
     return lines

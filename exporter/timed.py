@@ -72,10 +72,24 @@ def never_slower(
         lines.append(line)
         ratio *= gain
         notes += [line] if choice.blocks else []
-    if ratio < 1:
-        notes.append(f"int8 is slower than float on this CPU ({ratio:.2f} times as fast), whatever stays float")
-        tell(notes[-1])
+    if slower := slower_in_words(ratio, best.high * ratio / best.ratio):
+        notes.append(slower)
+        tell(slower)
     return ByTime(choice, tuple(lines), tuple(notes))
+
+
+def slower_in_words(ratio: float, high: float) -> str:
+    """What to say of the fastest division between int8 and float; "" where it is as fast as float or faster.
+
+    Args:
+        ratio: float's time over its own, the median of the rounds.
+        high: the largest of a round.
+    """
+    if ratio >= 1:
+        return ""
+    if high > 1:
+        return f"whether int8 is slower than float here cannot be told ({ratio:.2f} times as fast, up to {high:.2f})"
+    return f"int8 is slower than float on this CPU in every division that was tried ({ratio:.2f} times as fast)"
 
 
 def _in_blocks(timing: Timing, model: Model, base: Choice, progress: Progress | None) -> tuple[Choice, float, str]:

@@ -147,6 +147,8 @@ class _Watch(TorchDispatchMode):
         elif name in COMPUTE_OPERATORS:
             dtype = next((one.dtype for one in args if isinstance(one, Tensor)), None)
             self.found.append("unknown" if dtype is None else NAMES.get(dtype, str(dtype)))
+        if name == "aten::item" and not isinstance(args[0], Tensor):
+            return args[0]  # TorchScript's interpreter hands a tensor of one number over as that number
         return func(*args, **(kwargs or {}))
 
 

@@ -277,6 +277,9 @@ def judge_accuracy(
     flips = paired.lost + paired.gained
     if flips == 0 and numerics_passed and (asked is None or bounds.high <= asked):
         reason = f"{shown}; no answer flipped in {paired.images}, so fewer than {bounds.high:.2%} do (95 % certainty)"
+        if bounds.high > limit:
+            needed = f"{images_for_none(limit):,} images"
+            reason = f"{reason}; to show that the drop is within {100 * limit:g} points takes {needed}"
         return Gate("accuracy", "pass", reason, numbers)
     within = f"drop {100 * paired.drop:.2f} points, at most {100 * bounds.high:.2f} with 95 % certainty"
     if bounds.high <= limit:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from zoo.errors import UsageError
-from zoo.exporter.backends.torch_common import TorchRunner, in_precision, run_once
+from zoo.exporter.backends.torch_common import TorchRunner, in_precision, layers_run, run_once
 from zoo.models.preprocess import Preprocess
 from zoo.models.spec import ModelSpec
 
@@ -103,3 +103,24 @@ def test_a_module_that_cannot_run_in_half_precision_is_refused_with_the_place(pr
         run_once(in_precision(Table().eval(), precision), SPEC, precision)
     assert "\n" not in str(raised.value)
     assert "buffers" in raised.value.fix
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_integer_trace_that_divides_by_a_number_is_watched() -> None:
+    """TorchScript's interpreter calls aten::item with the number itself there."""
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    class Halved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.layer(x) / 2).mean((2, 3))
+
+    images = torch.randn(2, 3, 8, 8)
+    prepared = prepare_fx(Halved().eval(), get_default_qconfig_mapping("x86"), (images,))
+    prepared(images)
+    frozen = torch.jit.freeze(torch.jit.trace(convert_fx(prepared), images).eval())
+    assert layers_run(lambda: frozen(images)) == ["int8"]

@@ -157,3 +157,10 @@ def test_near_ties_are_no_flips() -> None:
     got = np.array([[1.001, 1.0, 0], [0, 3, 0]], np.float32)
     assert without_ties(reference, got, 0.01).tolist() == [1, 1]
     assert without_ties(reference, got, 0.0).tolist() == [0, 1]
+
+
+def test_a_pass_without_a_flip_says_what_it_would_take_to_show_the_limit() -> None:
+    few = judge_accuracy(Paired(51, 0.9, 0.9, 0, 0), "int8", numerics_passed=True)
+    assert (few.verdict, "within 0.5 points takes 598 images" in few.reason) == ("pass", True)
+    many = judge_accuracy(Paired(600, 0.9, 0.9, 0, 0), "int8", numerics_passed=True)
+    assert (many.verdict, "takes" in many.reason) == ("pass", False)
