@@ -309,7 +309,7 @@ def _where(place: Path, model: Model, options: ExportOptions) -> str:
 
 def _next_try(place: Path, gate: Gate, precision: str) -> str:
     if "NaN" in gate.reason and precision == "fp16":
-        return "numbers went beyond fp16's largest, 65,504: export with --bf16, or in fp32"
+        return "numbers went beyond fp16's largest, 65,504, or below its smallest, 6e-8: export with --bf16, or in fp32"
     if precision == "int8":
         return f"zoo check {place} shows it again; without int8 kernels that are wrong here: --fp16, --bf16 or fp32"
     return f"zoo check {place} shows it again; another version of the runtime may have other kernels"

@@ -26,13 +26,18 @@ def make_golden(model: Model, data: Dataset | None, seed: int = 0) -> Golden:
     """Images from the data's validation split, of as many classes as possible, else made ones; and their answers.
 
     Raises:
-        UsageError: the model answers the same images otherwise when it runs again.
+        UsageError: the model gives NaN or infinity, or answers the same images otherwise when it runs again.
     """
     images = _from_data(data, seed) if data is not None and len(data.val) else made_images(model.spec.input, seed)
     batch = model.prepared(images)
     logits = logits_of(model.module, batch)
+    if wrong := int((~np.isfinite(logits)).any(1).sum()):
+        raise UsageError(
+            f"{model.spec.name} itself gives NaN or infinity for {wrong} of {len(logits)} golden images",
+            fix="look at its weights, and at what its preprocessing gives it",
+        )
     again = logits_of(model.module, batch)
-    if np.isfinite(logits).all() and np.linalg.norm(again - logits) > ALIKE * np.linalg.norm(logits):
+    if np.linalg.norm(again - logits) > ALIKE * np.linalg.norm(logits):
         raise UsageError(
             f"{model.spec.name} does not answer the same images alike when it runs again: nothing can be compared",
             fix="take out what is random or counts its calls, such as dropout that is on in eval mode",

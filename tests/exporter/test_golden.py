@@ -27,15 +27,24 @@ class Around(nn.Module):
                 x = functional.dropout(x, 0.5, training=True)
             case "counts":
                 x = x * self.calls
+            case "overflows":
+                x = x / 0
             case "in place":
                 x.mul_(2)
         return self.inner(x)
 
 
-@pytest.mark.parametrize("how", ["dropout", "counts"])
-def test_a_model_that_answers_otherwise_each_time_is_refused(how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("dropout", "does not answer the same images alike when it runs again"),
+        ("counts", "does not answer the same images alike when it runs again"),
+        ("overflows", "itself gives NaN or infinity for 8 of 8 golden images"),
+    ],
+)
+def test_a_model_without_answers_to_compare_with_is_refused(how: str, words: str) -> None:
     model = tiny_model()
-    with pytest.raises(UsageError, match="does not answer the same images alike when it runs again"):
+    with pytest.raises(UsageError, match=words):
         make_golden(replace(model, module=Around(model.module, how).eval()), None)
 
 
