@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic import failed_place
-from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError
+from ..errors import DONE, OF_THE_PLACE, GateError, UnavailableError, UsageError, ZooError, unwritable
 from ..models.data.dataset import Dataset
 from ..models.user_code import described
 from .artifact import ARTIFACT, Artifact, Golden, Receipt, form_of, load_artifact, may_replace, read_manifest
@@ -149,6 +149,9 @@ def export(
             )
         except ZooError as error:
             rows.append(Exported(backend.name, options.precision, folder, error=error))
+        except OSError as error:
+            told = _unwritten(backend.name, folder, error)
+            rows.append(Exported(backend.name, options.precision, folder, error=told))
         except Exception as error:  # noqa: BLE001 - what a backend did not foresee must not stop the others
             rows.append(Exported(backend.name, options.precision, folder, error=unforeseen(backend.name, error)))
     progress("exporting", len(found), len(found))
@@ -260,6 +263,16 @@ def try_golden(backend: Backend, artifact: Artifact, device: str, tried: list[Ga
             tried.append(ran)
             raise GateError(f"{name} {manifest.precision} was refused: {ran.reason}")
     return receipt
+
+
+def _unwritten(backend: str, folder: Path, error: OSError) -> ZooError:
+    """A full disk or a place that is not for writing in a line; what else the system refuses, nobody foresaw."""
+    if error.errno not in OF_THE_PLACE:
+        return unforeseen(backend, error)
+    inside = error.filename is None or str(error.filename).startswith(str(folder.parent))
+    # not the temporary name that the folder has while it is made
+    plain = OSError(error.errno, error.strerror, str(folder)) if inside else error
+    return unwritable(plain)
 
 
 def unforeseen(backend: str, error: Exception) -> ZooError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from ...errors import BUG, DONE, INTERRUPTED, TERMINATED, USAGE, UnavailableError, UsageError, ZooError
+from ...errors import BUG, DONE, INTERRUPTED, TERMINATED, USAGE, UnavailableError, UsageError, ZooError, unwritable
 from .streams import keep_stderr, reader_left
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run; auto takes a GPU if there is one.")]
@@ -111,9 +110,7 @@ def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list
     except OSError as error:  # disk full, no permission: the machine's fault, not a bug
         if debug:
             traceback.print_exc()
-        where = f"{error.filename}: " if error.filename else ""
-        fix = "free space" if error.errno == errno.ENOSPC else "choose another place"
-        return _fail(out, USAGE, {"kind": "usage", "message": f"{where}{error.strerror or error}", "fix": fix})
+        return _fail(out, USAGE, unwritable(error).as_mapping())
     except Exception as error:  # noqa: BLE001 - the last resort: a bug is shown with its traceback
         traceback.print_exc()
         fix = "this is a bug in zoo; please report it with the lines above"
