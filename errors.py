@@ -7,6 +7,7 @@ with scripts and CI; the README lists them.
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Iterable
 
 DONE, BUG, USAGE, UNAVAILABLE, GATE, INTEGRITY, INCONCLUSIVE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 6, 130, 143
@@ -100,6 +101,11 @@ def unwritable(error: OSError, place: str = "") -> UsageError:
     return UsageError(
         f"{where}: {why}" if where else why, fix="free space" if error.errno in FULL else "choose another place"
     )
+
+
+def quoted(name: object) -> str:
+    """A path or a name as a shell takes it, in a command that a message tells somebody to type."""
+    return shlex.quote(str(name))
 
 
 def one_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic import failed_place
-from ..errors import DONE, OF_THE_PLACE, GateError, UnavailableError, UsageError, ZooError, unwritable
+from ..errors import DONE, OF_THE_PLACE, GateError, UnavailableError, UsageError, ZooError, quoted, unwritable
 from ..models.data.dataset import Dataset
 from ..models.user_code import described
 from .artifact import ARTIFACT, Artifact, Golden, Receipt, form_of, load_artifact, may_replace, read_manifest
@@ -323,9 +323,10 @@ def _where(place: Path, model: Model, options: ExportOptions) -> str:
 def _next_try(place: Path, gate: Gate, precision: str) -> str:
     if "NaN" in gate.reason and precision == "fp16":
         return "numbers went beyond fp16's largest, 65,504: export with --bf16, or in fp32"
+    again = f"zoo check {quoted(place)} shows it again"
     if precision == "int8":
-        return f"zoo check {place} shows it again; without int8 kernels that are wrong here: --fp16, --bf16 or fp32"
-    return f"zoo check {place} shows it again; another version of the runtime may have other kernels"
+        return f"{again}; without int8 kernels that are wrong here: --fp16, --bf16 or fp32"
+    return f"{again}; another version of the runtime may have other kernels"
 
 
 def refuse_options(backends: Sequence[str], options: ExportOptions) -> list[Backend]:

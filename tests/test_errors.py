@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from zoo.errors import GateError, UnavailableError, UsageError, ZooError, unwritable, worst
+from zoo.errors import GateError, UnavailableError, UsageError, ZooError, quoted, unwritable, worst
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,8 @@ def test_what_the_system_refuses_names_the_place_and_what_to_do() -> None:
     assert str(unwritable(full)) == "No space left on device; free space"
     fixed = OSError(errno.EROFS, "Read-only file system", "disk/x")
     assert str(unwritable(fixed, "exports")) == "disk/x: Read-only file system; choose another place"
+
+
+def test_a_command_that_is_told_can_be_typed() -> None:
+    assert f"zoo export {quoted('runs/tiny')}" == "zoo export runs/tiny"
+    assert f"zoo export {quoted('my runs/a')}" == "zoo export 'my runs/a'"

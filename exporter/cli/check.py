@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ... import atomic
-from ...errors import DONE, GATE, INCONCLUSIVE, UNAVAILABLE, USAGE, UsageError, worst
+from ...errors import DONE, GATE, INCONCLUSIVE, UNAVAILABLE, USAGE, UsageError, quoted, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, source_options
 
@@ -127,7 +127,7 @@ def check(
     first = next((row.artifact for row in rows if row.error is None), "ARTIFACT")
     found = [problem.fix for problem in problems(read_rows(result), data_of(result)) if problem.what and problem.fix]
     doubt = found[0] if found else ""
-    after = {DONE: f"zoo predict {first} IMAGE", UNAVAILABLE: _after(rows), GATE: doubt, INCONCLUSIVE: doubt}
+    after = {DONE: f"zoo predict {quoted(first)} IMAGE", UNAVAILABLE: _after(rows), GATE: doubt, INCONCLUSIVE: doubt}
     return Outcome(result, code, show, after.get(code, ""))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import UNAVAILABLE, UsageError, worst
+from ...errors import UNAVAILABLE, UsageError, quoted, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, Weights, source_options
 
@@ -129,9 +129,11 @@ def export(
     made = [str(row.folder) for row in rows if row.artifact and row.artifact.manifest.built]
     left = [str(row.folder) for row in rows if row.artifact and not row.artifact.manifest.built]
     lacking = any(row.error is not None and row.error.exit_code == UNAVAILABLE for row in rows)
-    after = f"zoo check {' '.join(made)} --data {data or 'DATA'}" if made else "zoo doctor" if lacking else ""
+    checked = f"zoo check {' '.join(map(quoted, made))} --data {quoted(data or 'DATA')}"
+    after = checked if made else "zoo doctor" if lacking else ""
     if left:
-        after = f"copy the folder {left[0]} to the GPU machine and there, with zoo: zoo build {Path(left[0]).name}"
+        there = quoted(Path(left[0]).name)
+        after = f"copy the folder {left[0]} to the GPU machine and there, with zoo: zoo build {there}"
     payload = {
         "model": model.spec.name,
         "weights": model.weights,

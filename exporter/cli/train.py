@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...errors import DONE, GATE, UsageError
+from ...errors import DONE, GATE, UsageError, quoted
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, need_torch, own_device, parse_input
 from .source_options import Labels, Spec
 
@@ -142,7 +142,7 @@ def train(
     return Outcome(
         payload,
         show=lambda: say(f"{folder}: {summary}{summary_of}", "bold"),
-        next=f"zoo export {folder} {after} --data {data}",
+        next=f"zoo export {quoted(folder)} {after} --data {quoted(data)}",
     )
 
 
@@ -177,7 +177,7 @@ def _overfit(model: Model, dataset: Dataset, settings: Recipe, device: str, seed
         {"overfit": {**vars(found), "learned": found.learned}},
         DONE if found.learned else GATE,
         lambda: say(f"{verdict}: {told}{why}", "bold"),
-        f"zoo train {model.origin.source} --data {dataset.name}" if found.learned else "",
+        f"zoo train {quoted(model.origin.source)} --data {quoted(dataset.name)}" if found.learned else "",
     )
 
 

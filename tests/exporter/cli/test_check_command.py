@@ -72,6 +72,11 @@ def test_evidence_beside_artifacts_is_no_artifact(exported) -> None:
     ]
 
 
+def test_the_next_command_can_be_typed(exported) -> None:
+    spaced = exported["onnx"].rename(exported["onnx"].with_name("an artifact"))
+    assert run([spaced]).next == f"zoo predict '{spaced}' IMAGE"
+
+
 def test_evidence_that_cannot_be_written_is_a_note(exported) -> None:
     exported["onnx"].with_name("onnx.check.json").mkdir()
     assert run([exported["onnx"]]).exit_code == 0
