@@ -48,6 +48,8 @@ def call_factory(source: str, arguments: dict[str, Any]) -> nn.Module:
         raise UsageError(
             f"{source} returned {type(made).__name__}, not a torch.nn.Module", fix="let it return the model itself"
         )
+    _refuse_wrapped(made, source)
+    _refuse_quantised(made, source)
     _refuse_unusable(made, source)
     _detach_computed(made)
     return made
@@ -56,6 +58,38 @@ def call_factory(source: str, arguments: dict[str, Any]) -> nn.Module:
 def module_of(file: str) -> str:
     """Return the name by which Python imports a file: nets/mine.py as nets.mine."""
     return file.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
+
+
+def _refuse_wrapped(module: nn.Module, source: str) -> None:
+    """Raise UsageError for what torch makes of a model to run it faster: of that no other format can be made."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise UsageError(f"{source} returned a model in {type(module).__name__}", fix="return model.module")
+    if hasattr(module, "_orig_mod"):  # OptimizedModule; to import it takes seconds
+        raise UsageError(
+            f"{source} returned what torch.compile made of a model", fix="return the model itself, not torch.compile's"
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UsageError(
+            f"{source} returned TorchScript ({type(module).__name__}), of which only its own format can be made",
+            fix="return the model itself, not what torch.jit made of it",
+        )
+    with users_code(
+        f"{source} returned a {type(module).__name__} that cannot be put into evaluation mode",
+        fix="return the model itself, not what torch.export made of it",
+    ):
+        module.eval()
+
+
+def _refuse_quantised(module: nn.Module, source: str) -> None:
+    """Raise UsageError for layers whose weights are integers already: only torch's own kernels read them."""
+    for name, part in module.named_modules():
+        place, kind = type(part).__module__, type(part).__name__
+        quantised = place.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized"))
+        if quantised and "FloatFunctional" not in kind:  # which adds floats, to be observed
+            raise UsageError(
+                f"{source} returned a quantised module: {name or 'all of it'} is a {place.split('.modules')[0]} {kind}",
+                fix="return the model before it was quantised; zoo quantises at export, with --int8",
+            )
 
 
 def _refuse_unusable(module: nn.Module, source: str) -> None:
