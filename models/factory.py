@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ def call_factory(source: str, arguments: dict[str, Any]) -> nn.Module:
         UsageError: it cannot be imported, it fails, or it does not return a module that zoo can use.
     """
     module_name, _, factory_name = source.partition(":")
+    if not module_name:
+        raise UsageError(f"{source} names no module", fix=f"give package.module:{factory_name or 'factory'}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -40,8 +43,7 @@ def call_factory(source: str, arguments: dict[str, Any]) -> nn.Module:
             raise UsageError(f"{source}: importing it failed: {described(error)}", fix=fix) from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
-        public = [name for name in vars(module) if not name.startswith("_")]
-        raise UsageError(f"{module_name} has no callable {factory_name}{near(factory_name, public)}")
+        raise _no_factory(module, source)
     with users_code(f"{source} failed"):
         made = factory(**arguments)
     if not isinstance(made, nn.Module):
@@ -53,6 +55,17 @@ def call_factory(source: str, arguments: dict[str, Any]) -> nn.Module:
     _refuse_unusable(made, source)
     _detach_computed(made)
     return made
+
+
+def _no_factory(module: ModuleType, source: str) -> UsageError:
+    """The error for a function that a module has not, or that is not named, with those that it has."""
+    module_name, _, factory_name = source.partition(":")
+    public = {name: value for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
+    own = [name for name, value in public.items() if getattr(value, "__module__", "") == module.__name__]
+    fix = f"{module_name} has {', '.join(own[:5])}" if own else "write a function there that returns the model"
+    if not factory_name:
+        return UsageError(f"{source} names no function", fix=fix)
+    return UsageError(f"{module_name} has no callable {factory_name}{near(factory_name, public)}", fix=fix)
 
 
 def module_of(file: str) -> str:

@@ -108,6 +108,17 @@ def test_what_a_module_does_wrong_on_import_is_one_line(here: Path, name: str, c
         call_factory(f"{name}:make", {})
 
 
+def test_a_function_that_is_not_named_or_not_there_is_answered_with_those_that_are() -> None:
+    for source, words in (
+        ("user_net:", r"user_net: names no function; user_net has base, lazy, half"),
+        ("user_net:bas", r'no callable bas, did you mean "base"\? user_net has base, lazy'),
+        ("user_net:nn", r"no callable nn; user_net has base"),
+        (":make", r":make names no module; give package\.module:make"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            call_factory(source, {})
+
+
 def test_a_files_path_is_answered_with_its_modules_name() -> None:
     with pytest.raises(UsageError, match="write the file as a module: nets.mine:make"):
         call_factory("nets/mine.py:make", {})
