@@ -133,7 +133,7 @@ def prune(
             epoch=lambda done: say(line_of(done, settings.epochs)),
             warn=lambda text: say(f"warning: {text}", "yellow"),
         )
-        with told_how_to_go_on(folder):
+        with told_how_to_go_on(folder, overwrite=overwrite):
             report = prune_model(
                 model, dataset, options, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
                 parent=parent, told=Told(say, bar, watcher),
