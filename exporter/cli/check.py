@@ -197,5 +197,16 @@ def _title(row: Checked) -> str:
 
 def _after(rows: Sequence[Checked]) -> str:
     """What to do when something was not available: the row's own way out, if it has one."""
-    fixes = [row.error.fix for row in rows if row.error is not None and row.error.fix.startswith("zoo ")]
-    return fixes[0] if fixes else "zoo doctor"
+    from ..backends import backend_names, get_backend
+    from ..backends.base import Unavailable
+
+    lacking = [row for row in rows if row.error is not None and row.error.exit_code == UNAVAILABLE]
+    fixes = [row.error.fix for row in lacking if row.error is not None and row.error.fix.startswith("zoo ")]
+    if fixes:
+        return fixes[0]
+    known = [row.backend for row in lacking if row.backend in backend_names()]
+    if not known or any(isinstance(get_backend(name).available(), Unavailable) for name in known):
+        return "zoo doctor"  # it shows what is missing of a backend, not what a present one cannot run
+    named, judged = ", ".join(row.artifact for row in lacking), sum(row.error is None for row in rows)
+    rest = f"; the other {judged} {'is' if judged == 1 else 'are'} judged" if judged else ""
+    return f"judge {named} on a machine that runs {'it' if len(lacking) == 1 else 'them'}{rest}"
