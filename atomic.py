@@ -50,6 +50,26 @@ def write_file(path: Path, data: bytes) -> None:
     sync(path.parent)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """The block whose OSErrors name this path where they name none: a full disk does not say which file is cut."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def require_writable(folder: Path) -> None:
+    """Raise UsageError for a place where no folder can be made: below a file, or where nothing may be written."""
+    above = next((path for path in folder.parents if path.exists()), Path.cwd())
+    if not above.is_dir():
+        raise UsageError(f"{above} is a file, {folder} cannot be made in it", fix="choose another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"{above} may not be written to, {folder} cannot be made in it", fix="choose another place")
+
+
 def claim(folder: Path, files: Collection[str], mark: str, what: str) -> None:
     """Make sure that a folder may be written to: it is not there, or empty, or holds an earlier one of its kind.
 

@@ -6,12 +6,18 @@ with scripts and CI; the README lists them.
 
 from __future__ import annotations
 
+import errno
+import shlex
 from collections.abc import Iterable
 
 DONE, BUG, USAGE, UNAVAILABLE, GATE, INTEGRITY, INCONCLUSIVE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 6, 130, 143
 
 # A command that was given several things does all that can be done and ends with the first of these that applies.
 PRECEDENCE = (BUG, USAGE, INTEGRITY, GATE, UNAVAILABLE, INCONCLUSIVE)
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# What keeps a place from being written to, and is a person's to change.
+OF_THE_PLACE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 class ZooError(Exception):
@@ -81,6 +87,25 @@ def worst(codes: Iterable[int]) -> int:
     """
     seen = set(codes)
     return next((code for code in PRECEDENCE if code in seen), max(seen, default=DONE))
+
+
+def unwritable(error: OSError, place: str = "") -> UsageError:
+    """What an error of the operating system means to a person: the disk is full, or the place is not for writing.
+
+    Args:
+        error: as Python raised it.
+        place: what is named where the error names no file.
+    """
+    where = str(error.filename or place)
+    why = error.strerror or str(error)
+    return UsageError(
+        f"{where}: {why}" if where else why, fix="free space" if error.errno in FULL else "choose another place"
+    )
+
+
+def quoted(name: object) -> str:
+    """A path or a name as a shell takes it, in a command that a message tells somebody to type."""
+    return shlex.quote(str(name))
 
 
 def one_line(error: BaseException) -> str:

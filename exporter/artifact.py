@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..atomic import require_writable
 from ..config import from_mapping, to_json
 from ..errors import IntegrityError, UsageError, one_line
 from ..models.preprocess import decode
@@ -360,9 +361,13 @@ def evidence_path(folder: Path) -> Path:
 
 
 def may_replace(folder: Path) -> None:
-    """Raise unless an export may take this place: nothing there, an empty folder, or an older artifact."""
+    """Raise unless an export may take this place: nothing there, an empty folder, or an older artifact.
+
+    It is made beside its place, so what is above that must be a folder that can be written to.
+    """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"{folder} is in the way and no folder", fix="give another --out")
+    require_writable(folder)
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic import failed_place
-from ..errors import DONE, GateError, UnavailableError, UsageError, ZooError
+from ..errors import DONE, OF_THE_PLACE, GateError, UnavailableError, UsageError, ZooError, quoted, unwritable
 from ..models.data.dataset import Dataset
 from ..models.user_code import described
 from .artifact import ARTIFACT, Artifact, Golden, Receipt, form_of, load_artifact, may_replace, read_manifest
@@ -149,6 +149,9 @@ def export(
             )
         except ZooError as error:
             rows.append(Exported(backend.name, options.precision, folder, error=error))
+        except OSError as error:
+            told = _unwritten(backend.name, folder, error)
+            rows.append(Exported(backend.name, options.precision, folder, error=told))
         except Exception as error:  # noqa: BLE001 - what a backend did not foresee must not stop the others
             rows.append(Exported(backend.name, options.precision, folder, error=unforeseen(backend.name, error)))
     progress("exporting", len(found), len(found))
@@ -262,6 +265,16 @@ def try_golden(backend: Backend, artifact: Artifact, device: str, tried: list[Ga
     return receipt
 
 
+def _unwritten(backend: str, folder: Path, error: OSError) -> ZooError:
+    """A full disk or a place that is not for writing in a line; what else the system refuses, nobody foresaw."""
+    if error.errno not in OF_THE_PLACE:
+        return unforeseen(backend, error)
+    inside = error.filename is None or str(error.filename).startswith(str(folder.parent))
+    # not the temporary name that the folder has while it is made
+    plain = OSError(error.errno, error.strerror, str(folder)) if inside else error
+    return unwritable(plain)
+
+
 def unforeseen(backend: str, error: Exception) -> ZooError:
     """An exception that no backend should let through, in a line with the place that raised it."""
     return ZooError(
@@ -310,9 +323,10 @@ def _where(place: Path, model: Model, options: ExportOptions) -> str:
 def _next_try(place: Path, gate: Gate, precision: str) -> str:
     if "NaN" in gate.reason and precision == "fp16":
         return "numbers went beyond fp16's largest, 65,504, or below its smallest, 6e-8: export with --bf16, or in fp32"
+    again = f"zoo check {quoted(place)} shows it again"
     if precision == "int8":
-        return f"zoo check {place} shows it again; without int8 kernels that are wrong here: --fp16, --bf16 or fp32"
-    return f"zoo check {place} shows it again; another version of the runtime may have other kernels"
+        return f"{again}; --fp16, --bf16 or fp32 do without the integer kernels of this machine"
+    return f"{again}; another version of the runtime may have other kernels"
 
 
 def refuse_options(backends: Sequence[str], options: ExportOptions) -> list[Backend]:

@@ -190,6 +190,11 @@ def _plain_values() -> list[Any]:
 
 
 def _refusal(path: Path, error: Exception) -> IntegrityError:
+    if not _begins_as_a_checkpoint(path):
+        return IntegrityError(
+            f"{path} is no file of weights: it is neither a zip archive nor a pickle, as torch.save writes them",
+            fix="give a .pth or .safetensors file, or a run folder",
+        )
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch colours this message for a terminal
     in_the_way = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.\w+) was not an allowed global", text)
     if in_the_way:
@@ -207,13 +212,19 @@ def _refusal(path: Path, error: Exception) -> IntegrityError:
             f"{path} is a TorchScript archive, not a state dict",
             fix=f'torch.save(torch.jit.load("{path.name}").state_dict(), "weights.pth")',
         )
-    told = re.search(r"WeightsUnpickler error: (.+)", text) or re.search(r"(\S.*)", text)
+    # torch's first line advises to load the file without its check, which would run whatever code is in it
+    told = re.search(r"WeightsUnpickler error:\s*(\S.*)", text) or re.match(r"\s*(?!Weights only)(\S.*)", text)
     why = told[1] if told else type(error).__name__
     why = why if len(why) <= LONGEST else f"{why[:LONGEST]}…"
     return IntegrityError(
         f"{path}: cannot be read as a state dict ({why})",
         fix="zoo reads tensors and plain values only; save it again with torch.save(model.state_dict(), ...)",
     )
+
+
+def _begins_as_a_checkpoint(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
 
 
 def _few(names: list[str], most: int = 3) -> str:

@@ -120,10 +120,14 @@ def centre_crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 def to_pixels(image: Image.Image, preprocess: Preprocess) -> Pixels:
     """Everything up to the crop: an image -> uint8, C x H x W in the model's channel order."""
     mode = "L" if preprocess.channels == "L" else "RGB"
+    file = getattr(image, "filename", "")  # of one that was opened, as long as it is not converted
     image = in_mode(image, mode)
     height, width = resized_size(image.height, image.width, preprocess.resize)
     if max(height, width) > 16 * LARGEST:
-        raise UsageError(f"an image of {image.width} x {image.height} would become {width} x {height}", fix="crop it")
+        named = f"{file}: " if file else ""
+        raise UsageError(
+            f"{named}an image of {image.width} x {image.height} would become {width} x {height}", fix="crop it"
+        )
     if (height, width) != (image.height, image.width):
         image = image.resize((width, height), FILTERS[preprocess.interpolation])
     pixels = np.asarray(image)

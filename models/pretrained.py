@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,8 @@ from .preprocess import Batch, in_mode
 from .spec import ModelSpec, Preprocess, numbered_labels
 from .user_code import users_code
 from .weights import fit
+
+REACHED_WITHIN = 5  # seconds
 
 
 @dataclass(frozen=True)
@@ -96,15 +102,18 @@ def from_timm(name: str, which: str, arguments: dict[str, Any], seed: int = 0) -
         raise UsageError(f'timm has no model "{name}"{near(name, timm.list_models())}', fix="see timm.list_models()")
 
     def make() -> nn.Module:
-        try:
-            return timm.create_model(name, pretrained=which == "own", **arguments)
-        except Exception as error:
-            if which == "own" and _is_of_the_network(error):
-                raise UnavailableError(
-                    f"timm's weights of {name} cannot be had ({one_line(error)[:100]})",
-                    fix="give --weights FILE or random",
-                ) from error
-            raise
+        if which != "own":
+            return timm.create_model(name, pretrained=False, **arguments)
+        with _hub_once() as unreachable:
+            try:
+                return timm.create_model(name, pretrained=True, **arguments)
+            except Exception as error:
+                if _is_of_the_network(error):
+                    raise UnavailableError(
+                        f"timm's weights of {name} cannot be had ({unreachable or one_line(error)[:100]})",
+                        fix="give --weights random, or --weights FILE with weights from a machine with a network",
+                    ) from error
+                raise
 
     module: Any = _seeded(make, seed, name, arguments)
     data = timm.data.resolve_data_config({}, model=module)
@@ -150,6 +159,28 @@ def _seeded(make: Callable[[], nn.Module], seed: int, name: str, arguments: dict
         return make()
 
 
+@contextlib.contextmanager
+def _hub_once() -> Iterator[str]:
+    """The block in which a hub that cannot be reached is asked once, not for a minute, and logs nothing.
+
+    Weights that are in its cache are found all the same. Yields why it cannot be reached, "" where it can.
+    """
+    hub = _import("huggingface_hub")
+    constants, logger = _import("huggingface_hub.constants"), logging.getLogger("huggingface_hub")
+    level, offline, why = logger.level, constants.HF_HUB_OFFLINE, ""
+    logger.setLevel(logging.ERROR)  # its retries are not for users
+    try:
+        hub.get_session().head(constants.ENDPOINT, timeout=REACHED_WITHIN)
+    except Exception as error:  # noqa: BLE001 - of requests or httpx, whichever the hub's client uses
+        why = f"{constants.ENDPOINT} cannot be reached: {one_line(error)[:100]}"
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield why
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        logger.setLevel(level)
+
+
 def _is_of_the_network(error: Exception) -> bool:
     """Whether weights could not be fetched; the hub's client raises errors of the libraries that it fetches with."""
     library = type(error).__module__.partition(".")[0]
@@ -159,9 +190,14 @@ def _is_of_the_network(error: Exception) -> bool:
 def _download(weights: Any) -> dict[str, Tensor]:
     """By torchvision, into torch's own cache, checked against the hash in the file's name."""
     try:
-        return weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # torch prints where from and where to
+            return weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
-        raise UnavailableError(f"{_enum_name(weights)} cannot be downloaded ({one_line(error)[:100]})") from error
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        raise UnavailableError(
+            f"{_enum_name(weights)} cannot be downloaded ({one_line(error)[:100]})",
+            fix=f"give --weights random, or put {weights.url} into {cache}",
+        ) from error
 
 
 def _enum_name(weights: Any) -> str:

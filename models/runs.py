@@ -144,7 +144,8 @@ def write_run(folder: Path, run: Run) -> None:
 
 def append_metrics(folder: Path, values: dict[str, Any]) -> None:
     """Add one line to metrics.jsonl; it is on the disk when this returns."""
-    with (folder / METRICS).open("a", encoding="utf-8") as file:
+    path = folder / METRICS
+    with atomic.naming(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from ..config import near
-from ..errors import IntegrityError, UnavailableError, UsageError
+from ..errors import IntegrityError, UnavailableError, UsageError, quoted
 from . import weights as weights_io
 from .checkpoints import read_for
 from .data.dataset import Dataset
@@ -163,7 +163,9 @@ def _own(name: str, options: SourceOptions) -> Model:
     if wanted != "random" and is_run(Path(wanted)):
         run_origin = read_run(Path(wanted)).origin
         if run_origin.source != name:
-            raise UsageError(f"{wanted} is a run of {run_origin.source}, not of {name}", fix=f"zoo export {wanted}")
+            raise UsageError(
+                f"{wanted} is a run of {run_origin.source}, not of {name}", fix=f"zoo export {quoted(wanted)}"
+            )
         return _run(Path(wanted), options)
     if wanted == "imagenet":
         published = _or_choices(lambda: imagenet_weights(name), name, options)

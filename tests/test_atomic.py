@@ -109,3 +109,25 @@ def test_a_folder_of_somebody_else_is_not_claimed(tmp_path: Path) -> None:
             ours()
     with pytest.raises(UsageError, match="is a file"):
         atomic.claim(tmp_path / "made" / "thesis", ("a.json",), "mark", "thing")
+
+
+def test_a_full_disk_names_the_file_that_is_cut(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as caught, atomic.naming(tmp_path / "metrics"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "metrics")
+    with pytest.raises(OSError, match="own name") as caught, atomic.naming(tmp_path):
+        raise OSError(28, "own name", "another")
+    assert caught.value.filename == "another"
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atomic.require_writable(tmp_path / "new" / "newer")
+    atomic.require_writable(Path("relative"))
+    (tmp_path / "file.py").touch()
+    with pytest.raises(UsageError, match="file.py is a file"):
+        atomic.require_writable(tmp_path / "file.py" / "model" / "onnx-fp32")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(UsageError, match="may not be written to"):
+        atomic.require_writable(tmp_path / "new" / "newer")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
-from zoo.errors import GateError, UnavailableError, UsageError, ZooError, worst
+from zoo.errors import GateError, UnavailableError, UsageError, ZooError, quoted, unwritable, worst
 
 
 @pytest.mark.parametrize(
@@ -17,3 +19,16 @@ def test_a_message_is_one_line_with_what_to_do() -> None:
     assert str(UsageError('unknown "x", did you mean "y"?', fix="try")) == 'unknown "x", did you mean "y"? try'
     assert [kind.exit_code for kind in (UsageError, UnavailableError, GateError)] == [2, 3, 4]
     assert issubclass(UsageError, ZooError)
+
+
+def test_what_the_system_refuses_names_the_place_and_what_to_do() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert str(unwritable(full, "exports/x")) == "exports/x: No space left on device; free space"
+    assert str(unwritable(full)) == "No space left on device; free space"
+    fixed = OSError(errno.EROFS, "Read-only file system", "disk/x")
+    assert str(unwritable(fixed, "exports")) == "disk/x: Read-only file system; choose another place"
+
+
+def test_a_command_that_is_told_can_be_typed() -> None:
+    assert f"zoo export {quoted('runs/tiny')}" == "zoo export runs/tiny"
+    assert f"zoo export {quoted('my runs/a')}" == "zoo export 'my runs/a'"

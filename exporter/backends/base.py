@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ... import atomic
 from ...calibration.choice import Choice
 from ...config import from_mapping
-from ...errors import GateError, IntegrityError, UnavailableError, UsageError
+from ...errors import GateError, IntegrityError, UnavailableError, UsageError, quoted
 from ...models.spec import ModelSpec
 from ..artifact import (
     ARTIFACT,
@@ -213,7 +213,7 @@ class Backend(abc.ABC):
         artifact = load_artifact(folder)
         may_replace(folder)
         if artifact.manifest.built and not rebuild:
-            raise UsageError(f"{folder} is built already", fix=f"zoo build --rebuild {folder}")
+            raise UsageError(f"{folder} is built already", fix=f"zoo build --rebuild {quoted(folder)}")
         self.require_available()
         with atomic.staged(folder) as place:
             for name in artifact.manifest.files:
@@ -254,7 +254,7 @@ class Backend(abc.ABC):
         if not artifact.manifest.built:
             raise UnavailableError(
                 f"{artifact.folder} is not built yet: {artifact.manifest.model} is made on the device",
-                fix=f"zoo build {artifact.folder}, there",
+                fix=f"zoo build {quoted(artifact.folder)}, there",
             )
         here = self.require_available()
         device = here.devices[-1] if device == "auto" else device

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ...errors import UnavailableError
+from ...errors import UnavailableError, quoted
 from .shell import Debug, Device, Json, Outcome, Seed
 
 
@@ -34,4 +34,4 @@ def build(
         table("built", ["artifact", "golden images", "ran", "size, time of the build"], [cells(row)])
         notes(row.artifact.manifest.notes if row.artifact else ())
 
-    return Outcome({"artifacts": [as_mapping(row)]}, show=show, next=f"zoo check {folder} --data DATA")
+    return Outcome({"artifacts": [as_mapping(row)]}, show=show, next=f"zoo check {quoted(folder)} --data DATA")

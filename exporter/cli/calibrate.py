@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ...errors import UsageError
+from ...errors import UsageError, quoted
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, Weights, source_options
 
@@ -83,4 +83,4 @@ def calibrate(
         "model": model.spec.name, "images": made.table.images, "method": method, "weights": made.table.weights,
         "data": made.table.data, "edges": edges, "notes": [*model.notes, *made.notes],
     }  # fmt: skip
-    return Outcome(payload, show=show, next=f"zoo sensitivity {source} --data {data} --for onnx")
+    return Outcome(payload, show=show, next=f"zoo sensitivity {quoted(source)} --data {quoted(data)} --for onnx")

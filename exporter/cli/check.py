@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ... import atomic
-from ...errors import DONE, GATE, INCONCLUSIVE, UNAVAILABLE, USAGE, UsageError, worst
+from ...errors import DONE, GATE, INCONCLUSIVE, UNAVAILABLE, USAGE, UsageError, quoted, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, source_options
 
@@ -127,7 +127,7 @@ def check(
     first = next((row.artifact for row in rows if row.error is None), "ARTIFACT")
     found = [problem.fix for problem in problems(read_rows(result), data_of(result)) if problem.what and problem.fix]
     doubt = found[0] if found else ""
-    after = {DONE: f"zoo predict {first} IMAGE", UNAVAILABLE: _after(rows), GATE: doubt, INCONCLUSIVE: doubt}
+    after = {DONE: f"zoo predict {quoted(first)} IMAGE", UNAVAILABLE: _after(rows), GATE: doubt, INCONCLUSIVE: doubt}
     return Outcome(result, code, show, after.get(code, ""))
 
 
@@ -197,5 +197,16 @@ def _title(row: Checked) -> str:
 
 def _after(rows: Sequence[Checked]) -> str:
     """What to do when something was not available: the row's own way out, if it has one."""
-    fixes = [row.error.fix for row in rows if row.error is not None and row.error.fix.startswith("zoo ")]
-    return fixes[0] if fixes else "zoo doctor"
+    from ..backends import backend_names, get_backend
+    from ..backends.base import Unavailable
+
+    lacking = [row for row in rows if row.error is not None and row.error.exit_code == UNAVAILABLE]
+    fixes = [row.error.fix for row in lacking if row.error is not None and row.error.fix.startswith("zoo ")]
+    if fixes:
+        return fixes[0]
+    known = [row.backend for row in lacking if row.backend in backend_names()]
+    if not known or any(isinstance(get_backend(name).available(), Unavailable) for name in known):
+        return "zoo doctor"  # it shows what is missing of a backend, not what a present one cannot run
+    named, judged = ", ".join(row.artifact for row in lacking), sum(row.error is None for row in rows)
+    rest = f"; the other {judged} {'is' if judged == 1 else 'are'} judged" if judged else ""
+    return f"judge {named} on a machine that runs {'it' if len(lacking) == 1 else 'them'}{rest}"

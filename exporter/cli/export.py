@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import UNAVAILABLE, UsageError, worst
+from ...errors import UNAVAILABLE, UsageError, quoted, worst
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, Weights, source_options
 
 if TYPE_CHECKING:
     from ..artifact import Layer, Manifest
     from ..export import Exported
+
+SMALLEST_DROP = 0.001  # points of top-1
 
 
 def export(
@@ -31,7 +33,8 @@ def export(
                                                "machine.")] = True,
     max_drop: Annotated[float | None, typer.Option(help="Points of top-1 that int8 may lose; layers are kept in "
                                                    "float until that holds.")] = None,
-    images: Annotated[int, typer.Option(min=1, help="How many images --int8 calibrates with.")] = 512,
+    images: Annotated[int | None, typer.Option(min=1, show_default="512",
+                                               help="How many images --int8 calibrates with.")] = None,
     graph: Annotated[Path | None, typer.Option(help="An ONNX graph of the model to export as it is.")] = None,
     weights: Weights = None,
     data: Annotated[str | None, typer.Option(help="Golden images are taken from it; without it they are made.")] = None,
@@ -79,15 +82,22 @@ def export(
             "int8 needs images to calibrate with, or a graph that holds Q/DQ",
             fix="give --data, or --graph FILE.onnx",
         )
-    if plan is not None and not int8:
-        raise UsageError("--plan: only with --int8", fix="add --int8 --data DATA")
-    if max_drop is not None and not int8:
-        raise UsageError("--max-drop: only with --int8", fix="add --int8 --data DATA")
+    of_int8 = {"--plan": plan is not None, "--max-drop": max_drop is not None, "--images": images is not None,
+               "--no-never-slower": not never_slower}  # fmt: skip
+    pointless = [flag for flag, given in of_int8.items() if given]
+    if pointless and not int8:
+        raise UsageError(f"{', '.join(pointless)}: only with --int8", fix="add --int8 --data DATA")
+    if max_drop is not None and 0 < max_drop < SMALLEST_DROP:
+        raise UsageError(
+            f"--max-drop {max_drop:g}: no data shows so few points of top-1, one image of 100,000 is {SMALLEST_DROP:g}",
+            fix="for example --max-drop 0.5",
+        )
     precision = "fp16" if fp16 else "bf16" if bf16 else "int8" if int8 else "fp32"
     options = ExportOptions(precision, sizes, build_later, graph, settings, with_preprocess)
     begun = time.perf_counter()
     with waiting("loading the model and the data"):
         given = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)
+        from ...calibration.images import DEFAULT_IMAGES
         from ...models.data.catalog import open_data
         from ...models.sources import resolve
         from ..artifact import evidence_path
@@ -96,7 +106,8 @@ def export(
         from ..int8 import Int8Options
 
         share = None if max_drop is None else max_drop / 100
-        how = Int8Options(images, never_slower, plan=plan, max_drop=share) if int8 else None
+        counted = DEFAULT_IMAGES if images is None else images
+        how = Int8Options(counted, never_slower, plan=plan, max_drop=share) if int8 else None
         refuse_options(names, options)
         where = choose_device(device)
         dataset = open_data(data, data_root) if data else None
@@ -129,9 +140,11 @@ def export(
     made = [str(row.folder) for row in rows if row.artifact and row.artifact.manifest.built]
     left = [str(row.folder) for row in rows if row.artifact and not row.artifact.manifest.built]
     lacking = any(row.error is not None and row.error.exit_code == UNAVAILABLE for row in rows)
-    after = f"zoo check {' '.join(made)} --data {data or 'DATA'}" if made else "zoo doctor" if lacking else ""
+    checked = f"zoo check {' '.join(map(quoted, made))} --data {quoted(data or 'DATA')}"
+    after = checked if made else "zoo doctor" if lacking else ""
     if left:
-        after = f"copy the folder {left[0]} to the GPU machine and there, with zoo: zoo build {Path(left[0]).name}"
+        there = quoted(Path(left[0]).name)
+        after = f"copy the folder {left[0]} to the GPU machine and there, with zoo: zoo build {there}"
     payload = {
         "model": model.spec.name,
         "weights": model.weights,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ...errors import DONE, GATE
+from ...errors import DONE, GATE, quoted
 from .shell import Debug, Device, Json, Outcome, Seed
 
 
@@ -36,7 +36,9 @@ def lint(
             say(f"pass: {target} takes {path}, as far as the graph tells", "green")
 
     built_here = path.is_dir() and path.name.startswith(f"{target}-")
-    after = f"zoo build {path}, on the device" if built_here else f"zoo export SOURCE --to {target} --build-later"
+    after = (
+        f"zoo build {quoted(path)}, on the device" if built_here else f"zoo export SOURCE --to {target} --build-later"
+    )
     after = "" if errors else after
     payload = {"target": target, "errors": errors, "findings": [vars(one) for one in found]}
     return Outcome(payload, GATE if errors else DONE, show, after)

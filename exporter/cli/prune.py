@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...errors import DONE
+from ...errors import DONE, quoted
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch, parse_input
 from .source_options import Input, Labels, Spec, Weights, source_options
 
@@ -133,7 +133,7 @@ def prune(
             epoch=lambda done: say(line_of(done, settings.epochs)),
             warn=lambda text: say(f"warning: {text}", "yellow"),
         )
-        with told_how_to_go_on(folder):
+        with told_how_to_go_on(folder, overwrite=overwrite):
             report = prune_model(
                 model, dataset, options, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
                 parent=parent, told=Told(say, bar, watcher),
@@ -153,12 +153,12 @@ def prune(
         if report.gate is not None:
             say(f"accuracy: {report.gate.verdict}: {report.gate.reason}")
 
+    to = "trt --fp16 --build-later" if pattern == "2:4" else "torchscript,onnx"
     return Outcome(
         {"run": str(folder), **report.as_mapping()},
         report.gate.exit_code if report.gate is not None else DONE,
         show=show,
-        next=f"zoo export {folder} --to {'trt --fp16 --build-later' if pattern == '2:4' else 'torchscript,onnx'} "
-        f"--data {data}",
+        next=f"zoo export {quoted(folder)} --to {to} --data {quoted(data)}",
     )
 
 
@@ -206,5 +206,5 @@ def _will_it_pay(
         for line in found.notes:
             say(line)
 
-    after = f"zoo prune {source} --data DATA --latency 0.6 --for {target}"
+    after = f"zoo prune {quoted(source)} --data DATA --latency 0.6 --for {target}"
     return Outcome(as_mapping(found), show=show, next=after)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...errors import quoted
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, Weights, source_options
 
@@ -97,7 +98,7 @@ def sensitivity(
             say(f"written: {', '.join(str(out / name) for name in FILES)}")
 
     payload = {**as_mapping(costs, model.spec.name, target), "notes": [*model.notes, *told]}
-    after = f"zoo export {source} --to {target} --int8 --data {data} --max-drop 0.5"
+    after = f"zoo export {quoted(source)} --to {target} --int8 --data {quoted(data)} --max-drop 0.5"
     return Outcome(payload, show=show, next=after)
 
 
@@ -144,5 +145,5 @@ def _stages(
         if out is not None:
             say(f"written: {', '.join(str(out / name) for name in FILES)}")
 
-    after = f"zoo prune {source} --data {data} --macs 0.5 --spread sensitivity"
+    after = f"zoo prune {quoted(source)} --data {quoted(data)} --macs 0.5 --spread sensitivity"
     return Outcome(as_mapping(curves, model.spec.name, criterion, images), show=show, next=after)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import json
 import os
 import signal
@@ -15,8 +15,10 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from ...errors import BUG, DONE, INTERRUPTED, TERMINATED, USAGE, UnavailableError, UsageError, ZooError
+from ...errors import BUG, DONE, INTERRUPTED, TERMINATED, USAGE, UnavailableError, UsageError, ZooError, unwritable
 from .streams import keep_stderr, reader_left
+
+SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run; auto takes a GPU if there is one.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Random seed.")]
@@ -53,21 +55,31 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         why = getattr(error, "strerror", None) or "it is closed"
         sys.stderr.write(f"error: stdout cannot be written ({why}); --json needs it\n")
         return USAGE
-    signals = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
     came: list[int] = []
 
     def stop(number: int, _frame: object) -> NoReturn:
-        came.append(signals[signal.Signals(number)])
+        came.append(SIGNALS[signal.Signals(number)])
         raise KeyboardInterrupt
 
-    for number in signals:
+    for number in SIGNALS:
         signal.signal(number, stop)
     try:
         code = _run(app, arguments, out, came)
     except KeyboardInterrupt:  # so early that nothing had begun
         code = _stopped(out, came)
     # a library may have swallowed the interrupt and failed in its own way: it still was one
-    return came[0] if came else code
+    code = came[0] if came else code
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: _end_at_once(code))
+    return code
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """End a process whose command is over: nobody would handle a KeyboardInterrupt while Python waits for threads."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):  # one that is being written to
+            stream.flush()
+    os._exit(code)
 
 
 def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list[int]) -> int:
@@ -111,9 +123,7 @@ def _run(app: typer.Typer, arguments: Sequence[str], out: int | None, came: list
     except OSError as error:  # disk full, no permission: the machine's fault, not a bug
         if debug:
             traceback.print_exc()
-        where = f"{error.filename}: " if error.filename else ""
-        fix = "free space" if error.errno == errno.ENOSPC else "choose another place"
-        return _fail(out, USAGE, {"kind": "usage", "message": f"{where}{error.strerror or error}", "fix": fix})
+        return _fail(out, USAGE, unwritable(error).as_mapping())
     except Exception as error:  # noqa: BLE001 - the last resort: a bug is shown with its traceback
         traceback.print_exc()
         fix = "this is a bug in zoo; please report it with the lines above"
@@ -168,6 +178,8 @@ def need_torch(what: str) -> None:
 
 
 def _stopped(out: int | None, came: list[int]) -> int:
+    for number in SIGNALS:  # a second Ctrl-C would only cut the message
+        signal.signal(number, signal.SIG_IGN)
     code = came[0] if came else INTERRUPTED
     word = "terminated" if code == TERMINATED else "interrupted"
     return _fail(out, code, {"kind": word, "message": word, "fix": ""})

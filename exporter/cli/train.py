@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...errors import DONE, GATE, UsageError
+from ...errors import DONE, GATE, UsageError, quoted
 from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, need_torch, own_device, parse_input
 from .source_options import Labels, Spec
 
@@ -109,7 +109,7 @@ def train(
             epoch=lambda done: say(line_of(done, settings.epochs)),
             warn=lambda text: say(f"warning: {text}", "yellow"),
         )
-        with told_how_to_go_on(folder, first=here.first):
+        with told_how_to_go_on(folder, first=here.first, overwrite=overwrite):
             run = train_model(
                 model, dataset, settings, folder, device=where, seed=seed, resume=resume, overwrite=overwrite,
                 parent=made.parent, freeze=freeze, threads=workers, tensorboard=tensorboard, watcher=watcher,
@@ -142,13 +142,19 @@ def train(
     return Outcome(
         payload,
         show=lambda: say(f"{folder}: {summary}{summary_of}", "bold"),
-        next=f"zoo export {folder} {after} --data {data}",
+        next=f"zoo export {quoted(folder)} {after} --data {quoted(data)}",
     )
 
 
 @contextmanager
-def told_how_to_go_on(folder: Path, *, first: bool = True) -> Iterator[None]:
-    """The block after whose interruption a person is told what is kept."""
+def told_how_to_go_on(folder: Path, *, first: bool = True, overwrite: bool = False) -> Iterator[None]:
+    """The block after whose interruption a person is told what is kept.
+
+    Args:
+        folder: of the run.
+        first: of several processes, the one that speaks.
+        overwrite: whether --overwrite was given, which the command that goes on must not have.
+    """
     from ...models.runs import CHECKPOINT, REPLACED
     from ..report.console import say
 
@@ -157,7 +163,8 @@ def told_how_to_go_on(folder: Path, *, first: bool = True) -> Iterator[None]:
     except KeyboardInterrupt:
         if first and (folder / CHECKPOINT).exists():
             kept = f"; the run that it replaces is kept in {folder / REPLACED}" if (folder / REPLACED).exists() else ""
-            say(f"saved in {folder}: the same command with --resume, and without --overwrite, goes on{kept}")
+            other = ", and without --overwrite," if overwrite else ""
+            say(f"saved in {folder}: the same command with --resume{other} goes on{kept}")
         raise
 
 
@@ -177,7 +184,7 @@ def _overfit(model: Model, dataset: Dataset, settings: Recipe, device: str, seed
         {"overfit": {**vars(found), "learned": found.learned}},
         DONE if found.learned else GATE,
         lambda: say(f"{verdict}: {told}{why}", "bold"),
-        f"zoo train {model.origin.source} --data {dataset.name}" if found.learned else "",
+        f"zoo train {quoted(model.origin.source)} --data {quoted(dataset.name)}" if found.learned else "",
     )
 
 

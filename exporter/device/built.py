@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ...errors import UnavailableError, UsageError
+from ...errors import UnavailableError, UsageError, quoted
 from ..artifact import ARTIFACT, Artifact, load_artifact, read_manifest
 from ..backends import get_backend
 from .launcher import ENGINE
@@ -99,7 +99,7 @@ def measure_here(place: Place, artifact: Artifact, batches: Sequence[int], sampl
         UnavailableError: it is not built, or TensorRT or a GPU is not here.
     """
     if not artifact.manifest.built:
-        raise UnavailableError(f"{artifact.folder} is not built yet", fix=f"zoo build {artifact.folder}")
+        raise UnavailableError(f"{artifact.folder} is not built yet", fix=f"zoo build {quoted(artifact.folder)}")
     task = {"folder": str(artifact.folder.absolute()), "batches": list(batches),
             "samples": None if samples is None else str(samples)}  # fmt: skip
     done = subprocess.run(

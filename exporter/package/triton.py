@@ -15,7 +15,7 @@ from typing import Any
 
 from ...atomic import staged
 from ...config import to_json
-from ...errors import UnavailableError, UsageError
+from ...errors import UnavailableError, UsageError, quoted
 from ..artifact import Artifact, Batch, load_artifact
 from ..backends.pixels import steps_outside
 
@@ -54,7 +54,9 @@ def write_repository(folders: Sequence[str | Path], out: Path) -> list[str]:
         if manifest.backend not in PLATFORMS:
             raise UsageError(f"Triton runs no {manifest.backend} artifact", fix=f"one of {', '.join(PLATFORMS)}")
         if not manifest.built:
-            raise UnavailableError(f"{one.folder} is not built yet", fix=f"zoo build {one.folder}, on its device")
+            raise UnavailableError(
+                f"{one.folder} is not built yet", fix=f"zoo build {quoted(one.folder)}, on its device"
+            )
         if "engine" in manifest.options:
             raise UsageError(
                 f"{one.folder} needs torch's engine {manifest.options['engine']}, which Triton does not set",

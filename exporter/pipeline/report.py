@@ -16,7 +16,7 @@ from typing import Any
 
 from ... import atomic
 from ...config import to_json
-from ...errors import UnavailableError, UsageError
+from ...errors import UnavailableError, UsageError, quoted
 from ..artifact import ARTIFACT
 from .candidates import THERE, fronts_of, name_of, picks_of, short_front
 from .file import relative
@@ -147,7 +147,7 @@ def _render(engine: Run, payload: Mapping[str, Any], found: Found, more: Mapping
         "ok": code == 0,
         "exit_code": code,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": f"zoo run {payload['pipeline']}",
+        "command": f"zoo run {quoted(payload['pipeline'])}",
         "pipeline": payload["pipeline"],
         "out": payload["out"],
         "versions": versions(),

@@ -15,6 +15,7 @@ from ...models.data.labels import Unmatched, match_classes
 from ...models.preprocess import normalise
 from ...models.sources import Model
 from ...models.training.evaluate import accuracy, confusion
+from ...models.training.setup import data_in_order
 from ...models.training.step import Arithmetic
 from ..checks.accuracy import judge_accuracy, measure_accuracy
 from ..checks.gate import Gate
@@ -23,22 +24,27 @@ BATCH = 64
 FP32 = Arithmetic("fp32", None, "")
 
 
-def refuse_unsuitable(model: Model, data: Dataset) -> None:
-    """Raise UsageError for weights or data by which nothing could be judged."""
+def suitable_data(model: Model, data: Dataset) -> Dataset:
+    """Return the data with its classes, found by name, in the order of the model's outputs.
+
+    Raises:
+        UsageError: weights or data by which nothing could be judged.
+    """
     if not model.meaningful:
         raise UsageError("the weights are random: there is nothing to keep of them", fix="give a run, or --weights")
     matched = match_classes(model.spec, data.classes)
-    if isinstance(matched, Unmatched) or tuple(model.spec.labels) != tuple(data.classes):
+    have, whole = len(data.classes), len(model.spec.labels)
+    if isinstance(matched, Unmatched) or have < whole:  # of classes without images recovery would forget all
+        why = matched.reason if isinstance(matched, Unmatched) else f"only {have} of its {whole}"
         raise UsageError(
-            f"{data.name} does not have the classes of {model.spec.name}: "
-            f"{matched.reason if isinstance(matched, Unmatched) else 'only some of them, or in another order'}",
-            fix="give the data it was trained on",
+            f"{data.name} does not have the classes of {model.spec.name}: {why}", fix="give the data it was trained on"
         )
     if len(data.train) < 2 or not len(data.val):
         raise UsageError(
             f"{data.name} has {len(data.train)} images to recover with and {len(data.val)} to judge by",
             fix="give train/ and val/ folders",
         )
+    return data_in_order(data, model.spec.labels)
 
 
 def prepared(split: Split, model: Model) -> Iterator[tuple[Tensor, Tensor]]:

@@ -29,7 +29,7 @@ from ...models.training.loop import train
 from ...models.training.recipe import Recipe, default_recipe, load_recipe
 from ...models.training.start import Recovery
 from ...models.widths import narrowed, widths_of
-from .judged import DropGate, measured_accuracy, prepared, refuse_unsuitable, settle
+from .judged import DropGate, measured_accuracy, prepared, settle, suitable_data
 from .latency import aim, left, share_of_time, timed_shape
 from .options import PruneOptions
 from .rebuilt import refuse_unopenable, refuse_unwritten
@@ -91,7 +91,7 @@ def prune(
     """
     told = told or Told()
     model = named_by(model, data)
-    refuse_unsuitable(model, data)
+    data = suitable_data(model, data)
     claim(out, resume=resume, overwrite=overwrite, dry=True)
     shape = timed_shape(model, options.timed_at)
     kept = _kept(out, options) if resume and (out / CHECKPOINT).is_file() else {}

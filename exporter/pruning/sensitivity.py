@@ -19,7 +19,7 @@ from ...config import to_json
 from ...models.copies import copy_of
 from ...models.data.dataset import Dataset, Split
 from ...models.sources import Model, named_by
-from .judged import measured_accuracy, prepared, refuse_unsuitable, settle
+from .judged import measured_accuracy, prepared, settle, suitable_data
 
 FILES = ("pruning.json", "pruning.png")
 SETTLED, JUDGED = 512, 2000  # images that norms are settled with, and that accuracy is read from
@@ -55,7 +55,7 @@ def stage_curves(
         UsageError: random weights, data of other classes, or a model that cannot be traced.
     """
     model = named_by(model, data)
-    refuse_unsuitable(model, data)
+    data = suitable_data(model, data)
     settled, judged = two_parts(data.train, seed)
     shape, where = model.spec.input, torch.device(device)
     whole = copy_of(model.module)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...errors import quoted
+
 COSTLY = "0.5"  # points of top-1 that the example lets int8 lose
 
 
@@ -15,7 +17,7 @@ def next_step(gate: str, verdict: str, *, backend: str = "", precision: str = ""
         precision: of the artifact.
         data: what it was judged on.
     """
-    data = data or "DATA"
+    data = quoted(data or "DATA")
     if verdict == "inconclusive":
         return {
             "accuracy": "judge more labelled images with zoo check ARTIFACT --data DATA; the reason says how many",

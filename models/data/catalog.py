@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...config import near
-from ...errors import IntegrityError, UnavailableError, UsageError, one_line
+from ...errors import IntegrityError, UnavailableError, UsageError, one_line, quoted
 from ..spec import Preprocess
 from .dataset import ArraySplit, Dataset
 from .folder import open_folder, split_by_class
@@ -74,7 +74,7 @@ def _no_folder(file: Path) -> UsageError:
     """Return the error for a file where a folder is expected: what to give instead."""
     fix = f"give a folder of class folders, or one of {', '.join(DATA)}"
     if file.suffix.lower() in SUFFIXES:
-        fix = f"give the folder above the classes, such as --data {file.absolute().parent.parent}"
+        fix = f"give the folder above the classes, such as --data {quoted(file.absolute().parent.parent)}"
     elif file.suffix.lower() in ARCHIVES:
         fix = "unpack it, and give the folder that holds train/ and val/, or the class folders"
     return UsageError(f"--data {file} is a file, not a folder of images", fix=fix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import UsageError
+from ...errors import UsageError, quoted
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
 TRAINING = {"train", "training", "trn", "trainset", "train_set"}
@@ -101,7 +101,7 @@ def _refuse_alike(root: Path, folders: list[Path]) -> None:
     if len(folders) == 1:
         raise UsageError(
             f"{root} holds one folder, {folders[0].name}, with folders in it ({names}) and no images",
-            fix=f"give --data {folders[0]}",
+            fix=f"give --data {quoted(folders[0])}",
         )
     kinds = ", ".join(path.name for path in folders[:5])
     raise UsageError(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...atomic import locked
+from ...atomic import locked, naming
 from ...config import to_json
 from ...errors import UnavailableError
 from .. import weights as weights_io
@@ -104,7 +104,8 @@ def train(
         try:
             wanted = tensorboard and world.first
             alone = locked(out, "training") if world.first else nullcontext()
-            with alone, to_tensorboard(watcher, out / TENSORBOARD) if wanted else nullcontext(watcher) as told:
+            told_too = to_tensorboard(watcher, out / TENSORBOARD) if wanted else nullcontext(watcher)
+            with alone, naming(out), told_too as told:
                 run = _train(asked, world, out, parent, told, resume=goes_on)
         except BaseException:
             if world.first:

@@ -169,6 +169,18 @@ def test_a_truncated_file_is_an_integrity_error(name: str, tmp_path: Path) -> No
         read_for(net(), path)
 
 
+def test_a_file_of_another_kind_is_named_without_advice_to_run_it(tmp_path: Path) -> None:
+    for name, content in (("net.py", b"import torch\n"), ("empty.pth", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(IntegrityError, match=f"{name} is no file of weights: .*; give a") as caught:
+            read_for(net(), tmp_path / name)
+        assert "weights_only" not in str(caught.value)
+    (tmp_path / "broken.pth").write_bytes(b"\x80\x02i}q.")
+    with pytest.raises(IntegrityError, match="cannot be read as a state dict") as caught:
+        read_for(net(), tmp_path / "broken.pth")
+    assert "weights_only" not in str(caught.value)
+
+
 def test_no_state_dict_in_it(tmp_path: Path) -> None:
     for content in ({"epoch": 3}, [1], {}, {"model": {"layers": 3}}):
         torch.save(content, tmp_path / "w.pth")

@@ -11,6 +11,8 @@ from zoo.models.sources import resolve
     ("name", "words"),
     [
         ("net.onnx", "is an ONNX graph.*zoo lint net.onnx"),
+        ("a net.onnx", "zoo lint 'a net.onnx' looks.*--graph 'a net.onnx'"),
+        ("a net.pt", "--weights 'a net.pt'"),
         ("net.pt", "a file of weights.*--weights net.pt"),
         ("net.PTH", "a file of weights.*--weights net.PTH"),
         ("net.safetensors", "a file of weights"),

@@ -172,3 +172,13 @@ def test_an_exif_orientation_is_known_and_not_applied(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(found), np.asarray(image)), "as torchvision's ImageFolder reads it"
     assert orientation(found) == 6
     assert orientation(decode(tmp_path / "upright.png")) == 1
+
+
+def test_an_image_that_would_be_too_long_is_named(tmp_path: Path) -> None:
+    """Among the thousands of a folder nobody would find it."""
+    path, preprocess = tmp_path / "a strip.png", Preprocess(crop=(32, 32), resize=32)
+    Image.new("L", (100_000, 1)).save(path)
+    with pytest.raises(UsageError, match=r"a strip\.png: an image of 100000 x 1 would become 3200000 x 32"):
+        to_pixels(decode(path), preprocess)
+    with pytest.raises(UsageError, match="^an image of 100000 x 1 would"):
+        to_pixels(Image.new("L", (100_000, 1)), preprocess)

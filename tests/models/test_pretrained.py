@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+from urllib.error import URLError
+
 import pytest
 from PIL import Image
 from zoo.errors import UnavailableError, UsageError
@@ -26,6 +29,7 @@ def test_fresh_models_bring_no_class_names() -> None:
     assert not from_timm(SMALL, "random", {"num_classes": 3}).spec.has_class_names
 
 
+@pytest.mark.usefixtures("reachable")
 def test_timms_own_weights_bring_imagenets_names_or_say_that_they_cannot_be_had(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -43,3 +47,54 @@ def test_timms_own_weights_bring_imagenets_names_or_say_that_they_cannot_be_had(
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(UnavailableError, match="timm's weights of .* cannot be had \\(no network"):
         from_timm(SMALL, "own", {})
+
+
+@pytest.fixture
+def reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that answers, wherever the tests run."""
+    import huggingface_hub
+
+    class Session:
+        def head(self, *_: object, **__: object) -> None:
+            pass
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    asked: list[str] = []
+
+    class Session:
+        def head(self, url: str, **_: object) -> None:
+            asked.append(url)
+            raise ConnectionError("Connection refused")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    before = constants.HF_HUB_OFFLINE
+    with pytest.raises(UnavailableError, match="cannot be reached: Connection refused") as caught:
+        from_timm(SMALL, "own", {})
+    assert "--weights random" in caught.value.fix
+    assert len(asked) == 1
+    assert before == constants.HF_HUB_OFFLINE
+    assert not [entry for entry in caplog.records if entry.name.startswith("huggingface_hub")]
+
+
+def test_torchvisions_weights_that_cannot_be_had_say_what_else_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise URLError("Connection refused")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refused)
+    with pytest.raises(UnavailableError, match="Connection refused") as caught:
+        from_torchvision("mnasnet0_5", "own", {})
+    assert caught.value.fix.startswith("give --weights random, or put https://download.pytorch.org/models/mnasnet0.5")
+    assert str(tmp_path) in caught.value.fix
+    assert capsys.readouterr().out == "", "nor does torch print of its own"

@@ -212,8 +212,13 @@ def test_labels_and_spec_apply_to_every_source_that_does_not_remember_its_own(he
 
 
 def test_weights_of_a_wrapped_module_are_read_again(here: Path) -> None:
-    """The names of nn.DataParallel(net) all begin with `module.`, in the model and in the file."""
-    wrapped = "\ndef wrapped(): return nn.DataParallel(Net())\n"
+    """The names of what a user's wrapper holds all begin with `module.`, in the model and in the file."""
+    wrapped = (
+        "\nclass Wrapped(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.module = Net()\n"
+        "    def forward(self, x): return self.module(x)\n"
+        "def wrapped(): return Wrapped()\n"
+    )
     (here / "user_net.py").write_text(FACTORY + wrapped)
     model = resolve("user_net:wrapped", SourceOptions(input=(3, 16, 16)))
     weights.save(here / "w.safetensors", model.module)

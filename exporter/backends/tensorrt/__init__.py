@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ....config import from_mapping, to_mapping
-from ....errors import GateError, IntegrityError, UnavailableError, UsageError
+from ....errors import GateError, IntegrityError, UnavailableError, UsageError, quoted
 from ....models.spec import ModelSpec
 from ...artifact import Artifact, Batch, Platform, Precision
 from ...lint import lint_errors
@@ -158,7 +158,7 @@ class TensorRT(Backend):
         if reason:
             raise UnavailableError(
                 f"{artifact.model_path} does not fit this machine: it was built {reason}",
-                fix=f"zoo build --rebuild {artifact.folder}",
+                fix=f"zoo build --rebuild {quoted(artifact.folder)}",
             )
         return TensorRTRunner(
             str(artifact.folder),

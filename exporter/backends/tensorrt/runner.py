@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ....errors import IntegrityError, UnavailableError, UsageError
+from ....errors import IntegrityError, UnavailableError, UsageError, quoted
 from ....models.preprocess import Images
 from ....models.spec import ModelSpec
 from ...artifact import Batch, Layer, Receipt
@@ -87,7 +87,7 @@ class TensorRTRunner(Runner):
         self._engine = self._log.check(
             self._runtime.deserialize_cuda_engine(self._plan.read_bytes()),
             f"{self._plan} cannot be loaded",
-            f"zoo build --rebuild {self._plan.parent}",
+            f"zoo build --rebuild {quoted(self._plan.parent)}",
             IntegrityError,
         )
         self._input, self._output = self._names()

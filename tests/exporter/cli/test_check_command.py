@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import as_json, reseal, zoo
-from zoo.errors import GATE, INCONCLUSIVE, UsageError
+from zoo.errors import GATE, INCONCLUSIVE, UNAVAILABLE, UsageError
 from zoo.exporter.artifact import record
 from zoo.exporter.cli.check import check
 from zoo.exporter.cli.shell import Outcome
@@ -70,6 +70,23 @@ def test_evidence_beside_artifacts_is_no_artifact(exported) -> None:
     assert [row["artifact"] for row in run([exported["onnx"], evidence]).payload["artifacts"]] == [
         str(exported["onnx"])
     ]
+
+
+def test_the_next_command_can_be_typed(exported) -> None:
+    spaced = exported["onnx"].rename(exported["onnx"].with_name("an artifact"))
+    assert run([spaced]).next == f"zoo predict '{spaced}' IMAGE"
+
+
+def test_what_a_present_runtime_cannot_run_is_for_another_machine(exported, tmp_path: Path) -> None:
+    """`zoo doctor` would show that all is well."""
+    half = tmp_path / "onnx-bf16"
+    exported["onnx"].rename(half)
+    reseal(half, precision="bf16")
+    outcome = run([half, exported["torchscript"]])
+    assert outcome.exit_code == UNAVAILABLE
+    assert outcome.next == f"judge {half} on a machine that runs it; the other 1 is judged"
+    assert run([half]).next == f"judge {half} on a machine that runs it"
+    assert run([tmp_path / "trt-fp16"]).next == "zoo doctor"
 
 
 def test_evidence_that_cannot_be_written_is_a_note(exported) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,32 @@ def test_a_closed_stderr_is_no_files(tmp_path: Path) -> None:
     line = f'{sys.executable} -c "{code}" 2>&-'
     assert shell(line, tmp_path) == 0
     assert (tmp_path / "held").read_text() == ""
+
+
+@pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM])
+def test_an_impatient_second_signal_ends_without_a_traceback(again: signal.Signals, tmp_path: Path) -> None:
+    """After the first one Python waits for threads, where nobody handles an interrupt."""
+    code = (
+        "import sys, threading, time, typer; from zoo.exporter.cli.shell import run\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def wait():\n"
+        "    threading.Thread(target=time.sleep, args=(30,)).start()\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(30)\n"
+        "code = run(app, [])\n"
+        "print('over', flush=True)\n"
+        "sys.exit(code)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "over\n"
+        process.send_signal(again)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors == "error: interrupted\n"

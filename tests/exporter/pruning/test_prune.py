@@ -128,6 +128,22 @@ def test_random_weights_and_foreign_classes_are_refused(few_digits, tiny_spec) -
         prune(model, few_digits, PruneOptions(0.5), RECIPE, Path("never"))
 
 
+def test_the_order_of_the_classes_is_the_models(trained_folder: Path, few_digits, tmp_path: Path) -> None:
+    """Folders are sorted; the labels of a --spec need not be."""
+    model = resolve(str(trained_folder))
+    turned = tuple(reversed(few_digits.classes))
+    train_, val = (
+        replace(split, labels=len(turned) - 1 - split.labels) for split in (few_digits.train, few_digits.val)
+    )
+    found = prune(model, replace(few_digits, classes=turned, train=train_, val=val), ALONE, RECIPE, tmp_path / "run")
+    assert found.before == pytest.approx(model.reached.accuracy), "each image is judged by the output of its class"
+    assert found.run.spec.labels == model.spec.labels
+    assert found.run.reached.accuracy > max(found.without, found.before - 0.25), "and recovered by it"
+    some = replace(few_digits, classes=few_digits.classes[:9])
+    with pytest.raises(UsageError, match="only 9 of its 10"):
+        prune(model, some, ALONE, RECIPE, tmp_path / "never")
+
+
 def test_a_smaller_width_of_the_same_cost_stands_beside_it(
     report, trained_folder: Path, few_digits, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ def test_int8_that_costs_too_much_is_told_how_to_cost_less() -> None:
     told = next_step("accuracy", "fail", backend="openvino", precision="int8", data="flowers")
     assert "zoo export SOURCE --to openvino --int8 --data flowers --max-drop" in told
     assert "--data DATA" in next_step("accuracy", "fail", precision="int8"), "where no data is known"
+    assert "--data 'my flowers' " in next_step("accuracy", "fail", precision="int8", data="my flowers")
 
 
 @pytest.mark.parametrize("gate", ["accuracy", "latency", "numerics", "consistency", "regression", "precision"])
