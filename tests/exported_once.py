@@ -20,6 +20,7 @@ from torch import nn
 from torch.onnx import ONNXProgram
 
 _KEPT = 16  # of the last models
+_LARGEST = 4_000_000  # parameters of one that is kept
 
 
 def remember_exports() -> None:
@@ -53,6 +54,8 @@ def _remembering(export: Callable[..., ONNXProgram]) -> Callable[..., ONNXProgra
 
 def _key(module: nn.Module, rest: object) -> str | None:
     """What an export hangs on; None for a module that has to be exported each time."""
+    if sum(one.numel() for one in module.parameters()) > _LARGEST:
+        return None
     digest = hashlib.sha256(repr(rest).encode())
     for name, part in module.named_modules():
         kind, held = type(part), vars(part)
