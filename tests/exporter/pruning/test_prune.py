@@ -136,6 +136,7 @@ def test_the_order_of_the_classes_is_the_models(trained_folder: Path, few_digits
         replace(split, labels=len(turned) - 1 - split.labels) for split in (few_digits.train, few_digits.val)
     )
     found = prune(model, replace(few_digits, classes=turned, train=train_, val=val), ALONE, RECIPE, tmp_path / "run")
+    assert model.reached is not None
     assert found.before == pytest.approx(model.reached.accuracy), "each image is judged by the output of its class"
     assert found.run.spec.labels == model.spec.labels
     assert found.run.reached.accuracy > max(found.without, found.before - 0.25), "and recovered by it"
