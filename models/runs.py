@@ -137,6 +137,15 @@ def read_run(folder: Path) -> Run:
     return run
 
 
+def pruned_name(name: str) -> str:
+    """What a model is called once it is pruned, so that its export does not replace that of what it came from.
+
+    >>> pruned_name(pruned_name("resnet18"))
+    'resnet18-pruned'
+    """
+    return f"{name.removesuffix('-pruned')}-pruned"
+
+
 def write_run(folder: Path, run: Run) -> None:
     """Write run.json, whole or not at all; it is written last and makes the folder a run."""
     atomic.write_file(folder / RUN, to_json(run).encode())

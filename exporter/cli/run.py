@@ -112,7 +112,7 @@ def _look(engine: Run, *, planning: bool) -> Outcome:
             for line in plan.lines:
                 say(f"  {line}")
             if any(f"/{MODEL}/" in line for line in plan.lines):
-                say(f"{MODEL} in a path is the name that the model brings", "dim")
+                say(f"{MODEL} in a path is not known yet: the model brings its name when it is made", "dim")
         lacking = sum("unavailable" in row[2] for row in rows)
         say(f"{payload['cached']} of {len(rows)} are done, {len(waiting)} are not, {lacking} lack something here")
 

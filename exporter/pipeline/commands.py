@@ -11,7 +11,7 @@ from .graph import ALL, TRT, Node
 from .kinds import Build, Calibrate, Check, Export, Package, Profile, Prune, Source, Train, flags
 
 HTML = "report.html"
-MODEL = "MODEL"  # in a path that is not there yet: the name that a model brings
+MODEL = "MODEL"  # in a path that is not there yet: the name that a model brings, where it is not known either
 
 
 @dataclass(frozen=True)
@@ -131,29 +131,32 @@ def model_of(node: Node, path: str, parent: Made | None) -> Made:
     return Made(path, path)
 
 
-def expected(nodes: Sequence[Node], made: Mapping[str, Made], out: str) -> dict[str, Made]:
+def expected(
+    nodes: Sequence[Node], made: Mapping[str, Made], out: str, names: Mapping[str, str] | None = None
+) -> dict[str, Made]:
     """Return what each node left, or what it will leave where `command_of` writes it.
 
     Args:
         nodes: all, each behind those it needs.
         made: what is there already.
         out: the pipeline's folder for results.
+        names: of the nodes' models, as far as they are known; exports are filed by them.
     """
     found: dict[str, Made] = {}
     for node in nodes:
         parent = found.get(node.needs[0]) if node.needs else None
-        found[node.id] = made.get(node.id) or _expected(node, parent, out)
+        found[node.id] = made.get(node.id) or _expected(node, parent, out, (names or {}).get(node.id, MODEL))
     return found
 
 
-def _expected(node: Node, parent: Made | None, out: str) -> Made:
+def _expected(node: Node, parent: Made | None, out: str, name: str) -> Made:
     options = node.options
     if options.gives == "model":
         return model_of(node, f"{out}/{node.id}", parent)
     if isinstance(options, Check) and parent is not None:  # hands on the artifact
         return parent
     if isinstance(options, Export):
-        return Made(f"{out}/{node.id.partition('/')[0]}/{node.variant}/{MODEL}/{node.form}")
+        return Made(f"{out}/{node.id.partition('/')[0]}/{node.variant}/{name}/{node.form}")
     if isinstance(options, Build):
         return Made(f"{out}/exports/{node.variant}/{node.form}")
     suffix = ".zoo" if isinstance(options, Package) and options.layout == "zoo" else ""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...errors import DONE, INCONCLUSIVE, UNAVAILABLE, worst
+from .called import names_of
 from .commands import command_of, expected, together
 from .graph import Node
 from .outcome import BLOCKED, CACHED, FAILED, FINISHED, LACKING, RUNNING, WAITING, Outcome
@@ -82,7 +83,9 @@ def planned(run: Run) -> Planned:
         waits_for_lost = [need in lost for need in node.needs]
         if run.missing(node) is not None or (all(waits_for_lost) if node.partial else any(waits_for_lost)):
             lost.add(node.id)
-    there = expected(run.nodes, run.made(), settings.out)
+    made = run.made()
+    names = names_of(run.nodes, expected(run.nodes, made, settings.out), made, run.state.folder)
+    there = expected(run.nodes, made, settings.out, names)
     here = {name: made for name, made in there.items() if name not in lost}
 
     def line(nodes: Sequence[Node]) -> str:

@@ -21,7 +21,7 @@ from ...calibration.pruning.structured import Pruned, outputs_that_stay, prune_c
 from ...errors import UsageError
 from ...models.copies import copy_of
 from ...models.data.dataset import Dataset, Split
-from ...models.runs import CHECKPOINT, METRICS, Narrowed, Origin, Width, claim, write_run
+from ...models.runs import CHECKPOINT, METRICS, Narrowed, Origin, Width, claim, pruned_name, write_run
 from ...models.sources import Model, build, named_by
 from ...models.training.checkpoint import PRUNED, read_facts
 from ...models.training.epoch import Watcher
@@ -37,7 +37,6 @@ from .report import Report, speed_of, told_stays
 from .rival import Beside, from_scratch, narrow_like
 from .sensitivity import stage_curves
 
-PRUNED_NAME = "-pruned"  # so that an export does not replace that of the model it came from
 IMAGES = 1024  # that gradients and statistics of norms are taken from
 
 
@@ -115,7 +114,7 @@ def prune(
     settle(module, some, model)
     narrow = replace(
         model,
-        spec=model.spec if model.spec.name.endswith(PRUNED_NAME) else model.spec.renamed(model.spec.name + PRUNED_NAME),
+        spec=model.spec.renamed(pruned_name(model.spec.name)),
         module=module,
         origin=replace(model.origin, widths=_widths(model.origin, module)),
         weights=f"pruned from {parent or model.weights}",
