@@ -126,7 +126,7 @@ def _when(mapping: dict[str, Any]) -> str:
 def _run(engine: Run, file: Path, where: str) -> Outcome:
     from ..pipeline.report import write_report
     from ..pipeline.run import run as run_all
-    from ..pipeline.told import as_mapping, exit_code, standing
+    from ..pipeline.told import as_mapping, exit_code, heading, standing
     from ..report.console import say, table
 
     with engine.state.locked():
@@ -149,7 +149,7 @@ def _run(engine: Run, file: Path, where: str) -> Outcome:
         else:
             rows = [[node.id, standing(engine, node), f"{engine.outcome(node.id).record.seconds:.1f}"  # pyright: ignore[reportOptionalMemberAccess]
                      if engine.outcome(node.id).record else ""] for node in worked]  # fmt: skip
-            table(f"{file}: {payload['done']} made, {payload['cached']} were done", ["makes", "state", "s"], rows)
+            table(f"{file}: {heading(engine)}", ["makes", "state", "s"], rows)
         for node in engine.nodes:
             outcome = engine.outcome(node.id)
             if outcome.state == "failed":

@@ -177,7 +177,10 @@ def picks_of(nodes: Sequence[Plain], rows: Mapping[str, Plain], profiles: Sequen
     devices = checked_on(rows) | profiled_on(profiles, rows)
     found = [pick(device, candidates_on(measured, reasons)) for device, measured in devices.items()]
     if not devices and rows:
-        told = "no artifact is picked: no check measured the latency, which latency = true in its step asks for"
+        asked = any(node["kind"] == "check" and node["options"].get("latency") for node in nodes)
+        why = "no check could measure the latency" if asked else "no check measures the latency"
+        how = "their logs say why" if asked else "add latency = true to the step that checks"
+        told = f"no artifact is picked: {why}; {how}"
         return [{"device": "", "artifact": "", "sentence": told, "others": []}]
     return [
         {"device": one.device, "artifact": one.artifact, "sentence": one.sentence,

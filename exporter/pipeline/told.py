@@ -36,6 +36,17 @@ def as_mapping(run: Run) -> dict[str, Any]:
     }
 
 
+def heading(run: Run) -> str:
+    """How many were made, were done before, and ran and left nothing that stays: a doubt is looked into each time."""
+    failed = [one.exit_code for one in run.outcomes.values() if one.state == FAILED]
+    doubts = sum(code == INCONCLUSIVE for code in failed)
+    counted = as_mapping(run)
+    parts = [f"{counted['done']} made", f"{counted['cached']} were done"]
+    parts += [f"{doubts} ran and {'is' if doubts == 1 else 'are'} inconclusive"] if doubts else []
+    parts += [f"{len(failed) - doubts} failed"] if len(failed) > doubts else []
+    return ", ".join(parts)
+
+
 def node_mapping(run: Run, node: Node) -> dict[str, Any]:
     """One node."""
     outcome = run.outcome(node.id)

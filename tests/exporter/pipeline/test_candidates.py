@@ -138,7 +138,13 @@ def test_no_latency_is_said_and_the_front_is_by_size(whole) -> None:
         row["gates"] = [gate for gate in row["gates"] if gate["name"] != "latency"]
     (only,) = picks_of(nodes, rows, [])
     assert only["artifact"] == ""
-    assert "no check measured the latency" in only["sentence"]
+    for asked, words in (
+        (True, "no check could measure the latency"),
+        (False, "; add latency = true"),
+    ):
+        for node in nodes:
+            node["options"] = {"latency": asked}
+        assert words in picks_of(nodes, rows, [])[0]["sentence"]
     (front,) = fronts_of(nodes, rows)
     assert front["by"] == "bytes"
     assert {point["artifact"] for point in front["points"]} == set(rows)

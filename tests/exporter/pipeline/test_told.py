@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
 from zoo.exporter.pipeline.run import run
-from zoo.exporter.pipeline.told import planned
+from zoo.exporter.pipeline.told import heading, planned
 
 
 def test_every_command_is_known_before_anything_is_made(engine) -> None:
@@ -50,3 +50,17 @@ def test_what_is_done_runs_no_more(engine) -> None:
     again = engine()
     again.settle_all()
     assert planned(again).lines == ()
+
+
+def test_a_check_that_is_tried_again_is_counted(engine, stage) -> None:
+    """It is neither made nor was it done, and it took its time."""
+    doubt = {"name": "accuracy", "verdict": "inconclusive", "reason": "60 images are too few"}
+    passed = {**doubt, "verdict": "pass"}
+    stage.evidence = lambda node: {"gates": [doubt if node.id == "checks/resnet18/onnx-fp32" else passed]}
+    first = engine()
+    run(first)
+    assert heading(first).endswith(" made, 0 were done, 1 ran and is inconclusive")
+    again = engine()
+    run(again)
+    assert heading(again).startswith("0 made, ")
+    assert heading(again).endswith(" were done, 1 ran and is inconclusive")
