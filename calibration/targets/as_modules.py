@@ -162,7 +162,9 @@ def _one_call_each(made: fx.GraphModule) -> None:
             other = copy.copy(part)
             for name in ("_parameters", "_buffers", "_modules"):
                 setattr(other, name, dict(getattr(part, name)))
-            node.target = f"{node.name}_again"
+            node.target = node.name  # so that the call has the same name when the quantiser records the graph again
+            while hasattr(made, node.target):
+                node.target += "_"
             made.add_submodule(node.target, other)
         called.add(node.target)
 
