@@ -116,6 +116,8 @@ def set_up(asked: Asked, data: Dataset) -> Training:
         raise UsageError(f"--qat fine-tunes, {source} would start fresh", fix="give --weights RUN, FILE or imagenet")
     given = from_toml(ModelSpec, asked.spec) if asked.spec is not None else None
     names = given.labels if given is not None and given.has_class_names else None
+    if names is None and parent and {*(kept := read_run(Path(parent)).spec.labels)} == {*data.classes}:
+        names = kept  # the head that is trained on has its outputs in this order
     data = data_in_order(data, asked.labels or names)
     spec, sized = _spec_of(source, asked, data, given)
     named = asked.recipe or (QAT_RECIPE if asked.qat else default_recipe(spec.input[1], len(data.train), source))

@@ -46,7 +46,8 @@ def run(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> 
 @cache
 def _child(warnings: str) -> subprocess.Popen[str]:
     """Return the process that forks; it ends with this one."""
-    environment = {**os.environ, "PYTHONWARNINGS": warnings}
+    # one thread: those of OpenBLAS would be there from its import on, and a fork must have none
+    environment = {**os.environ, "PYTHONWARNINGS": warnings, "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,12 @@ def test_a_run_brings_its_own_spec(small_pictures: Dataset, trained_folder: Path
     (tmp_path / "spec.toml").write_text(SPEC)
     with pytest.raises(UsageError, match="is a run and brings its own spec; leave --spec out"):
         set_up(own(source=str(trained_folder), spec=tmp_path / "spec.toml"), small_pictures)
+
+
+def test_a_run_is_trained_on_with_its_own_order_of_the_classes(few_digits: Dataset, trained_folder: Path) -> None:
+    """Folders are sorted; the outputs of a run's head need not be, and keep what they stand for."""
+    turned = tuple(reversed(few_digits.classes))
+    train, val = (replace(one, labels=len(turned) - 1 - one.labels) for one in (few_digits.train, few_digits.val))
+    made = set_up(own(source=str(trained_folder)), replace(few_digits, classes=turned, train=train, val=val))
+    assert made.data.classes == made.model.spec.labels == few_digits.classes
+    assert (made.data.train.labels == few_digits.train.labels).all()
