@@ -317,8 +317,8 @@ def _round_layer(plan: _Plan, node: Node, bits: int) -> None:
     seen = plan.calibrated.table.edges
     mean = seen[plan.edge(source) if plan.edge(source) in seen else plan.edge(plan.source(source))].channel_mean
     groups: Any = node.args[6] if kind(node) == "conv2d" and len(node.args) > 6 else 1
-    shift = shift_of(weight, rounded, mean, groups)
-    if choice.bias_correction and shift is not None:
+    shift = shift_of(weight, rounded, mean, groups) if choice.bias_correction else None
+    if shift is not None:
         taken = torch.from_numpy(shift).float()
         bias = -taken if bias is None else bias - taken
     if bias is not None and rules.integer_bias and plan.layers[node] not in plan.products:

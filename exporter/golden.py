@@ -17,9 +17,7 @@ from ..models.sources import Model, logits_of
 from .artifact import Golden
 
 COUNT = 8
-ALIKE = (
-    1e-3  # relative distance of two answers to the same images: threads add in other orders, which moves the last bits
-)
+ALIKE = 1e-3  # how far two answers to the same images may be apart: threads that add in other orders move the last bits
 
 
 def make_golden(model: Model, data: Dataset | None, seed: int = 0) -> Golden:

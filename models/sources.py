@@ -38,7 +38,7 @@ from .source_options import (
     shown_shape,
     three_channels,
 )
-from .spec import ModelSpec, Preprocess, imagenet_preprocess, numbered_labels
+from .spec import ModelSpec, Preprocess, imagenet_preprocess, name_for, numbered_labels
 from .widths import resize
 
 __all__ = ["Model", "SourceOptions", "build", "check_logits", "logits_of", "named_by", "rebuild", "resolve", "through"]
@@ -263,7 +263,7 @@ def _factory(source: str, options: SourceOptions) -> Model:
         shape = options.input or (3, 224, 224)
         three_channels(source, shape[0])
         outputs = count_logits(module, shape, source)
-        name = source.replace(":", "-").replace(".", "-")
+        name = name_for(source)
         preprocess = replace(imagenet_preprocess(), crop=shape[1:], resize=resize_for(*shape[1:]))
         spec = labelled(_unnamed(name, shape, preprocess, outputs), options)
         assumed = [f"input {shown_shape(shape)}"] if options.input is None else []

@@ -133,6 +133,11 @@ def numbered_labels(count: int) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(count))
 
 
+def name_for(source: str) -> str:
+    """Return a source of a model, such as `package.module:factory`, as a name that files can have."""
+    return source.replace(":", "-").replace(".", "-").replace("/", "-")
+
+
 def is_printable(label: str) -> bool:
     """Whether a class name can be printed and stored: no control characters, no bytes that are not UTF-8."""
     return not any(unicodedata.category(character) in ("Cc", "Cs") for character in label)

@@ -64,15 +64,10 @@ def as_modules(module: nn.Module) -> fx.GraphModule:
             # torch's integer PReLU answers wrongly (0.7 relative distance in torch 2.14), and only modules become one
             with made.graph.inserting_before(node):
                 slopes = made.graph.get_attr(f"{node.target}.weight")
-                called = made.graph.call_function(F.prelu, (node.args[0], slopes))
-            node.replace_all_uses_with(called)
-            made.graph.erase_node(node)
+            _call_instead(made, node, F.prelu, (node.args[0], slopes))
         elif node.op == "call_module" and isinstance(part := made.get_submodule(str(node.target)), nn.Softmax):
             # of the module torch keeps steps of 1/256, which are few for many positions; the function stays float
-            with made.graph.inserting_before(node):
-                called = made.graph.call_function(F.softmax, (node.args[0],), {"dim": part.dim})
-            node.replace_all_uses_with(called)
-            made.graph.erase_node(node)
+            _call_instead(made, node, F.softmax, (node.args[0], part.dim))
         elif layer is not None:
             call_module_instead(made, node, layer, _arguments(node)["input"])
     norms_as_modules(made)
@@ -148,6 +143,13 @@ def _settle(part: nn.Module) -> None:
             remove_spectral_norm(part, hook.name)
 
 
+def _call_instead(made: fx.GraphModule, node: fx.Node, function: Any, arguments: tuple[Any, ...]) -> None:
+    """Let a graph call a function in the place of a node, which is erased."""
+    with made.graph.inserting_before(node):
+        node.replace_all_uses_with(made.graph.call_function(function, arguments))
+    made.graph.erase_node(node)
+
+
 def _one_call_each(made: fx.GraphModule) -> None:
     """Give each call after a module's first one a module of its own, with the same parameters.
 
@@ -180,15 +182,23 @@ def _numbers_apart(made: fx.GraphModule) -> None:
         if called is None or len(node.all_input_nodes) != 1 or len(node.args) != 2 or node.kwargs:
             continue
         tensor, number = node.args if isinstance(node.args[0], fx.Node) else reversed(node.args)
-        if not isinstance(number, (int, float)):
+        if not isinstance(number, (int, float)) or _is_size(tensor):
             continue
         if called is torch.ops.aten.mul.Scalar and number == 1:
-            made_of = tensor
+            node.replace_all_uses_with(tensor)
+            made.graph.erase_node(node)
         else:
-            with made.graph.inserting_before(node):
-                made_of = made.graph.call_function(called, (tensor, number))
-        node.replace_all_uses_with(made_of)
-        made.graph.erase_node(node)
+            _call_instead(made, node, called, (tensor, number))
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node is a size of a tensor, or is computed of sizes alone, and no tensor."""
+    if node.op == "call_method":
+        return node.target in ("size", "dim", "numel")
+    if node.target is getattr:
+        return node.args[1] in ("shape", "ndim")
+    made_of = node.all_input_nodes
+    return bool(made_of) and getattr(node.target, "__module__", "") == "_operator" and all(map(_is_size, made_of))
 
 
 def _weight(part: nn.Module) -> Tensor:

@@ -109,8 +109,10 @@ class _Writer(Writer):
         node.input[1] = self.dequantise(stem, integers, scales, axis)
         bias = view.value(given(node, 2))
         mean = self._table.edges[edge_of(data)].channel_mean
-        shift = shift_of(weight, from_int8(integers, scales, axis), mean, attribute(node, "group", 1), axis)
-        if self._choice.bias_correction and shift is not None:
+        group, shift = attribute(node, "group", 1), None
+        if self._choice.bias_correction:
+            shift = shift_of(weight, from_int8(integers, scales, axis), mean, group, axis)
+        if shift is not None:
             if node.op_type == "MatMul":
                 self.correct_product(node, view, shift)
                 return
@@ -131,9 +133,10 @@ class _Writer(Writer):
         stem = f"{node.name}_weight"
         names = [self.constant(f"{stem}_quantized", integers), self.constant(f"{stem}_scale", scales)]
         seen = self._table.edges.get(edge_of(data))
-        mean = np.zeros(0) if seen is None else seen.channel_mean
-        shift = shift_of(weight, from_blocks(integers, scales, weight.shape[1]), mean)
-        if self._choice.bias_correction and shift is not None:
+        shift = None
+        if self._choice.bias_correction and seen is not None:
+            shift = shift_of(weight, from_blocks(integers, scales, weight.shape[1]), seen.channel_mean)
+        if shift is not None:
             bias = (np.zeros(len(shift)) if bias is None else bias) - shift
         if bias is not None:
             each = np.broadcast_to(bias.astype(np.float32).ravel(), len(weight))

@@ -254,8 +254,8 @@ def _round(prepared: Any, edges: Edges, calibrated: Calibrated, choice: Choice, 
         seen = next((known for edge in around if (known := calibrated.table.edges.get(edge)) is not None), None)
         mean = seen.channel_mean if seen is not None else np.zeros(0)
         groups = getattr(inner, "groups", 1)
-        shift = shift_of(weight, rounded, mean, groups)
-        if choice.bias_correction and shift is not None:
+        shift = shift_of(weight, rounded, mean, groups) if choice.bias_correction else None
+        if shift is not None:
             before = inner.bias.detach() if inner.bias is not None else torch.zeros(len(weight))
             inner.bias = nn.Parameter(before - torch.from_numpy(shift).float())
         inner.weight = nn.Parameter(torch.from_numpy(rounded))

@@ -127,8 +127,10 @@ class _Writer(Writer):
         integers = self.integers(node.name, weight, scales, axis, 8)
         node.input[1] = self.dequantise(f"{node.name}_weight", integers, scales, axis)
         mean = self._table.edges[edge_of(data)].channel_mean
-        shift = shift_of(weight, from_int8(integers, scales, axis), mean, attribute(node, "group", 1), axis)
-        if self._choice.bias_correction and shift is not None:
+        group, shift = attribute(node, "group", 1), None
+        if self._choice.bias_correction:
+            shift = shift_of(weight, from_int8(integers, scales, axis), mean, group, axis)
+        if shift is not None:
             if node.op_type == "MatMul":
                 self.correct_product(node, self._view, shift)
                 return

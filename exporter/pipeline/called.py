@@ -8,7 +8,7 @@ from pathlib import Path
 from ...config import from_toml
 from ...errors import ZooError
 from ...models.runs import is_run, pruned_name, read_run
-from ...models.spec import ModelSpec
+from ...models.spec import ModelSpec, name_for
 from .commands import Made
 from .graph import Node
 from .kinds import Kind, Prune, Source, Train
@@ -62,7 +62,7 @@ def trained_name(options: Train, parent: str, given: Made | None, folder: Path) 
         return ""  # a run's weights bring its name
     if is_run(folder / source) or "--spec" in flags:
         return parent or run_name(folder / source)
-    return filed(source)
+    return name_for(source)
 
 
 def source_name(source: str, options: Source, folder: Path) -> str:
@@ -74,12 +74,7 @@ def source_name(source: str, options: Source, folder: Path) -> str:
     weights = options.weights or ""
     if ":" not in source and (is_run(folder / weights) if weights else (folder / "runs").is_dir()):
         return ""  # it may be a run, which has a name of its own
-    return source.replace(":", "-") if source.startswith(("torchvision:", "timm:")) else filed(source)
-
-
-def filed(source: str) -> str:
-    """A source as a folder is called: models.training.setup and models.sources call it so."""
-    return source.replace(":", "-").replace(".", "-").replace("/", "-")
+    return source.replace(":", "-") if source.startswith(("torchvision:", "timm:")) else name_for(source)
 
 
 def run_name(folder: Path) -> str:

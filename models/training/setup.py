@@ -11,7 +11,7 @@ from ..data.dataset import ArraySplit, Dataset, FileSplit, Split
 from ..data.labels import Unmatched, match_labels
 from ..registry import MODELS, SMALL_INPUT, native_size, stem_for
 from ..runs import is_run, read_run
-from ..spec import ModelSpec, imagenet_preprocess
+from ..spec import ModelSpec, imagenet_preprocess, name_for
 
 if TYPE_CHECKING:
     from ..sources import Model
@@ -50,7 +50,7 @@ def spec_for_training(
         if shape is not None and shape != spec.input:
             raise UsageError(f"--input {_told(shape)} contradicts {source}, which takes {_told(spec.input)}")
         return replace(spec, labels=data.classes, has_class_names=True)
-    name = source.replace(":", "-").replace(".", "-").replace("/", "-")
+    name = name_for(source)
     preprocess = data.preprocess
     if preprocess.crop == (224, 224) and source in MODELS:
         preprocess = imagenet_preprocess(native_size(source))

@@ -105,3 +105,8 @@ def test_distances_do_not_see_what_softmax_does_not_see(rows: np.ndarray, shift:
     assert np.allclose(relative_distance(rows + shift, other + shift), before, rtol=1e-6, atol=1e-9)
     assert np.allclose(relative_distance(scale * rows, scale * other), before, rtol=1e-6, atol=1e-9)
     assert (relative_distance(rows, rows) == 0).all()
+
+
+def test_where_no_true_logits_differ_nothing_can_be_told() -> None:
+    flat = np.full((8, 20), 0.5)
+    assert judge_faithful(flat, flat + near(1e-6, 1) - TRUTH, flat, "fp32").verdict == "inconclusive"
