@@ -47,17 +47,27 @@ precision = ["fp32", "fp16", "bf16"]
 """
 
 
-def example(*, cores: int | None = None) -> str:
-    """The example's text, in a folder of its own."""
+def write_example(folder: Path, *, cores: int | None = None, small: bool = False) -> None:
+    """The example and the files that it names, in a folder of its own; `small` is another network, trained less."""
     text = (ROOT / "examples" / "pipeline.toml").read_text().replace('"../build/pipeline"', '"out"')
-    return text if cores is None else text.replace("[pipeline]\n", f"[pipeline]\ncores = {cores}\n")
+    if cores is not None:
+        text = text.replace("[pipeline]\n", f"[pipeline]\ncores = {cores}\n")
+    if small:
+        text = text.replace("resnet18", "mobilenet_v3_small").replace('["torchscript", "onnx"]', '["onnx"]')
+        text = re.sub(r"epochs = \d", "epochs = 1", text)
+    folder.mkdir(exist_ok=True)
+    (folder / "pipeline.toml").write_text(text)
+    shutil.copy(ROOT / "examples" / "budget.toml", folder)
 
 
 def run(folder: Path, *, environment: dict[str, str] | None = None) -> dict:
     """A pipeline to its end; what it says."""
     done = subprocess.run([*ZOO, "run", "pipeline.toml", "--json"], cwd=folder, capture_output=True, text=True,
                           check=False, env=environment)  # fmt: skip
-    return json.loads(done.stdout)
+    found = json.loads(done.stdout)
+    if "error" in found:
+        sys.exit(f"{found['error']}")
+    return found
 
 
 def fresh(cache: Path) -> dict[str, str]:
@@ -78,7 +88,7 @@ def overhead(rounds: int = 2) -> None:
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "pipeline.toml").write_text(example(cores=1))
+        write_example(folder, cores=1)
         run(folder, environment=fresh(folder / "cache"))
         logs = sorted((folder / "out" / "logs").rglob("*.log"), key=lambda one: one.stat().st_mtime)
         lines = [line[2:] for log in logs for line in log.read_text().splitlines() if line.startswith("$ ")]
@@ -130,15 +140,10 @@ def matrix() -> None:
 def kills(count: int = 100, longest: float = 40.0, seed: int = 0, *, small: bool = False) -> None:
     """Kill, go on, compare."""
     drawn = random.Random(seed)
-    text = example()
-    if small:
-        text = text.replace("resnet18", "mobilenet_v3_small").replace('["torchscript", "onnx"]', '["onnx"]')
-        text = re.sub(r"epochs = \d", "epochs = 1", text)
     with tempfile.TemporaryDirectory() as place:
         calm, rough = Path(place) / "calm", Path(place) / "rough"
         for folder in (calm, rough):
-            folder.mkdir()
-            (folder / "pipeline.toml").write_text(text)
+            write_example(folder, small=small)
         wanted = results(calm, run(calm))
         print(f"undisturbed: {len(wanted)} results")
         done = through = 0

@@ -19,10 +19,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..errors import UsageError
+from .dispatch import EachOperator
 from .user_code import described
 
 Arithmetic = Literal["fp64", "fp16", "bf16"]
@@ -30,7 +30,7 @@ HELD: dict[str, torch.dtype] = {"fp64": torch.float64, "fp16": torch.float16, "b
 BATCH = 8  # images at once: float64 doubles the memory of activations
 
 
-class InFloat64(TorchDispatchMode):
+class InFloat64(EachOperator):
     """While it is active, every floating-point operator reads and gives float64."""
 
     def __torch_dispatch__(
@@ -49,7 +49,7 @@ class InFloat64(TorchDispatchMode):
         return tensor.to(torch.float64) if tensor.is_floating_point() else tensor
 
 
-class RoundingOnce(TorchDispatchMode):
+class RoundingOnce(EachOperator):
     """While it is active, operators on half-precision numbers compute in float32 and round their result once.
 
     Others run as they are: what a module computes in float32 on purpose stays so.

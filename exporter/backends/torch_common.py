@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...errors import UsageError
 from ...models.copies import copy_of
+from ...models.dispatch import EachOperator
 from ...models.preprocess import Images
 from ...models.spec import ModelSpec, Preprocess
 from ...models.user_code import described
@@ -132,7 +132,7 @@ def layers_run(run: Callable[[], object]) -> list[str]:
     return watch.found
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(EachOperator):
     """Notes the type of convolutions and matrix products as torch dispatches them."""
 
     def __init__(self) -> None:

@@ -13,7 +13,6 @@ PACKAGES = {
     "torch": "full",
     "torchvision": "full",
     "onnxscript": "full",
-    "torchmetrics": "full",
     "scikit-learn": "full",
     "matplotlib": "full",
     "timm": "timm",

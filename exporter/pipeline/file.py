@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ...config import from_mapping, near, read_toml
 from ...errors import UsageError
-from .kinds import KINDS, Export, Kind, Source, Train, several
+from ..checks.budget import read_budget
+from .kinds import KINDS, Check, Export, Kind, Source, Train, several
 from .names import refuse_unknown
 from .values import refuse_values
 
@@ -165,6 +166,10 @@ def _step(name: str, table: object, where: str, settings: Settings, folder: Path
     refuse_contradictions(here, options, sources)
     refuse_values(here, options)
     refuse_unknown(here, options, folder)
+    if (
+        isinstance(options, Check) and options.budget is not None
+    ):
+        options = replace(options, latency=options.latency or read_budget(folder / options.budget).latency)
     refuse_chance(here, options, folder)
     return Step(name, options, sources, needs)
 

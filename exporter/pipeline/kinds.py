@@ -187,8 +187,8 @@ class Check(Kind):
 
     @property
     def measures(self) -> bool:
-        """The latency; a budget may ask for it."""
-        return self.latency or self.budget is not None
+        """The latency; where a budget asks for it, the pipeline's reader has set it."""
+        return self.latency
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ machine.driver_cuda = lambda: 12060
 """
 NO_TORCH = """
 import sys
-for name in ("torch", "torchvision", "torchmetrics", "sklearn", "matplotlib"):
+for name in ("torch", "torchvision", "sklearn", "matplotlib"):
     sys.modules[name] = None
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))
-for name in ("torch", "torchvision", "torchmetrics", "sklearn", "matplotlib"):
+for name in ("torch", "torchvision", "sklearn", "matplotlib"):
     sys.modules[name] = None
 
 from fake import FakeCuda, World, make_fake  # noqa: E402
