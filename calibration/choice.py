@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import onnx
     import torch
     from torch import nn
+
+    from .view import View
 
 ENDS = "first or last layer"  # why a layer stays float by that policy
 DEPTHWISE = "depthwise layer"
@@ -42,6 +45,13 @@ class Calibrated:
     sample: npt.NDArray[np.float32]
     rounder: Rounder | None = None
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def view(self) -> View:
+        """Of `graph`, which nobody changes."""
+        from .view import View
+
+        return View(self.graph)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ from .quantize import Affine, affine_uint8, channel_scales, from_int8, symmetric
 from .targets.blocks import from_blocks, to_blocks, wide_layers
 from .targets.constants import constant_of
 from .targets.sites import bias_behind
-from .view import View
 
 if TYPE_CHECKING:
     from .choice import Calibrated, Choice
@@ -204,7 +203,7 @@ def _rounding(
     edges = _fold_norms(made)
     products = frozenset(node.name for node in calibrated.graph.graph.node if node.op_type == "MatMul")
     plan = _Plan(calibrated, choice, RULES[target], made, edges, _layers(calibrated, made, edges), products)
-    in_blocks = wide_layers(View(calibrated.graph)) - choice.keep.keys() if choice.blocks else frozenset[str]()
+    in_blocks = wide_layers(calibrated.view) - choice.keep.keys() if choice.blocks else frozenset[str]()
     kept = {node for node, name in plan.layers.items() if name in choice.keep or name in in_blocks}
     places = find_places(made.graph, plan.rules, {}, choice.weight_bits, kept, plan.has_range)
     for node, bits in places.weights.items():
@@ -285,7 +284,7 @@ def _fold_norms(made: GraphModule) -> dict[Node, str]:
 
 def _layers(calibrated: Calibrated, made: GraphModule, edges: Mapping[Node, str]) -> dict[Node, str]:
     """The ONNX graph's name of each convolution and linear layer, found by the tensor that it writes."""
-    view = View(calibrated.graph)
+    view = calibrated.view
     by_output = {name: node.name for node in view.nodes for name in node.output}
     for node in view.nodes:
         added = bias_behind(view, node)

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import EncodeError
 from onnx import inliner, numpy_helper
 
 from ..errors import one_line
-
-LARGEST = 2 << 30  # protobuf's limit: such a graph is read without shape inference
 
 
 class View:
@@ -26,13 +25,16 @@ class View:
     def __init__(self, proto: onnx.ModelProto) -> None:
         self.problem = ""
         try:
-            if proto.ByteSize() < LARGEST and not _external(proto):
-                onnx.checker.check_model(proto)
+            content = bytes_of(proto)  # none of a graph beyond 2 GiB: it is read without shape inference
+            if content and not _external(proto):
+                onnx.checker.check_model(content)  # bytes: of a message each of these would serialise it again
             if proto.functions:
                 proto = inliner.inline_local_functions(proto)
-            if proto.ByteSize() < LARGEST:  # weights in another file are not looked at, their types and shapes are
+                content = bytes_of(proto)
+            if content:  # weights in another file are not looked at, their types and shapes are
                 strict = _external(proto)  # the checker, which needs the file, would have found what strictness finds
-                proto = onnx.shape_inference.infer_shapes(proto, check_type=strict, strict_mode=strict, data_prop=True)
+                types = {"check_type": strict, "strict_mode": strict}
+                proto = onnx.shape_inference.infer_shapes(content, data_prop=True, **types)
         except Exception as error:  # noqa: BLE001 - the checker, the inliner and the inference each have classes of their own
             self.problem = one_line(error)
             proto = type(proto)()
@@ -93,6 +95,14 @@ class View:
         """A tensor's type as ONNX calls it, "" where it is not known."""
         found = self.types.get(name, 0)
         return type_label(found) if found else ""
+
+
+def bytes_of(proto: onnx.ModelProto) -> bytes:
+    """A graph's bytes; none beyond protobuf's 2 GiB."""
+    try:
+        return proto.SerializeToString()
+    except EncodeError:
+        return b""
 
 
 def type_label(kind: int) -> str:

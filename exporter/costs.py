@@ -108,7 +108,7 @@ def time_layers(
     """Microseconds that int8 saves on each layer: ONNX Runtime's own profile, batch of one, medians of three rounds."""
     from ..calibration.targets import onnx as target
 
-    base = target.prepare(calibrated.graph)
+    base = target.prepare(calibrated.graph, calibrated.view)
     names = [layer.name for layer in list_layers(base)]
     both = {"float": base, "int8": target.render(base, calibrated.table, names, choice)}
     rounds: dict[str, list[dict[str, float]]] = defaultdict(list)

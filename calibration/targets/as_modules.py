@@ -21,7 +21,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from ...models.copies import copy_of
 from ..choice import Calibrated
-from ..view import View, given
+from ..view import given
 from .constants import constant_of
 from .norms import drop_idle, norms_as_modules
 from .pads import fold_pads
@@ -83,7 +83,7 @@ def layer_paths(made: fx.GraphModule, calibrated: Calibrated) -> dict[str, str]:
     Both list the layers with constant weights in the order in which they run. Where one lists other layers than the
     other, what is left are those whose weights have the module's name in both.
     """
-    view = View(calibrated.graph)
+    view = calibrated.view
     layers = [
         node for node in view.nodes
         if node.op_type in LAYERS and view.is_constant(given(node, 1))

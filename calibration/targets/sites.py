@@ -46,12 +46,15 @@ def name_nodes(proto: onnx.ModelProto) -> None:
         seen.add(node.name)
 
 
-def prepare(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a float graph as the onnx and trt targets want it, with names to plan by; quantise that."""
+def prepare(proto: onnx.ModelProto, view: View | None = None) -> onnx.ModelProto:
+    """A copy of a float graph as the onnx and trt targets want it, with names to plan by; quantise that.
+
+    Who has looked at the graph already gives the view, which takes long to make anew.
+    """
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     name_nodes(made)
-    averages_as_pools(made)
+    averages_as_pools(made, view or View(proto))
     without_idle_pools(made)
     return made
 
@@ -139,9 +142,8 @@ def _data_inputs(node: onnx.NodeProto) -> list[str]:
     return list(node.input) if node.op_type in JOINS else list(node.input[:1])
 
 
-def averages_as_pools(proto: onnx.ModelProto) -> None:
+def averages_as_pools(proto: onnx.ModelProto, view: View) -> None:
     """ReduceMean over height and width as GlobalAveragePool, which runtimes have integer kernels for."""
-    view = View(proto)
     nodes: list[onnx.NodeProto] = []
     for node in proto.graph.node:
         axes = view.value(given(node, 1)) if node.op_type == "ReduceMean" else None

@@ -38,7 +38,7 @@ from ..observers import Range
 from ..quantize import channel_scales, from_int8, to_int8
 from ..ranges import Method
 from ..recognise import ALIKE, Print, apart, known_edges, known_range, seen_by
-from ..view import View, given
+from ..view import given
 from .additions import fuse_additions
 from .as_modules import FUNCTIONAL, LAYERS, as_modules, layer_paths, weight_makers
 from .clips import clip_ranges
@@ -153,7 +153,7 @@ def _mapping(graph: fx.GraphModule, stay: set[str], float_nodes: set[str], choic
 
 def why_float(calibrated: Calibrated) -> Callable[[str], str]:
     """Return a function that says why a layer of the ONNX graph has no integer kernel in what `render` makes."""
-    graph, view = as_modules(calibrated.module), View(calibrated.graph)
+    graph, view = as_modules(calibrated.module), calibrated.view
     paths, nodes = layer_paths(graph, calibrated), {node.name: node for node in view.nodes}
 
     def why(layer: str) -> str:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 INPUT, OUTPUT = "images", "logits"
 OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}  # bfloat16 convolutions came with opset 22
 GIVEN_OPSETS = range(13, 23)  # of a graph that a user brings; per-channel Q/DQ came with 13
-EXTERNAL_ABOVE = 2 << 30  # protobuf's limit
 STACK = "pkg.torch.onnx.stack_trace"
 
 
@@ -176,10 +175,13 @@ def verify_graph(
     """
     import onnx
 
+    from ...calibration.view import bytes_of
+
     try:
-        if proto.ByteSize() < EXTERNAL_ABOVE:
-            onnx.checker.check_model(proto, full_check=True)
-            onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        content = bytes_of(proto)
+        if content:
+            onnx.checker.check_model(content, full_check=True)
+            onnx.shape_inference.infer_shapes(content, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise UsageError(f"{spec.name}: the exported graph is not valid ONNX: {one_line(error)}") from error
     problems: list[str] = []
@@ -224,11 +226,14 @@ def save_graph(proto: onnx.ModelProto, path: Path) -> None:
     """
     import onnx
 
+    from ...calibration.view import bytes_of
+
     for node in (*proto.graph.node, *(inner for function in proto.functions for inner in function.node)):
         for entry in [entry for entry in node.metadata_props if entry.key == STACK]:
             node.metadata_props.remove(entry)
-    if proto.ByteSize() < EXTERNAL_ABOVE:
-        path.write_bytes(proto.SerializeToString())
+    content = bytes_of(proto)
+    if content:
+        path.write_bytes(content)
     else:
         onnx.save(proto, path, save_as_external_data=True, location=f"{path.name}.data")
 

@@ -84,7 +84,7 @@ class Onnx(Backend):
         from ...calibration.targets import onnx as target
         from ...calibration.view import View
 
-        reference = target.prepare(calibrated.graph)
+        reference = target.prepare(calibrated.graph, calibrated.view)
         return Timing(
             reference.SerializeToString(),
             lambda choice: _render(calibrated, choice).SerializeToString(),
@@ -234,7 +234,7 @@ def describe(proto: onnx.ModelProto, spec: ModelSpec, pixels: bool = False) -> N
 def _render(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:
     from ...calibration.targets import onnx as target
 
-    graph = target.prepare(calibrated.graph)
+    graph = target.prepare(calibrated.graph, calibrated.view)
     return target.render(
         graph, calibrated.table, [layer.name for layer in list_layers(graph)], choice, calibrated.rounder
     )

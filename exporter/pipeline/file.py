@@ -166,9 +166,7 @@ def _step(name: str, table: object, where: str, settings: Settings, folder: Path
     refuse_contradictions(here, options, sources)
     refuse_values(here, options)
     refuse_unknown(here, options, folder)
-    if (
-        isinstance(options, Check) and options.budget is not None
-    ):
+    if isinstance(options, Check) and options.budget is not None:
         options = replace(options, latency=options.latency or read_budget(folder / options.budget).latency)
     refuse_chance(here, options, folder)
     return Step(name, options, sources, needs)

@@ -176,7 +176,7 @@ class TensorRT(Backend):
 def _render(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:
     from ....calibration.targets import trt as target
 
-    graph = target.prepare(calibrated.graph)
+    graph = target.prepare(calibrated.graph, calibrated.view)
     layers = [layer.name for layer in list_layers(graph)]
     return to_float16(target.render(graph, calibrated.table, layers, choice, calibrated.rounder))
 
