@@ -28,7 +28,8 @@ def whole(folder: Path) -> str:
         return "nothing"
 
 
-@pytest.mark.parametrize("before", [pytest.param("old", marks=pytest.mark.slow), "nothing"])
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["old", "nothing"])
 def test_between_any_two_changes_of_the_disk(before: str, tmp_path: Path) -> None:
     command = [sys.executable, str(HELPER), str(tmp_path), before]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)

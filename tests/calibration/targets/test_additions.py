@@ -272,7 +272,9 @@ def test_moved_there_all_the_same_the_numbers_would_be_wrong(
 
 
 @ONEDNN
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "mobilenet_v2"))]
+)
 def test_networks_lose_all_their_additions(name: str, engine: None) -> None:
     model, made = calibrated_model(name)
     batch = torch.from_numpy(images(8, 1))

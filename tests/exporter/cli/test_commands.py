@@ -134,7 +134,7 @@ def test_the_main_job(trained_folder: Path, tmp_path: Path) -> None:
 )
 def test_a_training_that_is_stopped_can_be_resumed(kill: signal.Signals, code: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "zoo", "train", "mobilenet_v3_small", "--data", "digits", "--epochs", "2"]
-    command += ["--out", "run", "--set", "batch_size=100", "--json"]
+    command += ["--out", "run", "--set", "batch_size=100", "--stem", "paper", "--json"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )

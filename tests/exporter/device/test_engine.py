@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import as_json, reseal, tiny_model, zoo
 from sshd_help import Sshd
-from zoo.errors import GateError, IntegrityError, UnavailableError, UsageError
+from zoo.errors import GateError, IntegrityError, UnavailableError, UsageError, quoted
 from zoo.exporter.artifact import Batch, load_artifact
 from zoo.exporter.backends.base import ExportOptions
 from zoo.exporter.cli.profile import engine_lines
@@ -218,7 +218,7 @@ def test_a_plan_that_fits_is_timed_as_it_is(sshd: Sshd, built_elsewhere: Path, t
 def test_on_this_machine(built_elsewhere: Path, later: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = profile(later, [Place()], ProfileOptions())
     assert isinstance(row.error, UnavailableError)
-    assert row.error.fix == f"zoo build {later}"
+    assert row.error.fix == f"zoo build {quoted(later)}"
     (row,) = profile(built_elsewhere, [Place()], ProfileOptions())
     assert isinstance(row.error, UnavailableError), "no TensorRT here"
     assert "TensorRT is not installed" in str(row.error)

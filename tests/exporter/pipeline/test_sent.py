@@ -45,8 +45,9 @@ from = "proof"
 @pytest.fixture
 def done(engine, tmp_path: Path):
     """A pipeline that has run, with all the files it names."""
-    for name in ("net.py", "helper.py", "w.pth", "spec.toml", "mine.toml", "limits.toml", "not-mine.txt"):
+    for name in ("net.py", "helper.py", "w.pth", "spec.toml", "mine.toml", "not-mine.txt"):
         (tmp_path / name).write_text(name)
+    (tmp_path / "limits.toml").write_text("[int8.accuracy]\nmax_drop = 0.03\n")
     (tmp_path / "photos" / "cat").mkdir(parents=True)
     (tmp_path / "photos" / "cat" / "1.png").write_text("x")
     made = engine(TEXT)

@@ -65,7 +65,10 @@ class Stop(Exception):
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"pattern": "2:4", "steps": 2}, pytest.param({"spread": "sensitivity"}, marks=pytest.mark.slow)],
+    [
+        {"pattern": "2:4", "steps": 2},
+        *(pytest.param(more, marks=pytest.mark.slow) for more in ({}, {"spread": "sensitivity"})),
+    ],
 )
 def test_what_was_stopped_goes_on_to_the_same_widths(more, trained_folder: Path, few_digits, tmp_path: Path) -> None:
     def stop(_epoch: int, _epochs: int, step: int, _steps: int) -> None:
