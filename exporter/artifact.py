@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,8 @@ from .golden_answers import parse_answers
 
 ARTIFACT, WEIGHTS, GOLDEN = "artifact.json", "weights.safetensors", "golden"
 LOGITS, ANSWERS = f"{GOLDEN}/logits.json", f"{GOLDEN}/answers.json"
-EVIDENCE = ".check.json"
+EVIDENCE, ATTESTATION = ".check.json", ".intoto.json"
+BESIDE = (EVIDENCE, ATTESTATION)  # what a check writes beside an artifact's folder, by the end of its name
 FORMAT = 2
 WITHOUT_TRUTH = 1  # the format whose golden images hold the source's float32 answers alone
 
@@ -230,31 +232,45 @@ class Golden:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder on disk whose hashes were verified."""
+    """A folder on disk whose hashes were verified.
+
+    Attributes:
+        folder: where it lies, and how messages call it.
+        manifest: its artifact.json.
+        copy: a private copy of it that was hashed, of which everything is read; None where the folder itself is read.
+        seal: SHA-256 of artifact.json, which holds the hashes of all other files; "" of one that is being made.
+    """
 
     folder: Path
     manifest: Manifest
+    copy: Path | None = None
+    seal: str = ""
+
+    @property
+    def place(self) -> Path:
+        """Where its files are read."""
+        return self.copy or self.folder
 
     @property
     def model_path(self) -> Path:
         """The file that the backend loads."""
-        return self.folder / self.manifest.model
+        return self.place / self.manifest.model
 
     @property
     def weights_path(self) -> Path:
         """The reference's weights."""
-        return self.folder / WEIGHTS
+        return self.place / WEIGHTS
 
     def golden(self) -> Golden:
         """Read the golden images and answers. Raises IntegrityError when they do not belong together."""
-        path = self.folder / LOGITS
+        path = self.place / LOGITS
         try:
             logits = json.loads(path.read_text(encoding="utf-8"))
-            images = tuple(decode(self.folder / GOLDEN / name) for name in logits)
+            images = tuple(decode(self.place / GOLDEN / name) for name in logits)
             values = np.asarray(list(logits.values()), np.float32)
             found = Golden(images, values)
             if self.manifest.format > WITHOUT_TRUTH:
-                path = self.folder / ANSWERS
+                path = self.place / ANSWERS
                 answers = parse_answers(json.loads(path.read_text(encoding="utf-8")), values.shape)
                 found = Golden(images, values, *answers)
         except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError, UsageError) as error:
@@ -307,8 +323,17 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise UsageError(f"{folder} is no artifact (it has no {ARTIFACT})", fix="give the folder `zoo export` printed")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise IntegrityError(f"{path} is corrupt ({one_line(error)})", fix="export again") from error
+    return parse_manifest(content, path)
+
+
+def parse_manifest(content: bytes, path: Path) -> Manifest:
+    """Of the content of an artifact.json. Raises IntegrityError."""
+    try:
+        data = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is corrupt ({one_line(error)})", fix="export again") from error
     if isinstance(data, dict) and data.get("format", FORMAT) not in (WITHOUT_TRUTH, FORMAT):
         raise IntegrityError(
@@ -333,31 +358,64 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def load_artifact(folder: Path) -> Artifact:
+def load_artifact(folder: Path, copy: Path | None = None) -> Artifact:
     """Open an artifact and verify the hash of every file in it.
 
+    Args:
+        folder: where it lies.
+        copy: an empty folder that nobody else writes to: every file is copied there, and what is hashed and read from
+            then on is that copy, whatever becomes of the folder meanwhile.
+
     Raises:
-        UsageError: no artifact there.
+        UsageError: no artifact there, or no room for the copy.
         IntegrityError: a file is missing, was changed, or does not belong to it; all of them are named.
     """
     manifest = read_manifest(folder)
+    place = folder
+    if copy is not None:
+        content = _copied(folder, ARTIFACT, copy)
+        manifest, place = parse_manifest(content, folder / ARTIFACT), copy
     problems: list[str] = []
     for name, expected in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
             problems.append(f"{name} is missing")
-        elif record(path) != expected:
+            continue
+        if copy is not None:
+            _copied(folder, name, copy)
+        if record(place / name) != expected:
             problems.append(f"{name} was changed")
     problems += [f"{name} is not listed" for name in _files_in(folder) if name not in manifest.files]
     if problems:
         raise IntegrityError(f"{folder}: {', '.join(problems)}", fix="export again")
-    return Artifact(folder, manifest)
+    return Artifact(folder, manifest, copy, record(place / ARTIFACT).sha256)
+
+
+def _copied(folder: Path, name: str, copy: Path) -> bytes:
+    """Copy a file of an artifact; its content, of artifact.json."""
+    try:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, copy / name)
+        return (copy / name).read_bytes() if name == ARTIFACT else b""
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{folder}: {name} went away while it was read", fix="try again") from error
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be copied to {copy.parent} to be judged there: {error.strerror or error}",
+            fix="make room there, or give another place in TMPDIR",
+        ) from error
 
 
 def evidence_path(folder: Path) -> Path:
     """Where the evidence of an artifact lies: what checks found of it, beside the sealed folder."""
     folder = folder.absolute()
     return folder.with_name(f"{folder.name}{EVIDENCE}")
+
+
+def attestation_path(folder: Path) -> Path:
+    """Where the same evidence lies as an in-toto statement."""
+    folder = folder.absolute()
+    return folder.with_name(f"{folder.name}{ATTESTATION}")
 
 
 def may_replace(folder: Path) -> None:

@@ -31,6 +31,7 @@ from ..artifact import (
     Platform,
     Precision,
     Receipt,
+    attestation_path,
     evidence_path,
     load_artifact,
     may_replace,
@@ -384,7 +385,8 @@ def forget_failed(final: Path) -> None:
     place = atomic.failed_place(final)
     if (place / ARTIFACT).is_file() and not place.is_symlink():
         shutil.rmtree(place, ignore_errors=True)
-    evidence_path(place).unlink(missing_ok=True)
+    for path in (evidence_path(place), attestation_path(place)):
+        path.unlink(missing_ok=True)
 
 
 def _outside(spec: ModelSpec) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def bisect_artifact(
     import onnx
 
     manifest = artifact.manifest
-    path = next((artifact.folder / name for name in manifest.files if Path(name).suffix == ".onnx"), None)
+    path = next((artifact.place / name for name in manifest.files if Path(name).suffix == ".onnx"), None)
     if path is None:
         return f"a {manifest.backend} file does not name its tensors; export to onnx to find the layer that diverges"
     images = images[:IMAGES]

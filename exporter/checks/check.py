@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ...config import to_mapping
 from ...errors import GATE, IntegrityError, UnavailableError, UsageError, ZooError, worst
 from ...models.data.dataset import Dataset
 from ...models.runs import Reached
@@ -27,9 +28,10 @@ from .faithful import judge_faithful, other_plan, relative_distance
 from .gate import Gate, hardest
 from .numerics import judge_asked, judge_numerics, measure_numerics
 from .precision import judge_precision
+from .private import private_folder
 from .reference import Judged, Progress, Shared, golden_batch
 from .rounds import LatencyOptions
-from .speed import check_latency
+from .speed import Timed, check_latency
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +44,13 @@ WORST = 2  # images of the data that a bisection looks at, before the golden one
 
 @dataclass(frozen=True)
 class Checked:
-    """One artifact's row: its gates, or the error that kept it from being checked."""
+    """One artifact's row: its gates, or the error that kept it from being checked.
+
+    Attributes:
+        seal: SHA-256 of the artifact.json that was judged, which holds the hashes of all files that were.
+        copy: where these were read while the check ran.
+        subject: what it was judged against and on: hashes of the reference's weights, and of the data's pixels.
+    """
 
     artifact: str
     backend: str
@@ -51,6 +59,9 @@ class Checked:
     receipt: Receipt | None = None
     error: ZooError | None = None
     manifest: Manifest | None = None
+    seal: str = ""
+    copy: str = ""
+    subject: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -92,14 +103,17 @@ def check(
     if isinstance(folders, (str, Path)):
         folders = [Path(folders)]
     shared = Shared(data, reference, device, limit, progress)
-    rows = [_row(Path(folder), shared, budget) for folder in folders]
     if latency is None and budget.latency:
         latency = LatencyOptions()
-    if latency is None:
-        return rows
-    # when all runners are closed: what is timed must not share the machine with them
-    of_row = check_latency([(row.artifact, row.manifest) for row in rows], latency, device, budget, progress)
-    return [_with(row, of_row.get(row.artifact)) for row in rows]
+    with private_folder() as private:
+        rows = [_row(Path(folder), private / str(index), shared, budget) for index, folder in enumerate(folders)]
+        if latency is None:
+            return rows
+        # when all runners are closed: what is timed must not share the machine with them
+        of_row = check_latency(
+            [Timed(row.artifact, row.manifest, row.copy) for row in rows], latency, device, budget, progress
+        )
+        return [_with(row, of_row.get(row.artifact)) for row in rows]
 
 
 def check_golden(artifact: Artifact, runner: Runner) -> Gate:
@@ -133,17 +147,29 @@ def no_yardstick(golden: Golden, manifest: Manifest) -> str:
     return other_plan(manifest.precision, planned, golden.rounded)
 
 
-def _row(folder: Path, shared: Shared, budget: Budget) -> Checked:
+def _row(folder: Path, copy: Path, shared: Shared, budget: Budget) -> Checked:
     backend, precision = _named(folder)
     try:
         absent = _absent(folder, backend)
         if absent is not None:
             raise absent
         shared.progress(f"opening {folder.name}", 0, 0)
-        artifact = load_artifact(folder)
+        artifact = load_artifact(folder, copy)
         backend, precision = artifact.manifest.backend, artifact.manifest.precision
-        gates, receipt = _judge(artifact, shared, budget.limits(backend, precision))
-        return Checked(str(folder), backend, precision, gates, receipt, manifest=artifact.manifest)
+        limits = budget.limits(backend, precision)
+        gates, receipt = _judge(artifact, shared, limits)
+        subject = {**shared.subject(artifact), "limits": _given(limits)}
+        return Checked(
+            str(folder),
+            backend,
+            precision,
+            gates,
+            receipt,
+            manifest=artifact.manifest,
+            seal=artifact.seal,
+            copy=str(artifact.place),
+            subject=subject,
+        )
     except ZooError as error:
         return Checked(str(folder), backend, precision, error=error)
     except OSError as error:  # a name that is too long, a place that may not be read
@@ -335,6 +361,15 @@ def _same_data(reached: Reached | None, data: str) -> bool:
         return False
     same_folder = Path(reached.data).is_dir() and Path(reached.data).resolve() == Path(data).resolve()
     return reached.data == data or same_folder
+
+
+def _given(limits: Limits) -> dict[str, dict[str, Any]]:
+    """Return what a budget asks for beyond the defaults, by gate."""
+    asked = {
+        gate: {key: value for key, value in table.items() if value is not None}
+        for gate, table in to_mapping(limits).items()
+    }
+    return {gate: table for gate, table in asked.items() if table}
 
 
 def _named(folder: Path) -> tuple[str, str]:

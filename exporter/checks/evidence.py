@@ -10,13 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import rfc8785
+
 from ... import atomic
-from ...config import read_json, to_json
+from ...config import read_json, to_mapping
 from ...errors import UsageError
-from ..artifact import ARTIFACT, evidence_path, read_manifest, record
+from ..artifact import ARTIFACT, attestation_path, evidence_path, read_manifest, record
+from .attestation import statement_of
 from .budget import Budget
 from .check import Checked
 from .gate import Gate
+from .machine import cores_here, cpu_name
+from .record import EVIDENCE_FORMAT
 from .regression import judge_regression
 
 # By the name that people know.
@@ -70,9 +75,11 @@ def with_regression(
 
 
 def write_evidence(result: Mapping[str, Any], rows: Sequence[Checked]) -> list[str]:
-    """Write what was found of each artifact into a file beside its sealed folder; return notes of those that failed.
+    """Write what was found of each artifact into files beside its folder; return notes of those that failed.
 
-    The hash of artifact.json, which holds the hashes of all other files, says what it was found of.
+    The evidence is canonical JSON (RFC 8785), of the artifact.json that was judged: its seal was taken when it was
+    opened, and where another lies there by now, the evidence is not of that one and says so. Beside it lies the same
+    as an in-toto statement.
     """
     notes: list[str] = []
     for row, mapping in zip(rows, result["artifacts"], strict=True):
@@ -83,20 +90,37 @@ def write_evidence(result: Mapping[str, Any], rows: Sequence[Checked]) -> list[s
         if place.exists() and not _ours(place):
             notes.append(f"{place} is there and no evidence of zoo: it was left alone, and none was written")
             continue
-        kept = {key: result[key] for key in ("created", "command", "data", "versions", "machine")}
+        if record_now(folder) != row.seal:
+            notes.append(f"{folder} was replaced during the check: the evidence is of what it was, check it again")
+        kept = {key: result[key] for key in ("created", "command", "data", "versions")}
+        sealed = {"format": EVIDENCE_FORMAT, "artifact_sha256": row.seal, **row.subject}
+        machine = result["machine"] or {"cpu": cpu_name(), "cores": len(cores_here()), "system": platform.platform()}
+        content = rfc8785.dumps(to_mapping({**kept, **sealed, "machine": machine, **mapping}))
+        files = {name: kept.sha256 for name, kept in row.manifest.files.items()}
+        statement = statement_of(content, folder.name, {**files, ARTIFACT: row.seal})
         try:
-            seal = record(folder / ARTIFACT).sha256
-            text = to_json({**kept, "artifact_sha256": seal, **mapping})
-            atomic.write_file(place, text.encode())
+            atomic.write_file(place, content)
+            atomic.write_file(attestation_path(folder), rfc8785.dumps(statement))
         except OSError as error:
             notes.append(f"{place} could not be written: {error.strerror or error}")
     return notes
 
 
+def record_now(folder: Path) -> str:
+    """Return the seal of what lies in a folder now; "" where nothing does."""
+    try:
+        return record(folder / ARTIFACT).sha256
+    except OSError:
+        return ""
+
+
 def write_failed(folder: Path, gates: Sequence[Gate]) -> list[str]:
     """Write the evidence of an artifact that its export refused; return notes of what could not be written."""
     manifest = read_manifest(folder)
-    row = Checked(str(folder), manifest.backend, manifest.precision, tuple(gates), manifest=manifest)
+    row = Checked(
+        str(folder), manifest.backend, manifest.precision, tuple(gates), manifest=manifest, seal=record_now(folder),
+        subject={"reference_sha256": manifest.weights_sha256, "pixels_sha256": None, "limits": {}},
+    )  # fmt: skip
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     result = {"created": created, "command": "zoo export", "data": None, "versions": versions(), "machine": None}
     return write_evidence({**result, "artifacts": [as_mapping(row)]}, [row])

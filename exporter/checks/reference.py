@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,18 @@ CACHE_BYTES = 1 << 30  # pixels that are kept between one artifact and the next
 
 @dataclass(frozen=True)
 class Judged:
-    """Labelled data made ready for one preprocessing: pixels by batch, labels as the model's outputs."""
+    """Labelled data made ready for one preprocessing: pixels by batch, labels as the model's outputs.
+
+    Attributes:
+        digest: SHA-256 over all pixels and labels, once they have been gone through.
+    """
 
     batches: Callable[[], Any]
     images: int
     labels: npt.NDArray[np.int64] | None
     skip: str
     name: str
+    digest: Callable[[], str | None] = lambda: None
 
 
 class Shared:
@@ -111,6 +117,15 @@ class Shared:
         """The golden answers of the reference in float64 that `logits` was asked for last; None where it has none."""
         return self._exact
 
+    def subject(self, artifact: Artifact) -> dict[str, Any]:
+        """What an artifact was judged against and on, by hashes: the reference's weights, and the pixels as judged."""
+        from ...models.weights import digest
+
+        weights = artifact.manifest.weights_sha256 if self.reference is None else digest(self.reference)
+        judged = self._judged.get(artifact.manifest.spec)
+        pixels = judged.digest() if judged is not None else None
+        return {"reference_sha256": weights, "pixels_sha256": pixels}
+
     def run_all(self, run: Run, artifact: Artifact, judged: Judged | None, what: str) -> Logits:
         """Logits of all the data, N x K; N is 0 without data."""
         spec = artifact.manifest.spec
@@ -155,6 +170,7 @@ def _ready(data: Dataset, artifact: Artifact, limit: int | None) -> Judged:
     labels = None if isinstance(matched, Unmatched) else matched.index[data.val.labels[:count]]
     skip = matched.reason if isinstance(matched, Unmatched) else ""
     cache: list[Pixels] = []
+    seen: list[str] = []
 
     def of_data() -> Any:
         if cache:
@@ -162,10 +178,13 @@ def _ready(data: Dataset, artifact: Artifact, limit: int | None) -> Judged:
             return
         keep = count * int(np.prod(spec.input)) <= CACHE_BYTES
         made: list[Pixels] = []
+        hashed = hashlib.sha256(np.ascontiguousarray(data.val.labels[:count], np.int64).tobytes())
         for pixels, _ in batches(data.val, spec.preprocess, BATCH, count):
+            hashed.update(np.ascontiguousarray(pixels).data)
             if keep:
                 made.append(pixels)
             yield pixels
         cache.extend(made)
+        seen[:] = [hashed.hexdigest()]
 
-    return Judged(of_data, count, labels, skip, data.name)
+    return Judged(of_data, count, labels, skip, data.name, lambda: seen[0] if seen else None)

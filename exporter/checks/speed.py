@@ -19,11 +19,21 @@ EAGER = "eager"
 
 
 @dataclass(frozen=True)
+class Timed:
+    """A row of a check: its artifact's folder, its manifest (none, where it could not be opened), its copy."""
+
+    folder: str
+    manifest: Manifest | None
+    copy: str = ""
+
+
+@dataclass(frozen=True)
 class Subject:
-    """An artifact to time."""
+    """An artifact to time: its folder as people know it, and where it is read."""
 
     folder: str
     manifest: Manifest
+    place: str
 
     @property
     def name(self) -> str:
@@ -32,7 +42,7 @@ class Subject:
 
 
 def check_latency(
-    rows: Sequence[tuple[str, Manifest | None]],
+    rows: Sequence[Timed],
     options: LatencyOptions,
     device: str,
     budget: Budget,
@@ -41,7 +51,7 @@ def check_latency(
     """A gate by the folder of each row that could be opened.
 
     Args:
-        rows: folder and manifest; None where a row could not be opened.
+        rows: of the check.
         options: how it is measured, and against what.
         device: cpu or cuda.
         budget: its margins and plain limits.
@@ -50,11 +60,11 @@ def check_latency(
     Raises:
         UsageError: what the options name as reference is no artifact of the same input.
     """
-    subjects = [Subject(folder, manifest) for folder, manifest in rows if manifest is not None]
+    subjects = [Subject(one.folder, one.manifest, one.copy or one.folder) for one in rows if one.manifest is not None]
     other = _asked(options, subjects)
     found: dict[str, Gate] = {}
     for one in subjects:
-        task = Task(one.name, one.folder)
+        task = Task(one.name, one.place)
         reference = other or fp32_of(one, subjects)
         against = _task(reference, task)
         mine = replace(options, images=max(options.images, _smallest(one), _smallest(reference)))
@@ -69,7 +79,9 @@ def check_latency(
             largest = one.manifest.batch.max if one.manifest.batch else None
             compared = compare(task, against, mine, device, told, largest)
         except ZooError as error:
-            found[one.folder] = Gate("latency", "inconclusive", f"it could not be measured: {error}")
+            found[one.folder] = Gate(
+                "latency", "inconclusive", f"it could not be measured: {str(error).replace(one.place, one.folder)}"
+            )
             continue
         gate = judge_latency(compared, limits)
         machine = asdict(watch.seen(options.threads or len(cores_here())))
@@ -106,7 +118,7 @@ def _asked(options: LatencyOptions, subjects: Sequence[Subject]) -> Subject | st
                 f"--against {options.against} takes images of {manifest.spec.input}, "
                 f"{one.folder} of {one.manifest.spec.input}"
             )
-    return Subject(options.against, manifest)
+    return Subject(options.against, manifest, options.against)
 
 
 def _smallest(subject: Subject | str | None) -> int:
@@ -115,4 +127,4 @@ def _smallest(subject: Subject | str | None) -> int:
 
 
 def _task(other: Subject | str | None, mine: Task) -> Task:
-    return Task(other.name, other.folder) if isinstance(other, Subject) else as_reference(mine)
+    return Task(other.name, other.place) if isinstance(other, Subject) else as_reference(mine)

@@ -75,7 +75,7 @@ def check(
     with waiting("loading torch and the data"):
         from ...models.data.catalog import open_data
         from ...models.sources import resolve
-        from ..artifact import EVIDENCE
+        from ..artifact import BESIDE
         from ..checks import evidence
         from ..checks.budget import Budget, read_budget
         from ..checks.check import check as check_artifacts
@@ -91,7 +91,7 @@ def check(
         dataset = open_data(data, data_root) if data else None
         options = source_options(input_=input_, spec=spec, labels=labels, seed=seed)
         module = resolve(reference, options).module if reference else None
-    given = [path for path in artifacts if not path.name.endswith(EVIDENCE)] or artifacts
+    given = [path for path in artifacts if not path.name.endswith(BESIDE)] or artifacts
     folders = list({path.absolute(): path for path in given}.values())  # one that is named twice is checked once
     with progress("images", "opening the artifacts") as bar:
         rows = check_artifacts(

@@ -36,13 +36,14 @@ def package(
     """Write one file that runs, verifies and times a model on a machine without torch; with its evidence."""
     del debug, json
     from ...config import near
+    from ..artifact import BESIDE, load_artifact
     from ..package.bundle import evidence_of, pack, place_of, refuse_unchecked
     from ..package.signing import read_key, refuse_signature_place
     from ..package.signing import sign as sign_package
     from ..package.verify import not_passed
     from ..report.console import notes, say, waiting
 
-    artifacts = [one for one in artifacts if not one.name.endswith(".check.json")]  # `exports/resnet18/*` has them
+    artifacts = [one for one in artifacts if not one.name.endswith(BESIDE)]  # `exports/resnet18/*` has them
     if not artifacts:
         raise UsageError("only evidence of checks is given, and no artifact", fix="give the artifacts' folders")
     if layout not in LAYOUTS:
@@ -50,7 +51,7 @@ def package(
     if layout != "zoo":
         if sign is not None or licence is not None or overwrite:
             raise UsageError("--sign, --licence and --overwrite go with --layout zoo only", fix="leave them out")
-        evidence = {str(folder): evidence_of(folder) for folder in artifacts}
+        evidence = {str(folder): evidence_of(load_artifact(folder)) for folder in artifacts}
         if require_checked:
             refuse_unchecked(evidence)
         failed = {name: doubts for name, one in evidence.items() if (doubts := not_passed(one.verdicts))}

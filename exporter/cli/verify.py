@@ -24,6 +24,7 @@ def verify(
     from dataclasses import asdict
 
     from ..checks.gate import Gate
+    from ..package.card import judge_card
     from ..package.container import Package
     from ..package.signing import signature_path, verify_signature
     from ..package.verify import not_passed
@@ -39,10 +40,11 @@ def verify(
                 Gate("signature", "skipped", "it is signed, but no --key was given to check the signature with")
             )
         found = verify_package(opened, artifact)
+        card = judge_card(opened)
         name = str(opened.manifest["name"])
         held = [one for one in opened.manifest["artifacts"] if artifact in (None, one["name"])]
     failed = {one["name"]: doubts for one in held if (doubts := not_passed(one.get("verdicts") or {}))}
-    gates += found.gates
+    gates += [*found.gates[:2], card, *found.gates[2:]]  # after structure and hashes
     code = worst(gate.exit_code for gate in gates)
 
     def show() -> None:

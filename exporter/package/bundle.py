@@ -8,17 +8,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...atomic import put_in_place
 from ...config import to_json
-from ...errors import GateError, IntegrityError, UsageError
-from ..artifact import ANSWERS, ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact, read_manifest
-from .card import card_of
-from .container import FORMAT, Package
+from ...errors import GateError, IntegrityError, UsageError, one_line
+from ..artifact import ANSWERS, ARTIFACT, GOLDEN, WEIGHTS, Artifact, evidence_path, load_artifact, read_manifest
+from ..checks.evidence import versions
+from ..checks.private import private_folder
+from ..checks.record import Record, parse_record
+from .card import CARD, NO_LICENCE, card_of, judge_card
+from .container import Package
+from .manifest import manifest_of
 from .sbom import sbom_of
 from .verify import not_passed, verify
-from .writer import write
+from .writer import measured, write
 
 # What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
 RUNTIME = (
@@ -26,9 +29,11 @@ RUNTIME = (
     "models/processors.py",
     "calibration/__init__.py", "calibration/engine.py", "exporter/__init__.py",
     "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
-    "exporter/checks/numerics.py", "exporter/checks/faithful.py", "exporter/golden_answers.py",
+    "exporter/checks/numerics.py", "exporter/checks/faithful.py", "exporter/checks/record.py",
+    "exporter/golden_answers.py",
     "exporter/package/__init__.py", "exporter/package/container.py",
-    "exporter/package/wire.py", "exporter/package/predictor.py", "exporter/package/verify.py",
+    "exporter/package/manifest.py", "exporter/package/wire.py", "exporter/package/predictor.py",
+    "exporter/package/verify.py",
     "exporter/package/tegrastats.py", "exporter/package/telemetry.py", "exporter/package/timing.py",
     "exporter/package/entry.py",
 )  # fmt: skip
@@ -71,13 +76,12 @@ class Evidence:
 
     content: bytes | None
     reason: str = ""
+    record: Record | None = None
 
     @property
     def verdicts(self) -> dict[str, str]:
         """Each gate's."""
-        if self.content is None:
-            return {}
-        return {str(gate["name"]): str(gate["verdict"]) for gate in json.loads(self.content)["gates"]}
+        return self.record.verdicts if self.record is not None else {}
 
 
 def pack(
@@ -104,24 +108,42 @@ def pack(
     """
     if not folders:
         raise UsageError("nothing to package", fix="give the folders that zoo export wrote")
-    artifacts = [load_artifact(Path(folder)) for folder in folders]
+    with private_folder() as private:  # what is packed is what was hashed
+        artifacts = [load_artifact(Path(folder), private / str(index)) for index, folder in enumerate(folders)]
+        return _packed(artifacts, folders, out, licence, require_checked=require_checked, overwrite=overwrite)
+
+
+def _packed(
+    artifacts: Sequence[Artifact],
+    folders: Sequence[str | Path],
+    out: Path | None,
+    licence: Path | None,
+    *,
+    require_checked: bool,
+    overwrite: bool,
+) -> Packed:
     names = refuse_strangers(artifacts)
-    evidence = {name: evidence_of(one.folder) for name, one in zip(names, artifacts, strict=True)}
+    evidence = {name: evidence_of(one) for name, one in zip(names, artifacts, strict=True)}
     if require_checked:
         refuse_unchecked(evidence)
     place = place_of(folders, out)
     replaced = refuse_place(place, overwrite)
     text = read_licence(licence)
     files_in = contents(artifacts, names, evidence, text)
-    manifest = manifest_of(artifacts, names, evidence)
-    files_in["README.md"] = card_of(manifest, [one.manifest for one in artifacts], evidence, text is not None).encode()
+    manifest = manifest_of(
+        [json.loads((one.place / ARTIFACT).read_text(encoding="utf-8")) for one in artifacts],
+        [evidence[name].verdicts for name in names], [evidence[name].reason for name in names], versions()["zoo"],
+    )  # fmt: skip
     files_in["sbom.cdx.json"] = sbom_of(manifest, artifacts[0].manifest).encode()
+    hashes = {name: measured(content)[2] for name, content in files_in.items()}
+    manifests = [one.manifest for one in artifacts]
+    files_in[CARD] = card_of(manifest, manifests, evidence, text is not None, hashes).encode()
     made = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
         write(made, files_in, manifest)
         with Package(made) as package:  # nothing takes its place that its own reader would refuse
-            verified = verify(package)
-        failed = [gate for gate in verified.gates if gate.verdict == "fail"]
+            gates = [*verify(package).gates, judge_card(package)]
+        failed = [gate for gate in gates if gate.verdict == "fail"]
         if failed:
             raise GateError(f"{failed[0].name}: {failed[0].reason}", fix="nothing was written; export again")
         refuse_place(place, overwrite)
@@ -165,24 +187,20 @@ def refuse_strangers(artifacts: Sequence[Artifact]) -> list[str]:
     return names
 
 
-def evidence_of(folder: Path) -> Evidence:
-    """What zoo check wrote beside an artifact, if it is of the artifact as it is now."""
-    from ..artifact import evidence_path
-
-    path = evidence_path(folder)
+def evidence_of(artifact: Artifact) -> Evidence:
+    """What zoo check wrote beside an artifact, if it is of the artifact as it was opened."""
+    path, manifest = evidence_path(artifact.folder), artifact.manifest
     try:
         content = path.read_bytes()
-        found = json.loads(content)
-        seal, gates = found["artifact_sha256"], [(gate["name"], gate["verdict"]) for gate in found["gates"]]
+        found = parse_record(content)
     except FileNotFoundError:
         return Evidence(None, "not checked")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return Evidence(None, f"{path.name} is no evidence of zoo check")
-    from ..artifact import record
-
-    if seal != record(folder / ARTIFACT).sha256:
+    except (OSError, ValueError) as error:
+        return Evidence(None, f"{path.name} is no evidence of zoo check: {one_line(error)}")
+    same = (found.backend, found.precision) == (manifest.backend, manifest.precision)
+    if found.artifact_sha256 != artifact.seal or not same:
         return Evidence(None, f"{path.name} is of an artifact that was replaced")
-    return Evidence(content) if gates else Evidence(None, f"{path.name} holds no gate")
+    return Evidence(content, record=found)
 
 
 def refuse_unchecked(evidence: Mapping[str, Evidence]) -> None:
@@ -190,6 +208,11 @@ def refuse_unchecked(evidence: Mapping[str, Evidence]) -> None:
     for name, one in evidence.items():
         if one.content is None:
             raise GateError(f"{name}: {one.reason}", fix="zoo check FOLDER --data DATA")
+        if one.record is not None and one.record.unjudged:
+            raise GateError(
+                f"{name} was not judged by its check: {' and '.join(one.record.unjudged)} skipped",
+                fix="zoo check FOLDER --data DATA says why",
+            )
         if doubts := not_passed(one.verdicts):
             raise GateError(f"{name} did not pass its check: {doubts}", fix="zoo check FOLDER --data DATA says why")
 
@@ -201,7 +224,7 @@ def contents(
     found: dict[str, bytes | Path] = {"__main__.py": MAIN.encode()}
     for name in RUNTIME:
         found[f"zoo/{name}"] = ROOT / name
-    found["LICENSE"] = (licence or "No licence was given for these weights.\n").encode()
+    found["LICENSE"] = (licence or NO_LICENCE).encode()
     found["zoo/LICENSE"] = licence_of_zoo()
     spec = artifacts[0].manifest.spec
     found["preprocess.json"] = to_json(spec.preprocess).encode()
@@ -210,56 +233,19 @@ def contents(
     pictures = {name: kept for name, kept in golden.manifest.files.items() if name.startswith(f"{GOLDEN}/")}
     pictures.pop(ANSWERS, None)
     for name in pictures:
-        found[name] = golden.folder / name
+        found[name] = golden.place / name
     for name, one in zip(names, artifacts, strict=True):
-        found[f"artifacts/{name}/{ARTIFACT}"] = one.folder / ARTIFACT
+        found[f"artifacts/{name}/{ARTIFACT}"] = one.place / ARTIFACT
         for file in one.manifest.files:
             if file == ANSWERS and {name: one.manifest.files.get(name) for name in pictures} == pictures:
-                found[f"artifacts/{name}/{Path(ANSWERS).name}"] = (
-                    one.folder / file
-                )  # of the images that the package has
-            elif (
-                not file.startswith(f"{GOLDEN}/") and file != WEIGHTS
-            ):  # the reference's, which production does not need
-                found[f"artifacts/{name}/{file}"] = one.folder / file
+                # of the images that the package has
+                found[f"artifacts/{name}/{Path(ANSWERS).name}"] = one.place / file
+            elif not file.startswith(f"{GOLDEN}/") and file != WEIGHTS:  # the reference's, which production needs not
+                found[f"artifacts/{name}/{file}"] = one.place / file
         kept = evidence[name].content
         if kept is not None:
             found[f"checks/{name}.check.json"] = kept
     return found
-
-
-def manifest_of(
-    artifacts: Sequence[Artifact], names: Sequence[str], evidence: Mapping[str, Evidence]
-) -> dict[str, Any]:
-    """The manifest, but for the hashes."""
-    from ..checks.evidence import versions
-
-    first = artifacts[0].manifest
-    listed = [
-        {
-            "name": name,
-            "backend": one.manifest.backend,
-            "precision": one.manifest.precision,
-            "pixels": one.manifest.pixels,
-            "model": f"artifacts/{name}/{one.manifest.model if one.manifest.built else 'model.onnx'}",
-            "built": one.manifest.built,
-            "checked": evidence[name].content is not None,
-            "verdicts": evidence[name].verdicts,
-            **({"engine": one.manifest.options["engine"]} if "engine" in one.manifest.options else {}),
-        }
-        for name, one in zip(names, artifacts, strict=True)
-    ]
-    return {
-        "format": FORMAT,
-        "name": first.spec.name,
-        "created": max(one.manifest.created for one in artifacts),
-        "zoo": versions()["zoo"],
-        "meaningful": first.meaningful,
-        "weights": first.weights,
-        "weights_sha256": first.weights_sha256,
-        "spec": json.loads(to_json(first.spec)),
-        "artifacts": listed,
-    }
 
 
 def refuse_place(place: Path, overwrite: bool) -> bool:

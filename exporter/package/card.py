@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import string
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...errors import IntegrityError, one_line
+from ..artifact import ARTIFACT, parse_manifest
 from ..backends.pixels import shape_of, steps_outside
+from ..checks.evidence import versions
+from ..checks.gate import Gate
+from ..checks.record import parse_record
 from ..report.next_steps import next_step
 from .verify import NOT_PASSED, not_passed
 
 if TYPE_CHECKING:
     from ..artifact import Manifest
     from .bundle import Evidence
+    from .container import Package
 
+NO_LICENCE = "No licence was given for these weights.\n"
+CARD = "README.md"
+TEXTS = (".json", ".txt", ".md", "LICENSE")
 VERDICTS = {"pass": "passed", "skipped": "skipped", **NOT_PASSED}
 
 
 def card_of(
-    manifest: Mapping[str, Any], artifacts: Sequence[Manifest], evidence: Mapping[str, Evidence], licensed: bool
+    manifest: Mapping[str, Any],
+    artifacts: Sequence[Manifest],
+    evidence: Mapping[str, Evidence],
+    licensed: bool,
+    hashes: Mapping[str, str],
 ) -> str:
-    """Markdown: what it is, whether it was checked, how to run it, and what each artifact claims.
+    """Markdown: what it is, whether it was checked, how to run it, what each artifact claims, and hashes of all that.
 
     Sections follow Mitchell et al. 2019, Model Cards for Model Reporting (arXiv 1810.03993), as far as facts are known.
     """
     first = artifacts[0]
     spec = first.spec
-    unchecked = [name for name, one in evidence.items() if one.content is None]
+    unchecked = [name for name, one in evidence.items() if one.record is None]
     parts = [f"# {spec.name}", _status(evidence, unchecked)]
     if not first.meaningful:
         parts.append("**The weights are random: its answers mean nothing.**")
@@ -46,8 +60,41 @@ def card_of(
         *_pixels(artifacts),
         _labels(spec.labels),
     ]
-    parts.append(_made_with(first, licensed))
+    parts += [_made_with(first, licensed), _hashes(hashes)]
     return "\n\n".join(parts) + "\n"
+
+
+def judge_card(package: Package) -> Gate:
+    """Judge whether a package's first page says what its other files do: it is made again of them, and compared.
+
+    Raises:
+        IntegrityError: a file that it is made of is corrupt.
+    """
+    from .bundle import Evidence
+
+    made_by, here = package.manifest["zoo"], versions()["zoo"]
+    if made_by != here:
+        return Gate(
+            "card", "skipped", f"{CARD} was written by zoo {made_by}, this is {here}: read manifest.json instead"
+        )
+    artifacts: list[Manifest] = []
+    evidence: dict[str, Evidence] = {}
+    try:
+        for one in package.manifest["artifacts"]:
+            place = f"artifacts/{one['name']}/{ARTIFACT}"
+            artifacts.append(parse_manifest(package.read(place), Path(place)))
+            kept = f"checks/{one['name']}.check.json"
+            content = package.read(kept) if kept in package.names() else None
+            record = parse_record(content) if content is not None else None
+            evidence[one["name"]] = Evidence(content, str(one.get("unchecked", "")), record)
+        licensed = package.read("LICENSE").decode() != NO_LICENCE
+        hashes = {name: str(kept["sha256"]) for name, kept in package.manifest["files"].items()}
+        card = card_of(package.manifest, artifacts, evidence, licensed, hashes)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"the facts of {CARD} are corrupt ({one_line(error)})", fix="make it again") from error
+    if package.read(CARD).decode("utf-8", "replace") != card:
+        return Gate("card", "fail", f"{CARD} says something else than the files that it tells of")
+    return Gate("card", "pass", f"{CARD} says what manifest, evidence and artifacts do")
 
 
 def _status(evidence: Mapping[str, Evidence], unchecked: Sequence[str]) -> str:
@@ -89,19 +136,16 @@ def _artifacts(manifest: Mapping[str, Any]) -> str:
 def _evidence(evidence: Mapping[str, Evidence], artifacts: Mapping[str, Manifest]) -> str:
     rows = ["## Evidence", ""]
     for name, one in evidence.items():
-        if one.content is None:
+        if one.record is None:
             rows.append(f"- {name}: {one.reason}; `zoo check FOLDER --data DATA` judges it")
             continue
-        found = json.loads(one.content)
-        data = found.get("data") or {}
-        on = f" on {data['images']:,} images of {data['name']}" if data else ""
-        rows.append(f"- {name}, {found.get('created', '')[:10]}{on}:")
-        for gate in found["gates"]:
-            rows.append(f"  - {gate['name']}: {VERDICTS.get(gate['verdict'], gate['verdict'])}: {gate['reason']}")
-            after = next_step(
-                gate["name"], gate["verdict"], backend=artifacts[name].backend, precision=artifacts[name].precision,
-                data=data.get("name", ""),
-            )  # fmt: skip
+        data, images = one.record.data or ("", 0)
+        on = f" on {images:,} images of {data}" if data else ""
+        rows.append(f"- {name}, {one.record.created[:10]}{on}:")
+        for gate, verdict, reason in one.record.gates:
+            rows.append(f"  - {gate}: {VERDICTS[verdict]}: {reason}")
+            own = artifacts[name]
+            after = next_step(gate, verdict, backend=own.backend, precision=own.precision, data=data)
             rows += [f"    - next: {after}"] if after else []
     return "\n".join(rows)
 
@@ -148,3 +192,11 @@ def _made_with(first: Manifest, licensed: bool) -> str:
         f"## Made with\n\n{tools}; exported {first.created}. sbom.cdx.json lists components, manifest.json the SHA-256 "
         f"of every file.\n\nLicence of the weights: {licence}. Licence of the code in zoo/: zoo/LICENSE."
     )
+
+
+def _hashes(hashes: Mapping[str, str]) -> str:
+    """Of every text that says something of the model, and of the code together: a page of other texts is another page."""
+    rows = ["## Hashes", ""]
+    rows += [f"- {name}: {hashes[name]}" for name in sorted(hashes) if name.endswith(TEXTS) and name != CARD]
+    code = hashlib.sha256("".join(hashes[name] for name in sorted(hashes) if name.endswith(".py")).encode())
+    return "\n".join([*rows, f"- the code (SHA-256 of the hashes of its files): {code.hexdigest()}"])

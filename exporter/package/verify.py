@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,15 @@ from ...models.spec import Interpolation, Preprocess
 from ..checks.faithful import judge_faithful, other_plan, relative_distance
 from ..checks.gate import Gate
 from ..checks.numerics import judge_numerics, measure_numerics
+from ..checks.record import REQUIRED, parse_record
 from ..golden_answers import parse_answers
 from .container import Package
+from .manifest import manifest_of
 from .predictor import Predictor, golden_of, refuse_odd, spec_of
 from .wire import refuse_dangerous
 
 SOURCE_ERROR = 0.05  # of float32 against float64: what no network here comes near, and other answers are far beyond
+ANSWERS = "golden/answers.json"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 NOT_PASSED = {"fail": "failed", "inconclusive": "could not tell"}  # verdicts, as a sentence about a gate has them
 
@@ -146,6 +150,9 @@ def recorded(artifact: Mapping[str, Any]) -> Gate:
     name = f"check {artifact['name']}"
     if not verdicts:
         return Gate(name, "skipped", "zoo check had not judged it when it was packaged")
+    skipped = [gate for gate in REQUIRED if verdicts.get(gate, "skipped") == "skipped"]
+    if skipped and not not_passed(verdicts):
+        return Gate(name, "skipped", f"zoo check had not judged it: {' and '.join(skipped)} skipped")
     if doubts := not_passed(verdicts):
         return Gate(name, "skipped", f"DID NOT PASS zoo check: {doubts}; verify proves the package, not the model")
     passed = sum(verdict == "pass" for verdict in verdicts.values())
@@ -160,48 +167,66 @@ def not_passed(verdicts: Mapping[str, str]) -> str:
 
 
 def refuse_lies(package: Package) -> None:
-    """Raise IntegrityError where the manifest says of an artifact what its own artifact.json does not."""
+    """Raise IntegrityError where the manifest says something else than artifact.json files, evidence and texts do.
+
+    All of the manifest but the hashes follows from them; it is made again and compared.
+    """
     manifest = package.manifest
+    files = manifest["files"]
     try:
-        for one in manifest["artifacts"]:
-            own = json.loads(package.read(f"artifacts/{one['name']}/artifact.json"))
-            model = own["model"] if own["built"] else "model.onnx"  # what the device is to build it of
-            for key, said, found in (
-                ("backend", one["backend"], own["backend"]),
-                ("precision", one["precision"], own["precision"]),
-                ("input", one.get("pixels", False), own.get("pixels", False)),
-                ("labels", manifest["spec"]["labels"], own["spec"]["labels"]),
-                ("preprocess", manifest["spec"]["preprocess"], own["spec"]["preprocess"]),
-                ("weights", manifest["weights_sha256"], own["weights_sha256"]),
-                ("built", one["built"], own["built"]),
-                ("model", one["model"], f"artifacts/{one['name']}/{model}"),
-                ("model's hash", package.manifest["files"][one["model"]]["sha256"], own["files"][model]["sha256"]),
-            ):  # fmt: skip
-                if said != found:
-                    raise IntegrityError(f"the manifest lies about {one['name']}: its {key} is another")
-            answers = f"artifacts/{one['name']}/answers.json"
-            if answers in package.names():
-                written = own["files"]["golden/answers.json"]["sha256"]
-                if package.manifest["files"][answers]["sha256"] != written:
-                    raise IntegrityError(f"{answers} is not the one that {one['name']} was exported with")
-            if (one.get("verdicts") or {}) != verdicts_in(package, one["name"]):
-                raise IntegrityError(f"the manifest lies about {one['name']}: its check found something else")
-            if spec_of(own).labels != tuple(package.read("labels.txt").decode().splitlines()):
-                raise IntegrityError(f"labels.txt and {one['name']} have other labels")
-            if json.loads(package.read("preprocess.json")) != own["spec"]["preprocess"]:
-                raise IntegrityError(f"preprocess.json and {one['name']} have another preprocessing")
-            if one["precision"] not in PRECISIONS:
-                raise IntegrityError(f"{one['name']} has no known precision")
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        listed = manifest["artifacts"]
+        owns = [json.loads(package.read(f"artifacts/{one['name']}/artifact.json")) for one in listed]
+        verdicts = [verdicts_in(package, one["name"]) for one in listed]
+        unchecked = [str(one["unchecked"]) for one in listed]
+        for one, own, found, why in zip(listed, owns, verdicts, unchecked, strict=True):
+            name = one["name"]
+            if bool(found) is bool(why):
+                raise IntegrityError(f"the manifest lies about {name}: it is checked and not checked")
+            for file, record in own["files"].items():
+                held = files.get(f"artifacts/{name}/{PurePosixPath(file).name if file == ANSWERS else file}")
+                if held is not None and (held["sha256"], held["bytes"]) != (record["sha256"], record["bytes"]):
+                    raise IntegrityError(f"{file} is not the one that {name} was exported with")
+            if one["model"] not in files or one["precision"] not in PRECISIONS:
+                raise IntegrityError(f"{name} has no model, or no known precision")
+            if own["spec"] != owns[0]["spec"] or own["weights_sha256"] != owns[0]["weights_sha256"]:
+                raise IntegrityError(f"{name} is of another model than {listed[0]['name']}")
+        stray = sorted(name for name in files if name.startswith("checks/")
+                       and name not in {f"checks/{one['name']}.check.json" for one in listed})  # fmt: skip
+        if stray:
+            raise IntegrityError(f"{stray[0]} is evidence of no artifact that the package has")
+        made = manifest_of(owns, verdicts, unchecked, str(manifest["zoo"]))
+        other = sorted(key for key in {*made, *manifest} - {"files"} if made.get(key) != manifest.get(key))
+        if other:
+            raise IntegrityError(f"the manifest lies: its {other[0]} is not what artifacts and evidence say")
+        if spec_of(owns[0]).labels != tuple(package.read("labels.txt").decode().splitlines()):
+            raise IntegrityError("labels.txt and the artifacts have other labels")
+        if json.loads(package.read("preprocess.json")) != owns[0]["spec"]["preprocess"]:
+            raise IntegrityError("preprocess.json and the artifacts have another preprocessing")
+        for file, record in owns[0]["files"].items():  # the samples are the first artifact's
+            if file.startswith("golden/") and file != ANSWERS and files[file]["sha256"] != record["sha256"]:
+                raise IntegrityError(f"{file} is not the one that {listed[0]['name']} was exported with")
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise IntegrityError("the package's manifest or an artifact.json is corrupt", fix="make it again") from error
 
 
 def verdicts_in(package: Package, name: str) -> dict[str, str]:
-    """Return the verdict of each gate in the evidence of an artifact; empty where there is none."""
+    """Return the verdict of each gate in the evidence of an artifact; empty where there is none.
+
+    Raises:
+        IntegrityError: it is no evidence, or of another artifact than the package holds.
+    """
     path = f"checks/{name}.check.json"
     if path not in package.names():
         return {}
-    return {str(gate["name"]): str(gate["verdict"]) for gate in json.loads(package.read(path))["gates"]}
+    try:
+        found = parse_record(package.read(path))
+    except ValueError as error:
+        raise IntegrityError(f"{path} is no evidence of zoo check: {one_line(error)}", fix="make it again") from error
+    own = package.manifest["files"][f"artifacts/{name}/artifact.json"]["sha256"]
+    (listed,) = (one for one in package.manifest["artifacts"] if one["name"] == name)
+    if found.artifact_sha256 != own or (found.backend, found.precision) != (listed["backend"], listed["precision"]):
+        raise IntegrityError(f"{path} is evidence of another artifact", fix="do not use this package")
+    return found.verdicts
 
 
 def measure_skews(

@@ -22,7 +22,7 @@ STATE, MARK = ".zoo", "pipeline.json"
 FORMAT = 1
 RUN_FACTS = ("origin", "spec", "weights", "reached", "learned")  # of run.json, what an export of the run depends on
 REPORTS = ("report.html", "report.json")
-EVIDENCE = ".check.json"
+BESIDE = (".check.json", ".intoto.json")
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class State:
         records = [self.read(str(one.relative_to(steps).with_suffix(""))) for one in steps.rglob("*.json")]
         made = [self.folder / record.path for record in records if record is not None and record.path]
         made += [self.out / one.relative_to(begun).with_suffix("") for one in begun.rglob("*.json")]
-        made += [one.with_name(f"{one.name}{EVIDENCE}") for one in made]  # of checks that were inconclusive, too
+        made += [one.with_name(f"{one.name}{end}") for one in made for end in BESIDE]  # of inconclusive checks, too
         inside = self.out.resolve()
         made = [one for one in made if inside in one.resolve().parents]  # whatever a record that somebody wrote says
         for path in [*made, self.out / "logs", *(self.out / name for name in REPORTS), self.place]:

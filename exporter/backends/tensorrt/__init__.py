@@ -63,7 +63,7 @@ class TensorRT(Backend):
 
         from ..onnx import OrtRunner
 
-        path, spec = artifact.folder / GRAPH, artifact.manifest.spec
+        path, spec = artifact.place / GRAPH, artifact.manifest.spec
         wide = artifact.manifest.precision == "bf16"
         content = widened(onnx.load(path)).SerializeToString() if wide else None
         runner = OrtRunner(str(artifact.folder), spec, path, "cpu", content)
@@ -117,7 +117,7 @@ class TensorRT(Backend):
 
         manifest = artifact.manifest
         settings = _build_options(artifact)
-        layers = with_reasons(list_layers(onnx.load(artifact.folder / GRAPH)), manifest.precision)
+        layers = with_reasons(list_layers(onnx.load(artifact.place / GRAPH)), manifest.precision)
         wrong = wrong_precision(layers, manifest.precision, "fp16", asked_in_float32(manifest.plan))
         if wrong:
             raise IntegrityError(
