@@ -72,7 +72,7 @@ def judge_card(package: Package) -> Gate:
     """
     from .bundle import Evidence
 
-    made_by, here = package.manifest["zoo"], versions()["zoo"]
+    made_by, here = package.manifest.get("zoo"), versions()["zoo"]
     if made_by != here:
         return Gate(
             "card", "skipped", f"{CARD} was written by zoo {made_by}, this is {here}: read manifest.json instead"
@@ -195,7 +195,7 @@ def _made_with(first: Manifest, licensed: bool) -> str:
 
 
 def _hashes(hashes: Mapping[str, str]) -> str:
-    """Of every text that says something of the model, and of the code together: a page of other texts is another page."""
+    """Of every text that says something of the model, and of the code together: other texts make another page."""
     rows = ["## Hashes", ""]
     rows += [f"- {name}: {hashes[name]}" for name in sorted(hashes) if name.endswith(TEXTS) and name != CARD]
     code = hashlib.sha256("".join(hashes[name] for name in sorted(hashes) if name.endswith(".py")).encode())

@@ -195,9 +195,11 @@ def refuse_lies(package: Package) -> None:
         if stray:
             raise IntegrityError(f"{stray[0]} is evidence of no artifact that the package has")
         made = manifest_of(owns, verdicts, unchecked, str(manifest["zoo"]))
-        other = sorted(key for key in {*made, *manifest} - {"files"} if made.get(key) != manifest.get(key))
-        if other:
-            raise IntegrityError(f"the manifest lies: its {other[0]} is not what artifacts and evidence say")
+        for one, entry in zip(listed, made["artifacts"], strict=True):
+            if other := _differ(one, entry):
+                raise IntegrityError(f"the manifest lies about {one['name']}: its {other} is another")
+        if other := _differ({**manifest, "files": None}, {**made, "files": None}):
+            raise IntegrityError(f"the manifest lies: its {other} is not what artifacts and evidence say")
         if spec_of(owns[0]).labels != tuple(package.read("labels.txt").decode().splitlines()):
             raise IntegrityError("labels.txt and the artifacts have other labels")
         if json.loads(package.read("preprocess.json")) != owns[0]["spec"]["preprocess"]:
@@ -207,6 +209,12 @@ def refuse_lies(package: Package) -> None:
                 raise IntegrityError(f"{file} is not the one that {listed[0]['name']} was exported with")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise IntegrityError("the package's manifest or an artifact.json is corrupt", fix="make it again") from error
+
+
+def _differ(said: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Return the first key that two mappings have otherwise; "" for none."""
+    missing = object()
+    return next((key for key in sorted({*said, *found}) if said.get(key, missing) != found.get(key, missing)), "")
 
 
 def verdicts_in(package: Package, name: str) -> dict[str, str]:

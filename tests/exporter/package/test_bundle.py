@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from zoo.errors import GateError, IntegrityError, UsageError
-from zoo.exporter.artifact import record
+from zoo.exporter.artifact import load_artifact, record
 from zoo.exporter.backends.base import ExportOptions
 from zoo.exporter.export import export
 from zoo.exporter.package.bundle import evidence_of, pack
@@ -111,25 +111,27 @@ def lie(key: str, value: Any) -> Change:
     [
         (lie("precision", "int8"), "lies about onnx-fp32: its precision"),
         (lie("backend", "torchscript"), "its backend"),
-        (lie("verdicts", {"accuracy": "pass"}), "its check found something else"),
-        (lie("verdicts", "pass"), "its check found something else"),
+        (lie("verdicts", {"accuracy": "pass"}), "its verdicts"),
+        (lie("verdicts", "pass"), "its verdicts"),
+        (lie("checked", True), "its checked"),
+        (lie("unchecked", ""), "checked and not checked"),
         (lie("model", "golden/logits.json"), "its model"),
         (lambda _files, manifest: manifest.update(weights_sha256="0" * 64), "its weights"),
-        (lambda _files, manifest: manifest["spec"]["labels"].reverse(), "its labels"),
-        (lambda _files, manifest: manifest["spec"]["preprocess"].update(scale=1.0), "its preprocess"),
+        (lambda _files, manifest: manifest["spec"]["labels"].reverse(), "its spec"),
+        (lambda _files, manifest: manifest["spec"]["preprocess"].update(scale=1.0), "its spec"),
         (lambda _files, manifest: manifest.pop("artifacts"), "no right artifacts"),
         (lambda _files, manifest: manifest.pop("meaningful"), "no right meaningful"),
         (lambda _files, manifest: manifest["spec"]["preprocess"].update(resize=0), "spec cannot be"),
         (lambda _files, manifest: manifest["spec"]["preprocess"].update(interpolation=["foo"]), "spec cannot be"),
         (lambda _files, manifest: manifest["spec"]["labels"].insert(0, "a\x1b[31m"), "spec cannot be"),
-        (lambda files, _manifest: files.update({"labels.txt": b"a\n"}), "labels.txt and onnx-fp32"),
-        (lambda files, _manifest: files.update({"preprocess.json": b"{}"}), "preprocess.json and onnx-fp32"),
+        (lambda files, _manifest: files.update({"labels.txt": b"a\n"}), "labels.txt and the artifacts"),
+        (lambda files, _manifest: files.update({"preprocess.json": b"{}"}), "preprocess.json and the artifacts"),
         (lambda _files, manifest: manifest["artifacts"].append(manifest["artifacts"][0]), "is there twice"),
         (lie("precision", 8), "no right artifacts"),
         (lambda _files, manifest: manifest["spec"]["preprocess"].update(crop=[0, 0]), "spec cannot be"),
-        (lambda files, _manifest: files.update({"golden/logits.json": b"{}"}), "no golden samples"),
-        (lambda files, _manifest: files.update({"golden/0.png": b"PNG"}), "golden samples are corrupt"),
-        (lambda files, _manifest: files.update({"artifacts/onnx-fp32/model.onnx": b"\x08\x07"}), "model's hash"),
+        (lambda files, _manifest: files.update({"golden/logits.json": b"{}"}), "logits.json is not the one"),
+        (lambda files, _manifest: files.update({"golden/0.png": b"PNG"}), "0.png is not the one"),
+        (lambda files, _manifest: files.update({"artifacts/onnx-fp32/model.onnx": b"\x08\x07"}), "model.onnx is not"),
         (lambda files, _manifest: files.update({"extra/weights.pkl": b"x"}), "is a pickle"),
         (lambda files, _manifest: files.pop("artifacts/onnx-fp32/artifact.json"), "holds no"),
     ],
@@ -140,15 +142,14 @@ def test_lies_are_refused_before_anything_runs(packed: Path, tmp_path: Path, cha
         verify(package)
 
 
-def test_other_answers_than_the_sources_fail_the_samples(packed: Path, tmp_path: Path) -> None:
+def test_other_answers_than_the_sources_are_refused(packed: Path, tmp_path: Path) -> None:
     def shift(files: dict[str, bytes], _manifest: dict[str, Any]) -> None:
         logits = json.loads(files["golden/logits.json"])
         files["golden/logits.json"] = json.dumps({name: row[::-1] for name, row in logits.items()}).encode()
 
-    with Package(changed(packed, tmp_path / "other.zoo", shift)) as package:
-        found = verify(package)
-    samples = [gate.verdict for gate in found.gates if gate.name.startswith("samples")]
-    assert samples == ["fail", "fail"]
+    path = changed(packed, tmp_path / "other.zoo", shift)
+    with Package(path) as package, pytest.raises(IntegrityError, match=r"logits.json is not the one"):
+        verify(package)
 
 
 def test_only_forms_of_one_model_go_together(exported: dict[str, Path], tmp_path: Path) -> None:
@@ -163,17 +164,20 @@ def test_only_forms_of_one_model_go_together(exported: dict[str, Path], tmp_path
         pack([exported["onnx"]], tmp_path / "p.zoo")
 
 
-def check_file(folder: Path, verdict: str = "pass", **more: str) -> Path:
+def check_file(folder: Path, verdict: str = "pass", **more: Any) -> Path:
     place = folder.with_name(f"{folder.name}.check.json")
-    gates = [{"name": "accuracy", "verdict": verdict, "reason": "so"}]
+    gates = [{"name": name, "verdict": "pass", "reason": "so"} for name in ("numerics", "precision")]
+    gates.append({"name": "accuracy", "verdict": verdict, "reason": "so"})
     seal = record(folder / "artifact.json").sha256
-    place.write_text(json.dumps({"artifact_sha256": seal, "gates": gates, "created": "2026-01-01", **more}))
+    kept = {"format": 1, "artifact_sha256": seal, "reference_sha256": "0" * 64, "backend": "onnx", "precision": "fp32",
+            "data": None, "gates": gates, "created": "2026-01-01T00:00:00+00:00"}  # fmt: skip
+    place.write_text(json.dumps({**kept, **more}))
     return place
 
 
 def test_evidence_goes_with_it_and_is_of_the_artifact_as_it_is(exported: dict[str, Path], tmp_path: Path) -> None:
     folder = exported["onnx"]
-    assert evidence_of(folder).reason == "not checked"
+    assert evidence_of(load_artifact(folder)).reason == "not checked"
     with pytest.raises(GateError, match="not checked"):
         pack([folder], tmp_path / "p.zoo", require_checked=True)
     check_file(folder, "fail")
@@ -191,9 +195,13 @@ def test_evidence_goes_with_it_and_is_of_the_artifact_as_it_is(exported: dict[st
     assert "| onnx-fp32 | artifacts/onnx-fp32/model.onnx | passed |" in card(made.path)
     assert "Checked: no gate failed." in card(made.path)
     check_file(folder, artifact_sha256="0" * 64)
-    assert "was replaced" in evidence_of(folder).reason
+    assert "was replaced" in evidence_of(load_artifact(folder)).reason
     check_file(folder).write_text("{")
-    assert "no evidence" in evidence_of(folder).reason
+    assert "no evidence" in evidence_of(load_artifact(folder)).reason
+    skipped = [{"name": name, "verdict": "skipped", "reason": "so"} for name in ("numerics", "precision")]
+    check_file(folder, gates=skipped)
+    with pytest.raises(GateError, match="was not judged by its check: numerics and precision skipped"):
+        pack([folder], tmp_path / "skipped.zoo", require_checked=True)
 
 
 def card(path: Path) -> str:
@@ -266,7 +274,7 @@ def test_a_package_of_a_model_that_normalises_by_itself(trained_folder: Path, fe
         manifest["artifacts"][0]["pixels"] = False
 
     lies = changed(path, tmp_path / "lies.zoo", lie)
-    with Package(lies) as package, pytest.raises(IntegrityError, match="its input"):
+    with Package(lies) as package, pytest.raises(IntegrityError, match="its pixels|its name"):
         verify(package)
 
 

@@ -96,7 +96,7 @@ def test_the_commands(exported: dict[str, Path], tmp_path: Path) -> None:
     done = zoo("verify", "p.zoo", "--key", public, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert as_json(done)["gates"][0]["name"] == "signature"
-    again(tmp_path / "p.zoo", lambda files, _manifest: files.update({"LICENSE": b"mine now"}))
+    again(tmp_path / "p.zoo", lambda files, _manifest: files.update({"extra/notes.png": b"mine now"}))
     assert zoo("verify", "p.zoo", cwd=tmp_path).returncode == 0, "its hashes are right: only the key can tell"
     done = zoo("verify", "p.zoo", "--key", public, "--json", cwd=tmp_path)
     assert done.returncode == 5, done.stderr
