@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,6 +74,8 @@ def judge_card(package: Package) -> Gate:
     from .bundle import Evidence
 
     made_by, here = package.manifest.get("zoo"), versions()["zoo"]
+    if made_by != _made_by(package):
+        return Gate("card", "fail", f"manifest.json says zoo {made_by} made it, sbom.cdx.json says another")
     if made_by != here:
         return Gate(
             "card", "skipped", f"{CARD} was written by zoo {made_by}, this is {here}: read manifest.json instead"
@@ -95,6 +98,15 @@ def judge_card(package: Package) -> Gate:
     if package.read(CARD).decode("utf-8", "replace") != card:
         return Gate("card", "fail", f"{CARD} says something else than the files that it tells of")
     return Gate("card", "pass", f"{CARD} says what manifest, evidence and artifacts do")
+
+
+def _made_by(package: Package) -> Any:
+    """Return the version of zoo that the SBOM names; None where it names none."""
+    try:
+        parts = json.loads(package.read("sbom.cdx.json"))["components"]
+        return next((one["version"] for one in parts if one["name"] == "zoo-export"), None)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return None
 
 
 def _status(evidence: Mapping[str, Evidence], unchecked: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Every field of every record of a package, changed, taken away, or exchanged with another's: each is a lie that is seen.
+"""Every field of every record of a package, changed, taken away, or exchanged: each is a lie that is seen.
 
 The hashes are made right each time, as a careful liar would. What a liar can still do is to tell one story in every
 record at once; only a signature tells that.
