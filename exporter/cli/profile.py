@@ -29,6 +29,9 @@ def profile(
         str | None, typer.Option(help="Which artifact of a package; without it the first that runs.")
     ] = None,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Measure each operator too.")] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Open artifacts of a package that are programs (TorchScript), too.")
+    ] = False,
     data: Annotated[str | None, typer.Option(help="Count right answers on its validation images too.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="How many of these images at most; 500 without it.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for profile.json, and profile.png with --per-layer.")] = None,
@@ -45,7 +48,7 @@ def profile(
     from ..report.console import progress, say
 
     where = places(on)
-    options = ProfileOptions(parse_sizes(batch_sizes), threads, artifact, per_layer)
+    options = ProfileOptions(parse_sizes(batch_sizes), threads, artifact, per_layer, allow_code)
     if out is not None:
         claim_place(out)
     if html is not None:

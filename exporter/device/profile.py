@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +41,15 @@ class ProfileOptions:
         threads: of the runtime; None for what it chooses.
         artifact: which one of a package; None for the first that runs there.
         per_layer: the time of each operator too.
+        allow_code: whether a package's artifacts that are programs (TorchScript) may be opened; an artifact's folder is
+            the user's own.
     """
 
     batches: tuple[int, ...] = (1,)
     threads: int | None = None
     artifact: str | None = None
     per_layer: bool = False
+    allow_code: bool = False
 
     def __post_init__(self) -> None:
         if not self.batches or not all(1 <= one <= 4096 for one in self.batches):
@@ -60,6 +63,7 @@ class ProfileOptions:
         found += ["--threads", str(self.threads)] if self.threads is not None else []
         found += ["--artifact", self.artifact] if self.artifact is not None else []
         found += ["--per-layer"] if self.per_layer else []
+        found += ["--allow-code"] if self.allow_code else []
         return found + (["--samples", "."] if samples else [])
 
 
@@ -128,7 +132,7 @@ def _package(what: Path, options: ProfileOptions, data: Dataset | None, images: 
         with Package(files[PACKAGE]) as opened:
             spec = spec_of(opened.manifest)
         files |= write_samples(spec, data, images, folder)
-    arguments = options.arguments(data is not None)
+    arguments = replace(options, allow_code=options.allow_code or what.is_dir()).arguments(data is not None)
 
     def run(place: Place) -> dict[str, Any]:
         found = (run_here if place.on == LOCAL else run_there)(place, files, arguments)

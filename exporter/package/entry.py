@@ -67,6 +67,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     shared = _Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON object")
     shared.add_argument("--artifact", help="one of those in the package; else the first that runs here")
+    shared.add_argument("--allow-code", action="store_true", help="open artifacts that are programs (TorchScript), too")
     commands = parser.add_subparsers(dest="command")
     predict = commands.add_parser("predict", parents=[shared], help="the top answers for image files")
     predict.add_argument("images", nargs="+", type=Path)
@@ -91,7 +92,7 @@ def run_predict(package: Package, given: argparse.Namespace) -> Done:
     if given.top < 1:
         raise UsageError(f"--top must be at least 1, got {given.top}", fix="such as --top 5")
     decoded = [decode(path) for path in given.images]
-    predictor = Predictor(package, given.artifact)
+    predictor = Predictor(package, given.artifact, allow_code=given.allow_code)
     answers = [
         {"image": str(path), "top": top}
         for path, top in zip(given.images, predictor.answers(decoded, given.top), strict=True)
@@ -110,7 +111,7 @@ def run_verify(package: Package, given: argparse.Namespace) -> Done:
     """Every gate with its reason, and what mistakes give."""
     from .verify import verify
 
-    found = verify(package, given.artifact)
+    found = verify(package, given.artifact, allow_code=given.allow_code)
     code = worst(gate.exit_code for gate in found.gates)
     lines = [f"{gate.name:<28} {gate.verdict:<8} {gate.reason}" for gate in found.gates]
     if found.skews:
@@ -133,7 +134,14 @@ def run_profile(package: Package, given: argparse.Namespace) -> Done:
             raise UsageError(f"--{name} must be 1 to 4096, got {value}", fix=f"such as --{name} 1")
     with _doing() as tell:
         found = profile(
-            package, given.artifact, batches, given.threads, per_layer=given.per_layer, samples=given.samples, tell=tell
+            package,
+            given.artifact,
+            batches,
+            given.threads,
+            per_layer=given.per_layer,
+            samples=given.samples,
+            allow_code=given.allow_code,
+            tell=tell,
         )
     lines = told_profile(found)
     if given.per_layer and not found.operators:

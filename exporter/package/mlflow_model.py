@@ -25,7 +25,7 @@ class PackagedModel:
     def __init__(self, path: Path) -> None:
         container = _runtime(path, "container")
         self._package = container.Package(path)
-        self._predictor = _runtime(path, "predictor").Predictor(self._package)
+        self._predictor = _runtime(path, "predictor").Predictor(self._package, allow_code=True)
 
     def predict(self, model_input: Any, params: Any = None) -> Any:
         """A data frame with `label`, `probability`, and `probabilities` of all classes in the order of labels.txt."""

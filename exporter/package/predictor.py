@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Logits = npt.NDArray[np.float32]
 INPUT, OUTPUT = "images", "logits"
 RUNS = ("onnx", "torchscript")  # in this order
+PROGRAMS = ("torchscript",)  # opening a file of these can run code
 AGAIN = "get the package again from who made it"
 
 
@@ -77,6 +78,7 @@ class Predictor:
         package: opened.
         artifact: its name, such as onnx-int8; None for the first that runs here.
         threads: of the runtime; None for what it chooses.
+        allow_code: whether artifacts that are programs (TorchScript) may be opened: only those of somebody trusted.
 
     Raises:
         UsageError: no such artifact.
@@ -84,14 +86,16 @@ class Predictor:
         IntegrityError: a file was changed, or is dangerous.
     """
 
-    def __init__(self, package: Package, artifact: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, package: Package, artifact: str | None = None, threads: int | None = None, *, allow_code: bool = False
+    ) -> None:
         refuse_odd(package.manifest)
         self.spec = spec_of(package.manifest)
-        self.artifact = choose(package.manifest, artifact)
+        self.artifact = choose(package.manifest, artifact, allow_code=allow_code)
         self.pixels = self.artifact.get("pixels", False) is True
         self.threads = threads
         content = package.read(self.artifact["model"])
-        refuse_dangerous(self.artifact["model"], content)
+        refuse_dangerous(self.artifact["model"], content, self.artifact["backend"])
         self.run = self._onnx(content) if self.artifact["backend"] == "onnx" else self._torchscript(content)
 
     def _onnx(self, content: bytes) -> Any:
@@ -172,12 +176,12 @@ class Predictor:
         ]
 
 
-def choose(manifest: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+def choose(manifest: Mapping[str, Any], name: str | None, *, allow_code: bool = True) -> dict[str, Any]:
     """The artifact of that name, or the first that this machine has a runtime for.
 
     Raises:
         UsageError: no such artifact.
-        UnavailableError: its runtime, or that of each of them, is not here.
+        UnavailableError: its runtime, or that of each of them, is not here; or it is a program, and none is allowed.
         IntegrityError: the manifest's list cannot be.
     """
     refuse_odd(manifest)
@@ -186,8 +190,13 @@ def choose(manifest: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     if not wanted:
         raise UsageError(f'no artifact "{name}" in it', fix=f"one of {', '.join(found)}")
     for one in wanted:
-        if one["backend"] in RUNS and _installed(one["backend"]):
+        if one["backend"] in RUNS and _installed(one["backend"]) and (allow_code or one["backend"] not in PROGRAMS):
             return one
+    if not allow_code and (programs := [one["name"] for one in wanted if one["backend"] in PROGRAMS]):
+        raise UnavailableError(
+            f"{', '.join(programs)} is a program, which could do whatever its maker likes: it is not opened",
+            fix="--allow-code, if you trust who made the package" + ("" if name is None else "; or another artifact"),
+        )
     needs = ", ".join(f"{one['backend']} ({_missing(one['backend'])})" for one in wanted)
     runs = [one["backend"] for one in wanted if one["backend"] in RUNS]
     wheel = "torch" if runs and "onnx" not in runs else "onnxruntime"

@@ -124,6 +124,7 @@ def profile(
     *,
     per_layer: bool = False,
     samples: Path | None = None,
+    allow_code: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Profile:
     """Measure one artifact with made-up images, without preprocessing.
@@ -141,7 +142,7 @@ def profile(
         UsageError, UnavailableError, IntegrityError: as `Predictor`.
     """
     begun = time.perf_counter()
-    predictor = Predictor(package, artifact, threads)
+    predictor = Predictor(package, artifact, threads, allow_code=allow_code)
     load = 1e3 * (time.perf_counter() - begun)
     tell = tell or (lambda _what: None)
     rows, energy_of, telemetry = measure_all(predictor, batches, tell)

@@ -65,12 +65,13 @@ class Verified:
     skews: tuple[Skew, ...]
 
 
-def verify(package: Package, artifact: str | None = None) -> Verified:
+def verify(package: Package, artifact: str | None = None, *, allow_code: bool = False) -> Verified:
     """Read everything, refuse what is dangerous, and run the golden samples of each artifact that runs here.
 
     Args:
         package: opened, which has checked its structure.
         artifact: only that one.
+        allow_code: whether artifacts that are programs (TorchScript) are opened too: of somebody trusted.
 
     Raises:
         IntegrityError: a changed file, a manifest that lies, or a dangerous file.
@@ -78,9 +79,10 @@ def verify(package: Package, artifact: str | None = None) -> Verified:
     count = package.verify_all()
     refuse_odd(package.manifest)
     spec = spec_of(package.manifest)
+    backends = {one["model"]: str(one["backend"]) for one in package.manifest["artifacts"]}
     for name in package.names():
-        if _may_be_dangerous(package, name):
-            refuse_dangerous(name, package.read(name))
+        if name in backends or _may_be_dangerous(package, name):
+            refuse_dangerous(name, package.read(name), backends.get(name, ""))
     refuse_lies(package)
     gates = [
         Gate("structure", "pass", f"canonical, {count} files, nothing between or behind them"),
@@ -95,16 +97,16 @@ def verify(package: Package, artifact: str | None = None) -> Verified:
             continue
         gates.append(recorded(one))
         try:
-            predictor = Predictor(package, one["name"])
+            predictor = Predictor(package, one["name"], allow_code=allow_code)
         except UnavailableError as error:
-            gates.append(Gate(f"samples {one['name']}", "skipped", error.what))
+            gates.append(Gate(f"samples {one['name']}", "skipped", str(error)))
             continue
         got = np.concatenate([predictor.logits(batch_to_pixels([image], spec.preprocess)) for image in images])
         gate = judge_samples(package, one, wanted, got)
         gates.append(dataclasses.replace(gate, name=f"samples {one['name']}"))
         skews = skews or measure_skews(images, spec.preprocess, predictor.logits, predictor.pixels)
     if artifact is not None and len(gates) == 2:
-        Predictor(package, artifact)  # says which ones there are
+        Predictor(package, artifact, allow_code=allow_code)  # says which ones there are
     return Verified(tuple(gates), skews)
 
 

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator
 
 from ...errors import IntegrityError
+from .programs import refuse_acting
 
 DEEPEST = 32
 # message -> field -> message: the ways that lead to a tensor
@@ -23,24 +24,29 @@ _WAYS: dict[str, dict[int, str]] = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_OP_TYPE, _DOMAIN = 4, 7
+_LOOPS = (b"Loop", b"Scan", b"SequenceMap")
+_DOMAINS = (b"", b"ai.onnx", b"ai.onnx.ml", b"com.microsoft")
 _PICKLES = (".pkl", ".pickle", ".pth", ".joblib", ".npy", ".npz", ".ckpt", ".bin", ".dill")
 
 
-def refuse_dangerous(name: str, content: bytes) -> None:
+def refuse_dangerous(name: str, content: bytes, backend: str = "") -> None:
     """Raise IntegrityError for a file that could run code or read others when it is opened.
 
     Args:
         name: in the package.
         content: all of it.
+        backend: of the artifact whose model it is, which then says what it holds, whatever it is called.
     """
     lower = name.lower()
     if lower.endswith(_PICKLES) or _is_pickle(content[:2], content[-1:]):
         raise IntegrityError(f"{name} is a pickle, which runs code when it is opened", fix="do not use this package")
-    if lower.endswith(".onnx"):
-        if any(_external(content)):
-            raise IntegrityError(f"{name} keeps tensors in other files", fix="do not use this package")
-    elif lower.endswith(".pt"):
+    if lower.endswith(".onnx") or backend == "onnx":
+        for what in _dangers(content):
+            raise IntegrityError(f"{name} {what}", fix="do not use this package")
+    elif lower.endswith(".pt") or backend == "torchscript":
         _refuse_no_torchscript(name, content)
+        refuse_acting(name, content)
 
 
 def _is_pickle(start: bytes, end: bytes) -> bool:
@@ -61,8 +67,8 @@ def _refuse_no_torchscript(name: str, content: bytes) -> None:
         raise IntegrityError(f"{name} is a pickle of torch.save, no TorchScript archive", fix="do not use this package")
 
 
-def _external(content: bytes) -> Iterator[bool]:
-    """True for each tensor whose values lie in another file."""
+def _dangers(content: bytes) -> Iterator[str]:
+    """What a graph does that no classifier of ours needs: other files, loops without end, operators of a stranger."""
     stack: list[tuple[memoryview, str, int]] = [(memoryview(content), "model", 0)]
     while stack:
         message, kind, depth = stack.pop()
@@ -71,9 +77,17 @@ def _external(content: bytes) -> Iterator[bool]:
         for number, value in fields(message):
             if kind == "tensor":
                 if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value == 1):
-                    yield True
+                    yield "keeps tensors in other files"
+            elif kind == "node" and number == _OP_TYPE and bytes(_bytes(value)) in _LOOPS:
+                yield f"holds the operator {bytes(_bytes(value)).decode()}, which may run without end"
+            elif kind == "node" and number == _DOMAIN and bytes(_bytes(value)) not in _DOMAINS:
+                yield f"holds operators of {bytes(_bytes(value))[:60].decode(errors='replace')!r}, which nobody knows"
             elif isinstance(value, memoryview) and number in _WAYS[kind]:
                 stack.append((value, _WAYS[kind][number], depth + 1))
+
+
+def _bytes(value: int | memoryview) -> memoryview:
+    return value if isinstance(value, memoryview) else memoryview(b"")
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

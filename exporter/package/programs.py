@@ -1,0 +1,110 @@
+"""TorchScript read without running it: a program that names an operator which does more than compute is refused.
+
+Its archive has the code as text in the grammar of Python (torch/csrc/jit/serialization/python_print.cpp). Each call must
+be of an operator of the allow-list, of a method that the archive itself defines, or of one of a few builtins. Loading
+can run code too (`__setstate__`), so every function is read, whatever it is called.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import warnings
+import zipfile
+from collections.abc import Iterator
+
+from ...errors import IntegrityError, one_line
+from .operators import ATEN, BUILTIN, NAMESPACES
+
+LARGEST_CODE = 64 << 20  # characters of one archive's code
+_CLASSES = "__torch__.torch.classes."
+_KNOWN_CLASSES = f"{_CLASSES}quantized."
+_FIX = "do not use this package"
+
+
+def refuse_acting(name: str, content: bytes) -> None:
+    """Raise IntegrityError for a TorchScript archive whose code could do more than compute.
+
+    Args:
+        name: of the file, for the message.
+        content: of the archive.
+    """
+    sources = list(_sources(name, content))
+    trees = [_parsed(name, text) for text in sources]
+    methods = {one.name for tree in trees for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)}
+    for tree in trees:
+        for what in _acts(tree, methods):
+            raise IntegrityError(f"{name} is a program that names {what}, which does more than compute", fix=_FIX)
+
+
+def _sources(name: str, content: bytes) -> Iterator[str]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            infos = [one for one in archive.infolist() if one.filename.endswith(".py")]
+            if sum(one.file_size for one in infos) > LARGEST_CODE:
+                raise IntegrityError(f"{name} has more than {LARGEST_CODE >> 20} MB of code", fix=_FIX)
+            for one in infos:
+                yield archive.read(one).decode("utf-8")
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError, EOFError) as error:
+        raise IntegrityError(f"{name} is no TorchScript archive ({one_line(error)})", fix=_FIX) from error
+
+
+def _parsed(name: str, text: str) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in its texts
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise IntegrityError(f"{name} holds code that cannot be read ({type(error).__name__})", fix=_FIX) from error
+
+
+def _acts(tree: ast.Module, methods: set[str]) -> Iterator[str]:
+    """What in it is neither an allowed call nor plain data."""
+    called = {id(part) for one in ast.walk(tree) if isinstance(one, ast.Call) for part in _parts(one.func)}
+    for one in ast.walk(tree):
+        if isinstance(one, ast.Call):
+            if not _computes(one.func, methods):
+                yield ast.unparse(one.func)[:80]
+        elif isinstance(one, ast.Import | ast.ImportFrom | ast.With | ast.Lambda | ast.AsyncFunctionDef | ast.Global):
+            yield type(one).__name__.lower()
+        elif isinstance(one, ast.Attribute):
+            way = _way(one)
+            if way.startswith(_CLASSES) and not f"{way}.".startswith(_KNOWN_CLASSES):
+                yield way[:80]
+            elif way.split(".")[0] in ("torch", "ops") and id(one) not in called:
+                yield way[:80]
+
+
+def _computes(function: ast.expr, methods: set[str]) -> bool:
+    if isinstance(function, ast.Name):
+        return function.id in BUILTIN
+    way = _way(function)
+    if way:
+        first, _, rest = way.partition(".")
+        if first == "torch":
+            return rest in ATEN
+        if first == "ops":
+            space, _, operator = rest.partition(".")
+            return space in NAMESPACES and ((known := NAMESPACES[space]) is None or operator in known)
+        if first == "__torch__":  # a function or class of the archive, whose code is read like all other
+            return not way.startswith(_CLASSES) or way.startswith(_KNOWN_CLASSES)
+    return isinstance(function, ast.Attribute) and function.attr in methods
+
+
+def _parts(expression: ast.expr) -> Iterator[ast.expr]:
+    """A name and its beginnings: ops.quantized.linear, ops.quantized, ops."""
+    yield expression
+    while isinstance(expression, ast.Attribute):
+        expression = expression.value
+        yield expression
+
+
+def _way(expression: ast.expr) -> str:
+    """`a.b.c` of names alone; "" of anything else."""
+    parts: list[str] = []
+    while isinstance(expression, ast.Attribute):
+        parts.append(expression.attr)
+        expression = expression.value
+    if not isinstance(expression, ast.Name):
+        return ""
+    return ".".join([expression.id, *reversed(parts)])

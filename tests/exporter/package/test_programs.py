@@ -1,0 +1,178 @@
+"""What a TorchScript archive or an ONNX graph of a package names is read, and nothing of it is run."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+from zoo.errors import IntegrityError
+from zoo.exporter.package.operators import ATEN
+from zoo.exporter.package.programs import refuse_acting
+from zoo.exporter.package.wire import refuse_dangerous
+
+
+class Saves(nn.Module):
+    def forward(self, x):
+        torch.save(x, "written-by-a-model")
+        return x
+
+
+class SavesWhileLoading(nn.Module):
+    def forward(self, x):
+        return x
+
+    @torch.jit.export
+    def __getstate__(self):
+        return 1
+
+    @torch.jit.export
+    def __setstate__(self, state: int) -> None:
+        torch.save(torch.zeros(1), "written-by-a-model")
+
+
+class ReadsFiles(nn.Module):
+    def forward(self, x):
+        return torch.from_file("secret", False, 4) + x
+
+
+class Prints(nn.Module):
+    def forward(self, x):
+        print(x)
+        return x
+
+
+class Warns(nn.Module):
+    def forward(self, x):
+        warnings.warn("hello")
+        return x
+
+
+class Seeds(nn.Module):
+    def forward(self, x):
+        torch.manual_seed(1)
+        return x
+
+
+class Computes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def inner(self, x, times: int):
+        for _ in range(times):
+            x = torch.relu(self.layer(x))
+        return x
+
+    def forward(self, x):
+        y = self.inner(x, 2)
+        if y.sum() > 0:
+            y = nn.functional.gelu(y, approximate="tanh")
+        return torch.cat([y, x], 1).view(-1, 8)[:, :4]
+
+
+def archive(module: nn.Module) -> bytes:
+    made = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(module), made)
+    return made.getvalue()
+
+
+def rewritten(change: Callable[[str], str]) -> bytes:
+    """An archive whose code another wrote."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive(Computes()))) as old, zipfile.ZipFile(made, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, change(content.decode()).encode() if name.endswith(".py") else content)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [(Saves, "save"), (SavesWhileLoading, "save"), (ReadsFiles, "from_file"), (Prints, "print"), (Warns, "warn"),
+     (Seeds, "manual_seed|ops")],
+)  # fmt: skip
+def test_what_acts_is_refused(module: type[nn.Module], named: str) -> None:
+    with pytest.raises(IntegrityError, match=named):
+        refuse_acting("model.pt", archive(module()))
+
+
+def test_what_computes_is_not() -> None:
+    refuse_acting("model.pt", archive(Computes()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import os", "ops.aten.save(x, 'here')", "ops.mine.act(x)", "y = torch.save", "eval('1')", "x.tofile('here')",
+        "__torch__.torch.classes.dist_c10d.Store()", "y = (lambda: 1)()", "exec('1')", "getattr(x, 'a')(1)",
+        "ops.aten.set_(x, x)", "torch.ops.load_library('x.so')", "open('a')", "ops.image.read_file('a')",
+    ],
+)  # fmt: skip
+def test_lines_that_another_wrote(line: str) -> None:
+    made = rewritten(lambda text: text.replace("    return ", f"    {line}\n    return ", 1))
+    with pytest.raises(IntegrityError):
+        refuse_acting("model.pt", made)
+
+
+def test_code_that_cannot_be_read() -> None:
+    for text in ("def f(:", "(" * 5000, "\0"):
+        with pytest.raises(IntegrityError, match="cannot be read"):
+            refuse_acting("model.pt", rewritten(lambda _text, text=text: text))
+    with pytest.raises(IntegrityError, match="no TorchScript archive"):
+        refuse_acting("model.pt", b"nothing")
+
+
+def test_our_own_exports_only_compute(exported_folders: dict[str, Path]) -> None:
+    refuse_acting("model.pt", (exported_folders["torchscript"] / "model.pt").read_bytes())
+
+
+def test_no_listed_operator_takes_a_file() -> None:
+    """As torch's schemas say."""
+    for schema in torch._C._jit_get_all_schemas():
+        space, _, name = schema.name.partition("::")
+        if space == "aten" and name in ATEN:
+            assert not [one.name for one in schema.arguments if "file" in one.name or "path" in one.name], schema
+    assert not ATEN & {"save", "from_file", "warn", "set_", "set_data", "manual_seed", "as_strided", "data_ptr", "load"}
+
+
+def graph(op: str, domain: str = "", **attributes: object) -> bytes:
+    node = helper.make_node(op, ["images"], ["logits"], domain=domain, **attributes)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("images", "logits")]
+    made = helper.make_graph([node], "g", ends[:1], ends[1:])
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+
+
+def test_graphs_are_read_by_what_they_are() -> None:
+    body = helper.make_graph([], "body", [], [])
+    for content, words in (
+        (graph("Loop", body=body), "Loop, which may run without end"),
+        (graph("Scan", body=body, num_scan_inputs=1), "Scan, which may run without end"),
+        (graph("Mine", "my.domain"), r"operators of 'my.domain'"),
+    ):
+        for name, backend in (("model.onnx", ""), ("model.dat", "onnx")):
+            with pytest.raises(IntegrityError, match=words):
+                refuse_dangerous(name, content, backend)
+    refuse_dangerous("model.dat", graph("Relu"), "onnx")
+    outside = onnx.load_from_string(graph("Relu"))
+    tensor = outside.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    with pytest.raises(IntegrityError, match="keeps tensors in other files"):
+        refuse_dangerous("model.dat", outside.SerializeToString(), "onnx")
+
+
+def test_a_graph_within_a_graph_is_read_too() -> None:
+    inner = helper.make_node("Loop", [], [], body=helper.make_graph([], "body", [], []))
+    branch = helper.make_graph([inner], "then", [], [])
+    with pytest.raises(IntegrityError, match="Loop"):
+        refuse_dangerous("model.onnx", graph("If", then_branch=branch, else_branch=branch))
