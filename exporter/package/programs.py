@@ -1,8 +1,8 @@
 """TorchScript read without running it: a program that names an operator which does more than compute is refused.
 
-Its archive has the code as text in the grammar of Python (torch/csrc/jit/serialization/python_print.cpp). Each call must
-be of an operator of the allow-list, of a method that the archive itself defines, or of one of a few builtins. Loading
-can run code too (`__setstate__`), so every function is read, whatever it is called.
+Its archive has the code as text in the grammar of Python (torch/csrc/jit/serialization/python_print.cpp). Each call
+must be of an operator of the allow-list, of a method that the archive itself defines, or of one of a few builtins.
+Loading can run code too (`__setstate__`), so every function is read, whatever it is called.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ def _acts(tree: ast.Module, methods: set[str]) -> Iterator[str]:
             yield type(one).__name__.lower()
         elif isinstance(one, ast.Attribute):
             way = _way(one)
-            if way.startswith(_CLASSES) and not f"{way}.".startswith(_KNOWN_CLASSES):
-                yield way[:80]
-            elif way.split(".")[0] in ("torch", "ops") and id(one) not in called:
+            strange = way.startswith(_CLASSES) and not f"{way}.".startswith(_KNOWN_CLASSES)
+            if strange or (way.split(".")[0] in ("torch", "ops") and id(one) not in called):
                 yield way[:80]
 
 
