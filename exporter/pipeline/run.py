@@ -12,6 +12,7 @@ import select
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from ...errors import DONE, INCONCLUSIVE, UNAVAILABLE, UnavailableError
@@ -19,7 +20,7 @@ from .answers import reason_of
 from .commands import Command, Made, command_of, model_of, together
 from .file import Pipeline
 from .fleet import Fleet
-from .graph import Node, expand
+from .graph import Node, expand, models_of
 from .here import Ended, Job, Process
 from .judged import judge
 from .keys import fingerprint, key_of, plan_key
@@ -64,6 +65,11 @@ class Run:
         asked = self.pipeline.settings
         gpus = self.facts.gpus if asked.gpus is None else min(asked.gpus, self.facts.gpus)
         return Limits(asked.cores or self.facts.cores, asked.memory or self.facts.memory, gpus)
+
+    @cached_property
+    def by_id(self) -> dict[str, Node]:
+        """The nodes by their names."""
+        return {node.id: node for node in self.nodes}
 
     def outcome(self, node: str) -> Outcome:
         """Where a node stands."""
@@ -132,8 +138,10 @@ class Run:
         """Of a node whose needs are decided."""
         if node.id not in self.keys:
             parents = [one.record.digest if one.passed and one.record else "" for one in map(self.outcome, node.needs)]
-            seen, where = self.seen, self.where(node)
-            self.keys[node.id] = key_of(node, self.pipeline.settings, parents, self.state.folder, seen, where)
+            models, folder = models_of(node, self.by_id), self.state.folder
+            self.keys[node.id] = key_of(
+                node, self.pipeline.settings, parents, folder, self.seen, self.where(node), models
+            )
         return self.keys[node.id]
 
     def made(self) -> dict[str, Made]:
@@ -155,7 +163,7 @@ class Run:
         return Made(path)
 
     def _node(self, name: str) -> Node:
-        return next(node for node in self.nodes if node.id == name)
+        return self.by_id[name]
 
     def groups(self, ready: Sequence[Node]) -> list[list[Node]]:
         """Nodes that are ready, as commands: exports with choices that were made before go by themselves."""
