@@ -235,6 +235,17 @@ def ancestors(node: Node, nodes: Mapping[str, Node]) -> list[Node]:
     return list(found.values())
 
 
+def inputs_of(node: Node, nodes: Mapping[str, Node]) -> list[str]:
+    """Ids of those whose files a node's command reads: its needs, and of a check the artifact that it hands on."""
+    found: list[str] = []
+    for name in node.needs:
+        found.append(name)
+        while isinstance(nodes[name].options, Check):
+            name = nodes[name].needs[0]
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
 def models_of(node: Node, nodes: Mapping[str, Node]) -> list[str]:
     """Sources of all models that a node is made of, its own too."""
     hangs_on = [node, *ancestors(node, nodes)]
