@@ -221,8 +221,7 @@ def _editable(top: str) -> tuple[Path, ...]:
         return ()
     places = [Path(one) for one in spec.submodule_search_locations or ([spec.origin] if spec.has_location else [])
               if one]  # fmt: skip
-    called = Path.cwd(), Path(sys.argv[0]).absolute().parent  # where zoo was called: the command does not look there
-    return tuple(one.parent for one in places if not _is_installed(one) and one.parent not in called)
+    return tuple(one.parent for one in places if not _is_installed(one))
 
 
 def _is_installed(path: Path) -> bool:

@@ -17,7 +17,7 @@ from ...models.processors import cpus
 from .file import Settings
 from .graph import Node
 from .imports import closure, factory_of
-from .kinds import Kind, Source, Train
+from .kinds import Kind, Source, Train, Values
 
 ROOT = Path(__file__).parents[2]
 # What of zoo's own code a command's result depends on.
@@ -131,8 +131,8 @@ def outside(options: Kind, settings: Settings) -> list[tuple[str, str]]:
     found = [(one.name, getattr(options, one.name)) for one in fields(options) if one.metadata["file"]]
     if isinstance(options, Source | Train):
         found.append(("source", options.source))
-    chosen: Mapping[str, object] = getattr(options, "set", {})
-    found += [(f"set.{name}", value) for name, value in chosen.items() if isinstance(value, str)]
+        chosen: Values = getattr(options, "set", {})
+        found += [(f"set.{name}", value) for name, value in chosen.items() if isinstance(value, str)]
     if getattr(options, "data", None) and settings.data_root:
         found.append(("data_root", f"{settings.data_root}/{getattr(options, 'data', '')}"))
     return [(name, value) for name, value in found if isinstance(value, str) and value]

@@ -152,7 +152,7 @@ class State:
         try:
             now = take(path)
         except (OSError, ValueError) as error:
-            return Look(record, f"{error.filename} cannot be read" if isinstance(error, OSError) else str(error))
+            return Look(record, _said(error, path))
         if now.digest == record.digest:
             return Look(replace(record, files=now.marks))
         if not record.files and path.is_dir():  # of a folder that seals nothing, an older zoo kept only the sizes
@@ -228,3 +228,7 @@ class State:
 
     def _begun(self, node: str) -> Path:
         return self.place / "begun" / f"{node}.json"
+
+
+def _said(error: OSError | ValueError, path: Path) -> str:
+    return f"{error.filename or path.name} cannot be read" if isinstance(error, OSError) else str(error)
