@@ -223,6 +223,36 @@ def artifact_of(node: Node, checks: Mapping[str, Node]) -> str:
     return first
 
 
+def ancestors(node: Node, nodes: Mapping[str, Node]) -> list[Node]:
+    """All that a node hangs on."""
+    found: dict[str, Node] = {}
+    waiting = list(node.needs)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = nodes[name]
+            waiting += nodes[name].needs
+    return list(found.values())
+
+
+def inputs_of(node: Node, nodes: Mapping[str, Node]) -> list[str]:
+    """Ids of those whose files a node's command reads: its needs, and of a check the artifact that it hands on."""
+    found: list[str] = []
+    for name in node.needs:
+        found.append(name)
+        while isinstance(nodes[name].options, Check):
+            name = nodes[name].needs[0]
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def models_of(node: Node, nodes: Mapping[str, Node]) -> list[str]:
+    """Sources of all models that a node is made of, its own too."""
+    hangs_on = [node, *ancestors(node, nodes)]
+    given = [one.options.source for one in hangs_on if isinstance(one.options, Source | Train)]
+    return sorted({str(one) for one in given if one})
+
+
 def _rest(form: str) -> str:
     """What follows backend and precision: -pixels, and the GPU."""
     return "".join(f"-{part}" for part in form.split("-")[2:])

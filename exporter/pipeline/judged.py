@@ -14,8 +14,9 @@ from .answers import code_of, error_of, own_part, reason_of
 from .graph import Node
 from .here import Ended
 from .kinds import Check, Export
+from .left import take
 from .outcome import FAILED, FINISHED, LACKING, Outcome
-from .state import Record, digest
+from .state import Record
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,13 @@ def judge(node: Node, ended: Ended, key: str, before: Outcome, folder: Path, out
         return Judged(outcome, Record(key, "", "", GATE, ended.seconds, before.command, log=before.log,
                                       facts={"error": error}))  # fmt: skip
     try:
-        found = digest(folder / path)
-    except (OSError, ValueError, KeyError) as problem:
+        found = take(folder / path)
+    except (OSError, ValueError) as problem:
         return Judged(failed(INTEGRITY, f"what it left is not whole: {problem}", "run again"))
     record = Record(
-        key, found, path, code, round(ended.seconds, 3), before.command,
+        key, found.digest, path, code, round(ended.seconds, 3), before.command,
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), ended.host, log, facts,
+        found.marks,
     )  # fmt: skip
     known = code in (DONE, GATE)
     outcome = Outcome(FINISHED if known else FAILED, code, reason_of(node, facts), record=record, passed=code == DONE,

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Any
 from ...models.processors import cpus
 from .file import Settings
 from .graph import Node
+from .imports import closure, factory_of
 from .kinds import Kind, Source, Train, Values
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +36,8 @@ CODE: Mapping[str, tuple[str, ...]] = {
     "profile": ("exporter/package", "exporter/device"),
     "report": ("exporter/report", "exporter/pipeline"),
 }
+# Kinds of which the command builds the model anew, by the user's code where that is a factory.
+BUILDS = ("train", "prune", "calibrate", "export", "check")
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch", "torchvision"),
     "prune": ("torch", "torchvision", "torch-pruning"),
@@ -54,8 +56,22 @@ def key_of(
     folder: Path,
     seen: dict[str, str] | None = None,
     where: str = "",
+    models: Sequence[str] = (),
 ) -> str:
-    """The key.
+    """The key: the digest of `facts_of`, whose arguments it takes."""
+    return digest_of(facts_of(node, settings, parents, folder, seen, where, models))
+
+
+def facts_of(
+    node: Node,
+    settings: Settings,
+    parents: Sequence[str],
+    folder: Path,
+    seen: dict[str, str] | None = None,
+    where: str = "",
+    models: Sequence[str] = (),
+) -> dict[str, Any]:
+    """All that a node's result hangs on, as plain values.
 
     Args:
         node: what is to be made.
@@ -64,16 +80,18 @@ def key_of(
         folder: that names of files are relative to.
         seen: fingerprints that were taken already; it is added to.
         where: as `machine` says it, the machine that will measure; "" for this one.
+        models: sources of the models that it is made of, however far away: a factory's code makes the model again
+            in every step, and the weights that the steps between have left do not tell of it.
     """
     seen = {} if seen is None else seen
-    for _, value in outside(node.options, settings):
+    factories = [one for source in models if node.kind in BUILDS and (one := factory_of(folder, source))]
+    for value in (*(value for _, value in outside(node.options, settings)), *factories):
         if value not in seen:
             seen[value] = fingerprint(folder, value)
-    options = asdict(node.options)
     facts: dict[str, Any] = {
         "kind": node.kind,
         "form": node.form,
-        "options": options,
+        "options": asdict(node.options),
         "outside": {name: seen[value] for name, value in outside(node.options, settings)},
         "parents": list(parents),
         "seed": settings.seed,
@@ -83,9 +101,11 @@ def key_of(
         "code": code_hash(node.kind),
         "tools": {name: found for name in TOOLS.get(node.kind, ()) if (found := _version(name))},
     }
+    if factories:
+        facts["models"] = [seen[one] for one in factories]
     if of_machine(node):
         facts["machine"] = named(node) or where or machine()  # what was measured, or built, is of one machine
-    return digest_of(facts)
+    return facts
 
 
 def of_machine(node: Node) -> bool:
@@ -119,23 +139,39 @@ def outside(options: Kind, settings: Settings) -> list[tuple[str, str]]:
 
 
 def fingerprint(folder: Path, name: str) -> str:
-    """Of a file its hash; of a folder the names, sizes and times of what is in it; of a factory its module's file.
+    """Of a file its hash; of a folder the names, sizes and times of what is in it; of a factory all its modules.
 
     What is no path (resnet18, digits, imagenet) is its name.
     """
     path = folder / name
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_of(path)
     if path.is_dir():
         if (path / "run.json").is_file():  # a run is what its weights and facts are, wherever it was copied to
-            return digest_of([fingerprint(path, one) for one in ("run.json", "weights.safetensors")])
+            parts = [fingerprint(path, one) for one in ("run.json", "weights.safetensors")]
+            code = code_of(folder, factory_of(folder, name))  # that the model is built by is in no run
+            return digest_of([*parts, code] if code else parts)
         return digest_of(sorted(_listing(path)))
-    matched = re.fullmatch(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*", name)
-    module = folder / f"{matched[1].replace('.', '/')}.py" if matched else None
-    if module is not None and module.is_file():
-        return fingerprint(folder, str(module))
-    return name
+    code = code_of(folder, factory_of(folder, name))
+    return (digest_of(code) if len(code) > 1 else next(iter(code.values()))) if code else name
+
+
+def code_of(folder: Path, factory: str) -> dict[str, str]:
+    """Hashes of a factory's module and of all that it imports of the user's own, by name; none for another source."""
+    return {one.name: _readable_hash(one.file) for one in closure(folder, factory)} if factory else {}
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _readable_hash(path: Path) -> str:
+    try:
+        return hash_of(path)
+    except OSError:  # the command will say so
+        return ""
 
 
 def _listing(folder: Path) -> Iterable[tuple[str, int, int]]:

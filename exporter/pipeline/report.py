@@ -86,7 +86,7 @@ def inputs_of(engine: Run, payload: Mapping[str, Any]) -> str:
     for node in payload["nodes"]:
         record = engine.outcome(node["id"]).record
         state = THERE[0] if node["state"] in THERE else node["state"]
-        nodes.append({**node, "state": state, "digest": record.digest if record else ""})
+        nodes.append({**node, "state": state, "again": "", "digest": record.digest if record else ""})
     return digest_of([nodes, payload["pipeline"], payload["out"], code_hash("report")])
 
 
@@ -175,7 +175,7 @@ def _json(path: Path, notes: list[str]) -> dict[str, Any] | None:
 
 def _fingerprint(engine: Run, name: str) -> str:
     with contextlib.suppress(OSError):
-        return engine.fingerprint(name)
+        return engine.known.fingerprint(name)
     return name
 
 

@@ -1,8 +1,9 @@
 """Runs a pipeline: decides for each node what is to be done, starts what can run, remembers what is done.
 
-A node is cached (its record has its key, and what it left is whole), lacking (this machine cannot), blocked (what it
-needs could not be had), failed, or done. Nothing is kept in memory that the folder does not hold: a run that is killed
-loses what it was running, and the next one goes on.
+A node is cached (its record has its key, and what it left is whole: by size and times of its files, and by their
+hashes where these differ, or before anything is judged or packaged), lacking (this machine cannot),
+blocked (what it needs could not be had), failed, or done. Nothing is kept in memory that the folder does not hold: a
+run that is killed loses what it was running, and the next one goes on.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import os
 import select
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
-from ...errors import DONE, INCONCLUSIVE, UNAVAILABLE, UnavailableError
+from ...errors import DONE, UNAVAILABLE, UnavailableError
+from .again import why
 from .answers import reason_of
 from .commands import Command, Made, command_of, model_of, together
 from .file import Pipeline
@@ -22,13 +25,16 @@ from .fleet import Fleet
 from .graph import Node, expand
 from .here import Ended, Job, Process
 from .judged import judge
-from .keys import fingerprint, key_of, plan_key
+from .keys import plan_key
 from .kinds import Check, Export, Prune, Source, Train
+from .known import Known
 from .lacks import Facts, lacking, look
-from .outcome import BLOCKED, CACHED, LACKING, RUNNING, WAITING, Outcome
-from .schedule import Limits, choose, gpus_of
-from .state import Record, State
+from .outcome import CACHED, LACKING, RUNNING, WAITING, Outcome, blocked
+from .schedule import Limits, choose, free_gpus, gpus_of
+from .state import Look, Record, State
+from .whole import inputs_are_whole
 
+OVERTAKEN = "overtaken"  # the key of no node
 PAUSE, LOOK = 0.05, 0.25  # seconds between two looks, the second where an end wakes us
 
 
@@ -55,8 +61,20 @@ class Run:
     told: Callable[[Run], None] = lambda _run: None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     running: dict[str, tuple[tuple[Node, ...], Job, tuple[int, ...], Command]] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    seen: dict[str, str] = field(default_factory=dict)  # fingerprints: a data folder is listed once a run
+    again: dict[str, str] = field(default_factory=dict)  # why a node is made again
+    spoilt: set[str] = field(default_factory=set)  # nodes that are to be made again, whatever their records say
+    overtaken: set[str] = field(default_factory=set)  # that run, and whose needs were changed meanwhile
+    fresh: dict[str, Record] = field(default_factory=dict)  # the same files with other times, to be remembered
+
+    @cached_property
+    def by_id(self) -> dict[str, Node]:
+        """The nodes by their names."""
+        return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def known(self) -> Known:
+        """Their keys."""
+        return Known(self.pipeline.settings, self.state.folder, self.by_id)
 
     @property
     def limits(self) -> Limits:
@@ -97,28 +115,40 @@ class Run:
                 return
 
     def _decide(self, node: Node, needs: Sequence[Outcome]) -> Outcome | None:
-        if not node.partial and not all(one.passed for one in needs):
-            bad = next(name for name, one in zip(node.needs, needs, strict=True) if not one.passed)
-            return Outcome(BLOCKED, reason=f"waits for {bad}: {self.outcome(bad).state}")
-        if node.partial and not any(one.passed for one in needs):
-            seen = {name: self.outcome(name) for name in node.needs}
-            told = [
-                f"{name} {'inconclusive' if one.exit_code == INCONCLUSIVE else one.state}" for name, one in seen.items()
-            ]
-            return Outcome(BLOCKED, reason=f"none of what it takes could be had: {', '.join(told[:3])}"
-                           f"{', ...' if len(told) > 3 else ''}")  # fmt: skip
+        lost = blocked(node, dict(zip(node.needs, needs, strict=True)))
+        if lost is not None:
+            return lost
         key = self.key(node)
         if isinstance(node.options, Source):
             path = self._made(node, "")
             return Outcome(CACHED, record=Record(key, key, "", facts={"source": path.source}), passed=True)
         record = self.state.read(node.id)
-        if record is not None and record.key == key and self.state.whole(record):
-            return Outcome(CACHED, record.exit_code, reason_of(node, record.facts), record=record,
-                           passed=record.exit_code == DONE, log=record.log, command=record.command)  # fmt: skip
+        if record is not None and node.id not in self.spoilt:
+            same = record.key == key
+            found = self.state.look(record) if same else Look(record, why(record.parts, self.known.parts[node.id]))
+            if not found.changed:
+                outcome = Outcome(CACHED, record.exit_code, reason_of(node, record.facts), record=record,
+                                  passed=record.exit_code == DONE, log=record.log, command=record.command)  # fmt: skip
+                return self.take(node.id, outcome, found.record)
+            self.again[node.id] = found.changed
         missing = self.missing(node)
         if missing is not None:
             return Outcome(LACKING, UNAVAILABLE, missing.what, missing.fix)
         return None
+
+    def take(self, name: str, outcome: Outcome, record: Record) -> Outcome:
+        """A node is as it was, though its files may have other times; the outcome with the record that has these."""
+        assert outcome.record is not None
+        if record.files != outcome.record.files:
+            self.fresh[name] = record
+        self.outcomes[name] = replace(outcome, record=record)
+        return self.outcomes[name]
+
+    def remember(self) -> None:
+        """Write the times of files that were read and found to be the same, so that the next look is a cheap one."""
+        for name, record in self.fresh.items():
+            self.state.write(name, record)
+        self.fresh.clear()
 
     def missing(self, node: Node) -> UnavailableError | None:
         """What this machine, or the cluster, lacks for a node."""
@@ -130,11 +160,8 @@ class Run:
 
     def key(self, node: Node) -> str:
         """Of a node whose needs are decided."""
-        if node.id not in self.keys:
-            parents = [one.record.digest if one.passed and one.record else "" for one in map(self.outcome, node.needs)]
-            seen, where = self.seen, self.where(node)
-            self.keys[node.id] = key_of(node, self.pipeline.settings, parents, self.state.folder, seen, where)
-        return self.keys[node.id]
+        parents = [one.record.digest if one.passed and one.record else "" for one in map(self.outcome, node.needs)]
+        return self.known.key(node, parents, self.where(node))
 
     def made(self) -> dict[str, Made]:
         """What can be built on."""
@@ -155,7 +182,7 @@ class Run:
         return Made(path)
 
     def _node(self, name: str) -> Node:
-        return next(node for node in self.nodes if node.id == name)
+        return self.by_id[name]
 
     def groups(self, ready: Sequence[Node]) -> list[list[Node]]:
         """Nodes that are ready, as commands: exports with choices that were made before go by themselves."""
@@ -180,20 +207,16 @@ class Run:
     def _plan_key(self, node: Node) -> str:
         parent = self.outcome(node.needs[0]).record
         digest_of_it = parent.digest if parent else ""
-        data = self.fingerprint(str(getattr(node.options, "data", "")))
+        data = self.known.fingerprint(str(getattr(node.options, "data", "")))
         return plan_key(node, digest_of_it, self.pipeline.settings, data, self.where(node))
 
-    def fingerprint(self, name: str) -> str:
-        """Of a file or folder outside of the pipeline, taken once a run: one of data may hold a million files."""
-        if name not in self.seen:
-            self.seen[name] = fingerprint(self.state.folder, name)
-        return self.seen[name]
-
     def begin(self, group: Sequence[Node]) -> None:
-        """Start the command of a group."""
+        """Start the command of a group; nothing, where what it would read is no longer what was made."""
+        if not inputs_are_whole(self, group):
+            return
         first, again, adopted = group[0], "", False
         if isinstance(first.options, Train | Prune):
-            again, adopted = self._again(first)
+            again, adopted = self.state.taken_up(first.id, self.key(first))
         if adopted:  # finished, and killed before that was remembered
             self._finish(group, Ended(DONE))
             return
@@ -205,28 +228,12 @@ class Run:
             if node.kind in ("package", "profile"):  # the others make the folders above theirs
                 (self.state.out / node.id).parent.mkdir(parents=True, exist_ok=True)
             own = command_of([node], made, self.pipeline.settings, again, plan)
-            self.outcomes[node.id] = Outcome(RUNNING, log=log, command=own.line())
+            self.outcomes[node.id] = Outcome(RUNNING, log=log, command=own.line(), again=self.again.get(node.id, ""))
         here = self.facts.gpus and self.fleet is None
-        gpus = self._free_gpus(gpus_of(group, self.limits)) if here else None
+        taken = [gpus for _, _, gpus, _ in self.running.values()]
+        gpus = free_gpus(self.facts.gpus, taken, gpus_of(group, self.limits)) if here else None
         job = self.start(group, command, self.state.log(first.id), gpus)
         self.running[first.id] = tuple(group), job, gpus or (), command
-
-    def _again(self, node: Node) -> tuple[str, bool]:
-        """How a run that is there already is taken up: --resume, --overwrite, or as it is."""
-        place = self.state.out / node.id
-        if not place.is_dir():
-            return "", False
-        same, record = self.state.begun(node.id) == self.key(node), self.state.read(node.id)
-        known = record is not None and record.key == self.key(node)  # then it was changed since
-        if same and not known and (place / "run.json").is_file() and not any(place.glob("checkpoint*")):
-            return "", True
-        if self.state.begun(node.id) == "" and record is None:
-            return "", False  # not ours: the command refuses it
-        return ("--resume" if same and any(place.glob("checkpoint*")) else "--overwrite"), False
-
-    def _free_gpus(self, count: int) -> tuple[int, ...]:
-        taken = {one for _, _, gpus, _ in self.running.values() for one in gpus}
-        return tuple([one for one in range(self.facts.gpus) if one not in taken][:count])
 
     def collect(self) -> bool:
         """Take in what has ended; whether anything has."""
@@ -239,14 +246,20 @@ class Run:
     def _finish(self, group: Sequence[Node], ended: Ended) -> None:
         log = os.path.relpath(self.state.log(group[0].id), self.state.folder)
         for node in group:
+            if node.id in self.overtaken:  # it may have read what was changed
+                self.overtaken.remove(node.id)
+                self.outcomes.pop(node.id)
+                self.state.begin(node.id, OVERTAKEN)  # nor is a run that looks finished taken for one
+                continue
             before = self.outcome(node.id)
             one = Ended(ended.exit_code, ended.payload, ended.seconds / len(group), ended.host)
             found = judge(node, one, self.key(node), before, self.state.folder, self.pipeline.settings.out, log)
             if found.record is not None:
                 if is_int8(node) and found.outcome.passed:  # first: a kill between the two must not lose the choices
                     self.state.keep_plan(self._plan_key(node), self.state.folder / found.record.path)
-                self.state.write(node.id, found.record)
-            self.outcomes[node.id] = found.outcome
+                self.state.write(node.id, replace(found.record, parts=self.known.parts[node.id]))
+                self.spoilt.discard(node.id)
+            self.outcomes[node.id] = replace(found.outcome, again=before.again)
 
     def stop(self) -> None:
         """End what runs."""
@@ -267,6 +280,7 @@ def run(engine: Run) -> dict[str, Outcome]:
         while True:
             if changed or engine.fleet is not None:  # nothing else changes what this machine can begin
                 groups = engine.groups(engine.settle())
+                engine.remember()
                 started = engine.pick(groups)
                 for index in started:
                     engine.begin(groups[index])

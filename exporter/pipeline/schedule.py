@@ -61,3 +61,9 @@ def choose(ready: Sequence[Sequence[Node]], running: Sequence[Sequence[Node]], l
     if chosen or running:
         return chosen
     return [0] if ready else []
+
+
+def free_gpus(there: int, taken: Sequence[Sequence[int]], count: int) -> tuple[int, ...]:
+    """Indices of as many GPUs as a group has to itself, of those that no other has."""
+    used = {one for each in taken for one in each}
+    return tuple([one for one in range(there) if one not in used][:count])

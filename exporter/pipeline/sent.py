@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,10 @@ from pathlib import Path
 from ...errors import UsageError
 from .commands import Command, Made
 from .file import Settings
-from .graph import Node
+from .graph import Node, models_of
+from .imports import closure, factory_of
 from .keys import outside
-from .kinds import Check, Source, Train
-
-FACTORY = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")
+from .kinds import Check
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,8 @@ def luggage(
                 names += [paths[need]] if isinstance(nodes[need].options, Check) else []
         names += [value for name, value in outside(node.options, settings) if name != "data_root"]
         names += [str(value) for value in getattr(node.options, "set", {}).values()]
-        for one in (node, *ancestors(node, nodes)):
-            if isinstance(one.options, Source | Train):
-                names += modules(folder, str(one.options.source))
+        for source in models_of(node, nodes):
+            names += modules(folder, source)
     names += _after(command.arguments, "--plan")
     if "--resume" in command.arguments:
         names += _after(command.arguments, "--out")
@@ -84,29 +81,20 @@ def sort_out(names: Iterable[str], shared: Iterable[str], folder: Path) -> Lugga
     return Luggage(tuple(sent), seen)
 
 
-def ancestors(node: Node, nodes: Mapping[str, Node]) -> list[Node]:
-    """All that a node hangs on."""
-    found: dict[str, Node] = {}
-    waiting = list(node.needs)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = nodes[name]
-            waiting += nodes[name].needs
-    return list(found.values())
-
-
 def modules(folder: Path, source: str) -> list[str]:
-    """Python files of a user's factory: its package, or it and all modules beside it; none for another source."""
-    matched = FACTORY.fullmatch(source)
-    if matched is None:
+    """Python files of a user's factory below a folder; none for another source.
+
+    All that it imports, as its key has it, and for names that are only known when it runs the rest of its package, or
+    all modules beside it. What lies along PYTHONPATH the workers must have by themselves.
+    """
+    factory = factory_of(folder, source)
+    if not factory:
         return []
-    top = matched[1].partition(".")[0]
-    if (folder / top).is_dir():
-        return sorted(str(path.relative_to(folder)) for path in (folder / top).rglob("*.py"))
-    if (folder / f"{top}.py").is_file():
-        return sorted(path.name for path in folder.glob("*.py"))
-    return []
+    top = factory.partition(":")[0].partition(".")[0]
+    beside = (folder / top).rglob("*.py") if (folder / top).is_dir() else folder.glob("*.py")
+    found = [one.name for one in closure(folder, factory) if one.root == folder]
+    near = [path.relative_to(folder).as_posix() for path in beside] if found else []
+    return sorted({*found, *near})
 
 
 def _after(arguments: Sequence[str], flag: str) -> list[str]:

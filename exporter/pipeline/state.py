@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ from ... import atomic
 from ...config import from_mapping, to_json
 from ...errors import DONE, UsageError
 from ..artifact import ARTIFACT
-from .keys import digest_of
+from .left import Mark, difference, take, untouched
 
 STATE, MARK = ".zoo", "pipeline.json"
 FORMAT = 1
-RUN_FACTS = ("origin", "spec", "weights", "reached", "learned")  # of run.json, what an export of the run depends on
 REPORTS = ("report.html", "report.json")
 BESIDE = (".check.json", ".intoto.json")
 
@@ -40,6 +38,8 @@ class Record:
         host: where it ran.
         log: of the command.
         facts: what --json printed of it.
+        files: of what it left, by name; none where it is of a zoo that kept no hashes, or where nothing is written.
+        parts: digests of what the key is made of, by name, to say what of it was changed.
     """
 
     key: str
@@ -52,6 +52,21 @@ class Record:
     host: str = ""
     log: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, Mark] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a step's result found.
+
+    Attributes:
+        record: of it, with the times that its files have now.
+        changed: what is other than it was, in words; "" where it is whole.
+    """
+
+    record: Record
+    changed: str = ""
 
 
 class State:
@@ -124,14 +139,25 @@ class State:
         place.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_file(place, to_json(record).encode())
 
-    def whole(self, record: Record) -> bool:
-        """Whether what a record speaks of is still there as it was."""
-        if not record.path:
-            return True
+    def look(self, record: Record, *, read: bool = False) -> Look:
+        """Whether what a record speaks of is still there as it was: by size and times, and where these differ by hash.
+
+        Args:
+            record: of the step.
+            read: go by the hash in any case.
+        """
+        path = self.folder / record.path
+        if not record.path or (not read and untouched(path, record.files)):
+            return Look(record)
         try:
-            return digest(self.folder / record.path) == record.digest
-        except (OSError, ValueError, KeyError):
-            return False
+            now = take(path)
+        except (OSError, ValueError) as error:
+            return Look(record, _said(error, path))
+        if now.digest == record.digest:
+            return Look(replace(record, files=now.marks))
+        if not record.files and path.is_dir():  # of a folder that seals nothing, an older zoo kept only the sizes
+            return Look(record, "it was changed, or its record is of an older zoo, which kept no hashes")
+        return Look(record, difference(record.files, now.marks) if record.files else f"{path.name} was changed")
 
     def begin(self, node: str, key: str) -> None:
         """Remember that a node with this key has begun."""
@@ -145,6 +171,20 @@ class State:
             return str(json.loads(self._begun(node).read_text(encoding="utf-8"))["key"])
         except (OSError, ValueError, KeyError, TypeError):
             return ""
+
+    def taken_up(self, node: str, key: str) -> tuple[str, bool]:
+        """How a run that is there already is taken up: --resume, --overwrite, or, where it is finished, as it is."""
+        place = self.out / node
+        if not place.is_dir():
+            return "", False
+        begun, record = self.begun(node), self.read(node)
+        known = record is not None and record.key == key  # then it was changed since
+        stopped = any(place.glob("checkpoint*"))
+        if begun == key and not known and (place / "run.json").is_file() and not stopped:
+            return "", True
+        if begun == "" and record is None:
+            return "", False  # not ours: the command refuses it
+        return ("--resume" if begun == key and stopped else "--overwrite"), False
 
     def plan(self, key: str) -> Path:
         """Where the choices of an int8 export are kept."""
@@ -190,35 +230,5 @@ class State:
         return self.place / "begun" / f"{node}.json"
 
 
-def digest(path: Path) -> str:
-    """Of what a node left: of a run, an artifact or a package what identifies it, and the sizes of all its files.
-
-    Raises:
-        OSError: it is not there.
-        ValueError, KeyError: it is not whole.
-    """
-    if path.is_file():
-        return _hash(path)
-    sealed = next((path / name for name in (ARTIFACT, "run.json") if (path / name).is_file()), None)
-    sizes = _sizes(path)
-    if sealed is None:
-        return digest_of(sizes)
-    if sealed.name == ARTIFACT:
-        listed: Mapping[str, Any] = json.loads(sealed.read_text(encoding="utf-8"))["files"]
-        if {name: one["bytes"] for name, one in listed.items()} != {k: v for k, v in sizes.items() if k != ARTIFACT}:
-            raise ValueError("other files than artifact.json lists")
-        return _hash(sealed)
-    facts = json.loads(sealed.read_text(encoding="utf-8"))  # without its times: the same again is the same
-    return digest_of([_hash(path / "weights.safetensors"), {name: facts.get(name) for name in RUN_FACTS}])
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    found = {str(one.relative_to(folder)): one.stat().st_size for one in folder.rglob("*") if one.is_file()}
-    if not found:
-        raise FileNotFoundError(str(folder))
-    return dict(sorted(found.items()))
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _said(error: OSError | ValueError, path: Path) -> str:
+    return f"{error.filename or path.name} cannot be read" if isinstance(error, OSError) else str(error)

@@ -62,6 +62,7 @@ def node_mapping(run: Run, node: Node) -> dict[str, Any]:
         "exit_code": outcome.exit_code,
         "reason": outcome.reason,
         "fix": outcome.fix,
+        "again": run.again.get(node.id, "") if outcome.state == WAITING else outcome.again,
         "path": record.path if record else "",
         "seconds": record.seconds if record else 0.0,
         "ended": record.ended if record else "",
@@ -114,11 +115,12 @@ def standing(run: Run, node: Node) -> str:
         missing = run.missing(node)
         if missing is not None:
             return f"unavailable: {missing}"
-        return "to run, alone" if node.alone else "to run"
+        why = f"; again: {run.again[node.id]}" if node.id in run.again else ""
+        return f"{'to run, alone' if node.alone else 'to run'}{why}"
     if outcome.state == RUNNING:
         return "running"
     if outcome.state in (CACHED, FINISHED) and outcome.passed:
-        return f"{outcome.state}"
+        return f"{outcome.state}; again: {outcome.again}" if outcome.again else outcome.state
     fix = f"; {outcome.fix}" if outcome.fix else ""
     word = "inconclusive" if outcome.exit_code == INCONCLUSIVE else WORDS.get(outcome.state, "fail")
     return f"{word}: {outcome.reason}{fix}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -136,7 +137,7 @@ class Stage:
     def artifact(self, place: Path, node: Node) -> None:
         place.mkdir(parents=True, exist_ok=True)
         (place / "model").write_text(node.form)
-        files = {"model": {"sha256": "", "bytes": len(node.form)}}
+        files = {"model": {"sha256": hashlib.sha256(node.form.encode()).hexdigest(), "bytes": len(node.form)}}
         (place / "artifact.json").write_text(
             json.dumps(
                 {"files": files, "of": node.id, "salt": self.salt, "weights_sha256": 16 * f"{len(node.variant):04x}"}
