@@ -6,6 +6,11 @@ of memory that it did not write. tests/exporter/package/test_programs.py asks to
 """
 
 # ruff: noqa: SIM905 - a text of words is read and compared more easily than a list of a thousand lines
+DUNDER = frozenset(
+    "__and__ __contains__ __derive_index __getitem__ __iand__ __ilshift__ __interpolate __ior__ __irshift__ __is__"
+    " __isnot__ __ixor__ __lshift__ __not__ __or__ __range_length __round_to_zero_floordiv __rshift__ __upsample"
+    " __upsample_bilinear __upsample_nearest __xor__".split()
+)
 ATEN = frozenset(
     """
 Bool Complex ComplexImplicit Float FloatImplicit Generator Int IntImplicit ScalarImplicit Size _convolution
@@ -116,4 +121,4 @@ PRIM = frozenset("NumToTensor ImplicitTensorToNum RaiseException dtype device la
 BUILTIN = frozenset(
     "annotate unchecked_cast uninitialized isinstance getattr int float bool len range list tuple min max abs".split()
 )
-NAMESPACES = {"aten": ATEN, "prim": PRIM, "quantized": None}  # None: all, for they compute on integers alone
+NAMESPACES = {"aten": ATEN | DUNDER, "prim": PRIM, "quantized": None}  # None: all, for they compute on integers alone

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 
 from ...errors import IntegrityError, one_line
-from .operators import ATEN, BUILTIN, NAMESPACES
+from .operators import ATEN, BUILTIN, DUNDER, NAMESPACES
 
 LARGEST_CODE = 64 << 20  # characters of one archive's code
 _CLASSES = "__torch__.torch.classes."
@@ -81,7 +81,7 @@ def _computes(function: ast.expr, methods: set[str]) -> bool:
     if way:
         first, _, rest = way.partition(".")
         if first == "torch":
-            return rest in ATEN
+            return rest in ATEN or rest in DUNDER
         if first == "ops":
             space, _, operator = rest.partition(".")
             return space in NAMESPACES and ((known := NAMESPACES[space]) is None or operator in known)

@@ -136,6 +136,7 @@ def profile(
         threads: of the runtime; None for what it chooses.
         per_layer: the time of each operator too, in a session of its own, since that slows it.
         samples: a folder with pixels.npy (uint8 N x C x H x W) and labels.npy, to count right answers of.
+        allow_code: whether an artifact that is a program (TorchScript) may be opened.
         tell: is told what is measured now.
 
     Raises:

@@ -51,7 +51,7 @@ class Prints(nn.Module):
 
 class Warns(nn.Module):
     def forward(self, x):
-        warnings.warn("hello")
+        warnings.warn("hello", stacklevel=2)
         return x
 
 
