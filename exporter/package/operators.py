@@ -119,6 +119,12 @@ view_copy vsplit vstack where xlogy xlogy_ zero zero_ zeros zeros_like
 )
 PRIM = frozenset("NumToTensor ImplicitTensorToNum RaiseException dtype device layout shape min max data".split())
 BUILTIN = frozenset(
-    "annotate unchecked_cast uninitialized isinstance getattr int float bool len range list tuple min max abs".split()
+    "annotate unchecked_cast uninitialized isinstance getattr int float complex bool str len range list tuple dict min"
+    " max abs round pow divmod sorted zip enumerate any all sum ord chr AssertionError Exception".split()
 )
-NAMESPACES = {"aten": ATEN | DUNDER, "prim": PRIM, "quantized": None}  # None: all, for they compute on integers alone
+TEXT = frozenset("format percentFormat str join".split())  # of the words of an assertion
+NAMESPACES = {
+    "aten": ATEN | DUNDER | TEXT,
+    "prim": PRIM,
+    "quantized": None,
+}  # None: all, for they compute on integers alone

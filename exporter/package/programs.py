@@ -14,8 +14,9 @@ import zipfile
 from collections.abc import Iterator
 
 from ...errors import IntegrityError, one_line
-from .operators import ATEN, BUILTIN, DUNDER, NAMESPACES
+from .operators import BUILTIN, NAMESPACES
 
+ATEN = NAMESPACES["aten"] or frozenset()
 LARGEST_CODE = 64 << 20  # characters of one archive's code
 _CLASSES = "__torch__.torch.classes."
 _KNOWN_CLASSES = f"{_CLASSES}quantized."
@@ -81,7 +82,7 @@ def _computes(function: ast.expr, methods: set[str]) -> bool:
     if way:
         first, _, rest = way.partition(".")
         if first == "torch":
-            return rest in ATEN or rest in DUNDER
+            return rest in ATEN
         if first == "ops":
             space, _, operator = rest.partition(".")
             return space in NAMESPACES and ((known := NAMESPACES[space]) is None or operator in known)
