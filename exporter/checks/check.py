@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from ..backends.base import PrecisionClaimError, Unavailable
 from ..backends.runner import Runner
 from .accuracy import judge_accuracy, judge_agreement, paired_answers, unbelievable, without_ties
 from .answers import compare_answers
+from .batch_sizes import draw_sizes
 from .bisect import bisect_artifact
 from .budget import Budget, Limits
-from .consistency import allowed_difference, judge_consistency, measure_consistency
+from .consistency import allowed_difference, allowed_shift, judge_consistency, measure_consistency
 from .faithful import RULES as FAITHFUL
 from .faithful import judge_faithful, other_plan, relative_distance
 from .gate import Gate, hardest
@@ -271,10 +273,27 @@ def _consistency(
         manifest.backend, manifest.precision, trained=manifest.meaningful, asked=limits.consistency.relative,
         golden=golden,
     )  # fmt: skip
+    values = int(np.prod(manifest.spec.input))
+    shift = allowed_shift(manifest.precision, allowed, device=device, asked=limits.consistency.relative)
+    # a seed of the weights: other models are tried at other sizes, the same one always at the same
+    seed = int(manifest.weights_sha256[:8], 16)
+    sizes = draw_sizes(manifest.batch, values, seed, _seconds_an_image(runner.run, images[:1]))
     with get_backend(manifest.backend).load(artifact, device) as again:
-        return judge_consistency(
-            measure_consistency(runner.run, images, allowed=allowed, device=device, again=again.run)
+        looks = measure_consistency(
+            runner.run, images, allowed=allowed, device=device, again=again.run, sizes=sizes, allowed_shift=shift
         )
+    return judge_consistency(looks, sizes)
+
+
+def _seconds_an_image(run: Run, image: Logits) -> float:
+    """Of the second run, since the first one prepares; 0 where it cannot run, which the gate says."""
+    try:
+        run(image)
+        begun = time.perf_counter()
+        run(image)
+    except ZooError:
+        return 0.0
+    return time.perf_counter() - begun
 
 
 def _one_by_one(run: Run) -> Run:
