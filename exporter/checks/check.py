@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from ...errors import GATE, IntegrityError, UnavailableError, UsageError, ZooError, worst
 from ...models.data.dataset import Dataset
+from ...models.preprocess import Images
 from ...models.runs import Reached
 from ..artifact import ARTIFACT, WITHOUT_TRUTH, Artifact, Golden, Manifest, Receipt, load_artifact
 from ..backends import backend_names, get_backend
 from ..backends.base import PrecisionClaimError, Unavailable
 from ..backends.runner import Runner
+from ..probes import Probes
 from .accuracy import judge_accuracy, judge_agreement, paired_answers, unbelievable, without_ties
 from .answers import compare_answers
 from .batch_sizes import draw_sizes
@@ -27,8 +29,10 @@ from .consistency import allowed_difference, allowed_shift, judge_consistency, m
 from .faithful import RULES as FAITHFUL
 from .faithful import judge_faithful, other_plan, relative_distance
 from .gate import Gate, hardest
+from .mistakes import mistakes, prepared
 from .numerics import judge_asked, judge_numerics, measure_numerics
 from .precision import judge_precision
+from .preprocessing import NO_PROBES, judge_preprocessing
 from .reference import Judged, Progress, Shared, golden_batch
 from .rounds import LatencyOptions
 from .speed import check_latency
@@ -110,6 +114,17 @@ def check_golden(artifact: Artifact, runner: Runner) -> Gate:
     return judge_golden(golden, runner.run(golden_batch(golden, artifact)), artifact.manifest)
 
 
+def check_probes(probes: Probes | None, run: Callable[[Images], Logits], manifest: Manifest) -> Gate:
+    """Gate `preprocessing`: the probes through artifact.json's preprocessing, and with each usual mistake in it."""
+    if probes is None:
+        return Gate("preprocessing", "skipped", NO_PROBES)
+    images, preprocess = list(probes.images), manifest.spec.preprocess
+    right = prepared(images, preprocess, manifest.pixels)
+    wrong = mistakes(images, preprocess, manifest.pixels)
+    others = {name: run(made) for name, made in wrong.items() if not np.array_equal(made, right)}
+    return judge_preprocessing(probes.truth, run(right), others, manifest.precision)
+
+
 def judge_golden(golden: Golden, got: Logits, manifest: Manifest) -> Gate:
     """Gate `numerics` over the golden images: by truth and yardstick where there are both, else by the tolerances."""
     why = no_yardstick(golden, manifest)
@@ -162,7 +177,7 @@ def _judge(artifact: Artifact, shared: Shared, limits: Limits) -> tuple[tuple[Ga
             return (*_gates(artifact, runner, shared, limits), precision), receipt
     except PrecisionClaimError as error:  # nothing else is judged: the precision says by which tolerance
         why = "its precision is not what it says"
-        skipped = [Gate(name, "skipped", why) for name in ("numerics", "accuracy", "consistency")]
+        skipped = [Gate(name, "skipped", why) for name in ("numerics", "accuracy", "consistency", "preprocessing")]
         return (*skipped, Gate("precision", "fail", error.what)), None
 
 
@@ -214,7 +229,8 @@ def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -
             images = np.concatenate([shared.pick(artifact, judged, worst), images])
         numerics = _explained(numerics, artifact, shared, images, same=same and looks[0].verdict == "fail")
     accuracy = _accuracy(artifact, judged, reference, got, golden.reference_error, numerics, shared, limits)
-    return numerics, accuracy, consistency
+    shared.progress(f"{manifest.form}: probes, with the usual mistakes in preprocessing", 0, 0)
+    return numerics, accuracy, consistency, check_probes(golden.probes, run, manifest)
 
 
 def _reference_itself(golden: Golden, rebuilt: Logits, exact: npt.NDArray[np.float64] | None) -> list[Gate]:
@@ -296,7 +312,7 @@ def _seconds_an_image(run: Run, image: Logits) -> float:
     return time.perf_counter() - begun
 
 
-def _one_by_one(run: Run) -> Run:
+def _one_by_one(run: Callable[[Images], Logits]) -> Callable[[Images], Logits]:
     return lambda batch: np.concatenate([run(batch[index : index + 1]) for index in range(len(batch))])
 
 
