@@ -103,8 +103,8 @@ def without_ties(
     return np.where(tie, top, answer)
 
 
-def share_interval(count: int, images: int) -> Interval:
-    """A share with its exact interval, each bound with 95 % certainty by itself (Clopper and Pearson 1934)."""
+def share_interval(count: int, images: int, doubt: float = 0.05) -> Interval:
+    """A share with its exact interval, each bound with certainty 1 - doubt by itself (Clopper and Pearson 1934)."""
 
     def where(beyond: Callable[[float], bool]) -> float:
         """The share at which `beyond` begins to hold."""
@@ -114,8 +114,8 @@ def share_interval(count: int, images: int) -> Interval:
             low, high = (low, middle) if beyond(middle) else (middle, high)
         return (low + high) / 2
 
-    low = 0.0 if count == 0 else where(lambda share: 1 - _at_most(count - 1, images, share) > 0.05)
-    high = 1.0 if count == images else where(lambda share: _at_most(count, images, share) < 0.05)
+    low = 0.0 if count == 0 else where(lambda share: 1 - _at_most(count - 1, images, share) > doubt)
+    high = 1.0 if count == images else where(lambda share: _at_most(count, images, share) < doubt)
     return Interval(low, high)
 
 

@@ -29,6 +29,7 @@ from .consistency import allowed_difference, allowed_shift, judge_consistency, m
 from .faithful import RULES as FAITHFUL
 from .faithful import judge_faithful, other_plan, relative_distance
 from .gate import Gate, hardest
+from .labels import WITHOUT_DATA, judge_labels
 from .mistakes import mistakes, prepared
 from .numerics import judge_asked, judge_numerics, measure_numerics
 from .precision import judge_precision
@@ -177,7 +178,9 @@ def _judge(artifact: Artifact, shared: Shared, limits: Limits) -> tuple[tuple[Ga
             return (*_gates(artifact, runner, shared, limits), precision), receipt
     except PrecisionClaimError as error:  # nothing else is judged: the precision says by which tolerance
         why = "its precision is not what it says"
-        skipped = [Gate(name, "skipped", why) for name in ("numerics", "accuracy", "consistency", "preprocessing")]
+        skipped = [
+            Gate(name, "skipped", why) for name in ("numerics", "accuracy", "consistency", "preprocessing", "labels")
+        ]
         return (*skipped, Gate("precision", "fail", error.what)), None
 
 
@@ -230,7 +233,8 @@ def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -
         numerics = _explained(numerics, artifact, shared, images, same=same and looks[0].verdict == "fail")
     accuracy = _accuracy(artifact, judged, reference, got, golden.reference_error, numerics, shared, limits)
     shared.progress(f"{manifest.form}: probes, with the usual mistakes in preprocessing", 0, 0)
-    return numerics, accuracy, consistency, check_probes(golden.probes, run, manifest)
+    probes = check_probes(golden.probes, run, manifest)
+    return numerics, accuracy, consistency, probes, _labels(manifest, judged, reference)
 
 
 def _reference_itself(golden: Golden, rebuilt: Logits, exact: npt.NDArray[np.float64] | None) -> list[Gate]:
@@ -358,6 +362,18 @@ def _accuracy(
     if doubt is not None and gate.verdict == "pass":
         return replace(gate, verdict="inconclusive", reason=f"{doubt}; {gate.reason}")
     return gate
+
+
+def _labels(manifest: Manifest, judged: Judged | None, reference: Logits) -> Gate:
+    if judged is None:
+        return Gate("labels", "skipped", WITHOUT_DATA)
+    if not manifest.meaningful:
+        return Gate("labels", "skipped", f"the weights are {manifest.weights}: their answers mean nothing")
+    if judged.labels is None:
+        return Gate("labels", "skipped", f"untested: {judged.skip}")
+    if not np.isfinite(reference).all():
+        return Gate("labels", "skipped", "untested: NaN or infinity in the reference's logits")
+    return judge_labels(reference.argmax(1), judged.labels, manifest.spec.labels)
 
 
 def comparable(reached: Reached | None, data: str, images: int) -> Reached | None:

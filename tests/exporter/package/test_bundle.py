@@ -21,12 +21,13 @@ from PIL import Image
 from zoo.errors import GateError, IntegrityError, UsageError
 from zoo.exporter.artifact import record
 from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.checks.mistakes import _bilinear, mistakes
 from zoo.exporter.export import export
 from zoo.exporter.package.bundle import evidence_of, pack
 from zoo.exporter.package.container import Package
 from zoo.exporter.package.predictor import Predictor
 from zoo.exporter.package.timing import profile
-from zoo.exporter.package.verify import _bilinear, mistakes, verify
+from zoo.exporter.package.verify import verify
 from zoo.exporter.package.writer import write
 from zoo.models.preprocess import prepare, to_pixels
 from zoo.models.sources import resolve
