@@ -103,8 +103,13 @@ def without_ties(
     return np.where(tie, top, answer)
 
 
-def share_interval(count: int, images: int, doubt: float = 0.05) -> Interval:
-    """A share with its exact interval, each bound with certainty 1 - doubt by itself (Clopper and Pearson 1934)."""
+def certainly_more(count: int, images: int, share: float) -> bool:
+    """Whether the lower bound of `share_interval` is above a share: one tail instead of the search for the bound."""
+    return count > 0 and 1 - _at_most(count - 1, images, share) < 0.05
+
+
+def share_interval(count: int, images: int) -> Interval:
+    """A share with its exact interval, each bound with 95 % certainty by itself (Clopper and Pearson 1934)."""
 
     def where(beyond: Callable[[float], bool]) -> float:
         """The share at which `beyond` begins to hold."""
@@ -114,8 +119,8 @@ def share_interval(count: int, images: int, doubt: float = 0.05) -> Interval:
             low, high = (low, middle) if beyond(middle) else (middle, high)
         return (low + high) / 2
 
-    low = 0.0 if count == 0 else where(lambda share: 1 - _at_most(count - 1, images, share) > doubt)
-    high = 1.0 if count == images else where(lambda share: _at_most(count, images, share) < doubt)
+    low = 0.0 if count == 0 else where(lambda share: 1 - _at_most(count - 1, images, share) > 0.05)
+    high = 1.0 if count == images else where(lambda share: _at_most(count, images, share) < 0.05)
     return Interval(low, high)
 
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .accuracy import share_interval
+from .accuracy import certainly_more
 from .gate import Gate
 
 Ints = npt.NDArray[np.int64]
-DOUBT = 0.05  # of one class; a ring takes two at least, and each has to be certain
+# Each with 95 % certainty, of every class by itself: a ring takes two at least.
 MOST = 0.5  # of a class's images
 FAR_MORE = (
     0.8  # of those answered as one of the two: four times as many, which no guessing gives by half of its answers
@@ -107,9 +107,5 @@ def _named(answers: Ints, label: int, classes: int) -> Named:
     others = np.delete(counts, top)
     rival = int(counts[label]) if top != label else int(others.max(initial=0))
     count = int(counts[top])
-    certain = (
-        count > 0
-        and share_interval(count, len(answers), DOUBT).low > MOST
-        and share_interval(count, count + rival, DOUBT).low > FAR_MORE
-    )
+    certain = certainly_more(count, len(answers), MOST) and certainly_more(count, count + rival, FAR_MORE)
     return Named(label, top if certain else None, count, len(answers))

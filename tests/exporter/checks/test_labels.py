@@ -11,6 +11,7 @@ from conftest import reseal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo.errors import GATE
+from zoo.exporter.checks.accuracy import certainly_more, share_interval
 from zoo.exporter.checks.check import check
 from zoo.exporter.checks.gate import Gate
 from zoo.exporter.checks.labels import judge_labels
@@ -52,10 +53,10 @@ def test_all_shifted_by_one() -> None:
 
 
 def test_right_labels_pass_and_those_with_few_images_are_untested() -> None:
-    gate = judge_labels(answered(0.9, IMAGES), IMAGES, TEN)
+    gate = judge_labels(answered(0.97, IMAGES), IMAGES, TEN)
     assert (gate.verdict, gate.numbers["untested"]) == ("pass", [])
     kept = (IMAGES != 3) | (np.arange(len(IMAGES)) < 100)
-    gate = judge_labels(answered(0.9, IMAGES)[kept], IMAGES[kept], TEN)
+    gate = judge_labels(answered(0.97, IMAGES)[kept], IMAGES[kept], TEN)
     assert gate.verdict == "pass"
     assert gate.reason.endswith("untested, for too few images or too many errors: d")
 
@@ -96,6 +97,13 @@ def _of_random(classes: int, better: float, each: int, seed: int, even: float) -
 def test_how_often_guessing_fails(classes: int) -> None:
     failed = [_of_random(classes, 0.0, 60, seed, 1.0).verdict == "fail" for seed in range(200)]
     assert np.mean(failed) < 0.01
+
+
+@given(st.integers(0, 60), st.integers(1, 60), st.floats(0.05, 0.95))
+def test_certainly_more_is_the_bound_of_the_interval(count: int, images: int, share: float) -> None:
+    low = share_interval(min(count, images), images).low
+    if abs(low - share) > 1e-9:
+        assert certainly_more(min(count, images), images, share) == (low > share)
 
 
 def relabel(folder: Path, order: list[int]) -> None:
