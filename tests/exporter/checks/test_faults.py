@@ -182,7 +182,7 @@ def checked(made: Path, tmp_path: Path, data: Dataset, fault: Callable[[Path], N
 def test_without_a_fault_all_gates_pass(made: Path, tmp_path: Path, photographs: Dataset) -> None:
     row = checked(made, tmp_path, photographs)
     assert {gate.name: gate.verdict for gate in row.gates} == dict.fromkeys(
-        ("numerics", "accuracy", "consistency", "precision"), "pass"
+        ("numerics", "accuracy", "consistency", "preprocessing", "labels", "precision"), "pass"
     )
 
 
@@ -218,7 +218,7 @@ def test_preprocessing_is_told_from_the_graph(made: Path, tmp_path: Path, photog
 def test_a_frozen_batch_is_still_judged_one_by_one(made: Path, tmp_path: Path, photographs: Dataset) -> None:
     row = checked(made, tmp_path, photographs, FAULTS["the batch frozen to 1"][0])
     assert {gate.name: gate.verdict for gate in row.gates if gate.name != "consistency"} == dict.fromkeys(
-        ("numerics", "accuracy", "precision"), "pass"
+        ("numerics", "accuracy", "preprocessing", "labels", "precision"), "pass"
     )
 
 
