@@ -58,7 +58,8 @@ def test_what_is_in_it(packed: Path) -> None:
         labels = package.read("labels.txt").decode().splitlines()
         manifest = package.manifest
     assert {"__main__.py", "LICENSE", "README.md", "sbom.cdx.json", "preprocess.json", "labels.txt",
-            "golden/logits.json", "artifacts/onnx-fp32/model.onnx", "artifacts/onnx-fp32/artifact.json",
+            "golden/logits.json", "golden/probes.json", "golden/probes/0.png",
+            "artifacts/onnx-fp32/model.onnx", "artifacts/onnx-fp32/artifact.json",
             "artifacts/torchscript-fp32/model.pt"} <= names  # fmt: skip
     assert not any("weights.safetensors" in name for name in names), "the reference's weights stay at home"
     assert labels == list(manifest["spec"]["labels"])
