@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from ..models.preprocess import decode
 from ..models.runs import Origin, Reached
 from ..models.spec import ModelSpec
 from .golden_answers import parse_answers
+from .probes import PROBES, Probes, read_probes, write_probes
 
 ARTIFACT, WEIGHTS, GOLDEN = "artifact.json", "weights.safetensors", "golden"
 LOGITS, ANSWERS = f"{GOLDEN}/logits.json", f"{GOLDEN}/answers.json"
@@ -214,6 +215,7 @@ class Golden:
         jitter: how far two right computations of the yardstick are apart, in its distances to the truth, the median
             over the images; 0 where only one is known.
         rounded: how many layers of the yardstick run on integers, for int8.
+        probes: made pictures that mistakes in preprocessing change; None in artifacts of before there were any.
     """
 
     images: tuple[Image.Image, ...]
@@ -223,6 +225,7 @@ class Golden:
     computed: str = ""
     jitter: float = 0.0
     rounded: int = 0
+    probes: Probes | None = None
 
     @property
     def reference_error(self) -> float:
@@ -273,6 +276,9 @@ class Artifact:
                 path = self.place / ANSWERS
                 answers = parse_answers(json.loads(path.read_text(encoding="utf-8")), values.shape)
                 found = Golden(images, values, *answers)
+            if PROBES in self.manifest.files:
+                path = self.place / PROBES
+                found = replace(found, probes=read_probes(self.place, len(self.manifest.spec.labels)))
         except (ValueError, TypeError, AttributeError, KeyError, OSError, RecursionError, UsageError) as error:
             raise IntegrityError(f"{path} is corrupt ({one_line(error)})", fix="export again") from error
         if not images or values.shape != (len(images), len(self.manifest.spec.labels)):
@@ -281,7 +287,7 @@ class Artifact:
 
 
 def write_golden(folder: Path, golden: Golden) -> None:
-    """Write golden/0.png, ..., logits.json and answers.json into an artifact that is being made."""
+    """Write golden/0.png, ..., logits.json, answers.json and the probes into an artifact that is being made."""
     place = folder / GOLDEN
     place.mkdir()
     names = [f"{index}.png" for index in range(len(golden.images))]
@@ -298,6 +304,8 @@ def write_golden(folder: Path, golden: Golden) -> None:
         "rounded": golden.rounded,
     }
     (folder / ANSWERS).write_text(json.dumps(answers) + "\n", encoding="utf-8")
+    if golden.probes is not None:
+        write_probes(folder, golden.probes)
 
 
 def seal(folder: Path, manifest: Manifest) -> Artifact:

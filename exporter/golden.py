@@ -15,6 +15,7 @@ from ..models.data.dataset import Dataset
 from ..models.preprocess import in_mode
 from ..models.sources import Model, logits_of
 from .artifact import Golden
+from .probes import Probes, made_probes
 
 COUNT = 8
 ALIKE = 1e-3  # how far two answers to the same images may be apart: threads that add in other orders move the last bits
@@ -46,7 +47,21 @@ def make_golden(model: Model, data: Dataset | None, seed: int = 0) -> Golden:
         truth, computed = None, f"no truth in float64: {error.what}"
     if truth is not None and not np.isfinite(truth).all():
         truth, computed = None, "no truth in float64: the source gives NaN or infinity"
-    return Golden(tuple(images), logits, truth, computed=computed)
+    return Golden(tuple(images), logits, truth, computed=computed, probes=make_probes(model, seed))
+
+
+def make_probes(model: Model, seed: int = 0) -> Probes | None:
+    """Probes with the source's answers, in float64 where it can; None where it cannot answer pictures of any size."""
+    images = made_probes(model.spec.preprocess, seed)
+    try:
+        batch = model.prepared(images)
+        try:
+            truth = logits_in(model.module, batch, "fp64")
+        except UsageError:
+            truth = logits_of(model.module, batch).astype(np.float64)
+    except Exception:  # noqa: BLE001 - of a user's own transform, which may be written for its own pictures alone
+        return None
+    return Probes(tuple(images), truth) if np.isfinite(truth).all() else None
 
 
 def made_images(shape: tuple[int, int, int], seed: int, count: int = COUNT) -> list[Image.Image]:

@@ -103,6 +103,11 @@ def without_ties(
     return np.where(tie, top, answer)
 
 
+def certainly_more(count: int, images: int, share: float) -> bool:
+    """Whether the lower bound of `share_interval` is above a share: one tail instead of the search for the bound."""
+    return count > 0 and 1 - _at_most(count - 1, images, share) < 0.05
+
+
 def share_interval(count: int, images: int) -> Interval:
     """A share with its exact interval, each bound with 95 % certainty by itself (Clopper and Pearson 1934)."""
 

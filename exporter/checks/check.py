@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,21 +14,27 @@ import numpy.typing as npt
 from ...config import to_mapping
 from ...errors import GATE, IntegrityError, UnavailableError, UsageError, ZooError, worst
 from ...models.data.dataset import Dataset
+from ...models.preprocess import Images
 from ...models.runs import Reached
 from ..artifact import ARTIFACT, WITHOUT_TRUTH, Artifact, Golden, Manifest, Receipt, load_artifact
 from ..backends import backend_names, get_backend
 from ..backends.base import PrecisionClaimError, Unavailable
 from ..backends.runner import Runner
+from ..probes import Probes
 from .accuracy import judge_accuracy, judge_agreement, paired_answers, unbelievable, without_ties
 from .answers import compare_answers
+from .batch_sizes import draw_sizes
 from .bisect import bisect_artifact
 from .budget import Budget, Limits
-from .consistency import allowed_difference, judge_consistency, measure_consistency
+from .consistency import allowed_difference, allowed_shift, judge_consistency, measure_consistency
 from .faithful import RULES as FAITHFUL
 from .faithful import judge_faithful, other_plan, relative_distance
 from .gate import Gate, hardest
+from .labels import WITHOUT_DATA, judge_labels
+from .mistakes import mistakes, prepared
 from .numerics import judge_asked, judge_numerics, measure_numerics
 from .precision import judge_precision
+from .preprocessing import NO_PROBES, judge_preprocessing
 from .private import private_folder
 from .reference import Judged, Progress, Shared, golden_batch
 from .rounds import LatencyOptions
@@ -122,6 +129,17 @@ def check_golden(artifact: Artifact, runner: Runner) -> Gate:
     return judge_golden(golden, runner.run(golden_batch(golden, artifact)), artifact.manifest)
 
 
+def check_probes(probes: Probes | None, run: Callable[[Images], Logits], manifest: Manifest) -> Gate:
+    """Gate `preprocessing`: the probes through artifact.json's preprocessing, and with each usual mistake in it."""
+    if probes is None:
+        return Gate("preprocessing", "skipped", NO_PROBES)
+    images, preprocess = list(probes.images), manifest.spec.preprocess
+    right = prepared(images, preprocess, manifest.pixels)
+    wrong = mistakes(images, preprocess, manifest.pixels)
+    others = {name: run(made) for name, made in wrong.items() if not np.array_equal(made, right)}
+    return judge_preprocessing(probes.truth, run(right), others, manifest.precision)
+
+
 def judge_golden(golden: Golden, got: Logits, manifest: Manifest) -> Gate:
     """Gate `numerics` over the golden images: by truth and yardstick where there are both, else by the tolerances."""
     why = no_yardstick(golden, manifest)
@@ -186,7 +204,9 @@ def _judge(artifact: Artifact, shared: Shared, limits: Limits) -> tuple[tuple[Ga
             return (*_gates(artifact, runner, shared, limits), precision), receipt
     except PrecisionClaimError as error:  # nothing else is judged: the precision says by which tolerance
         why = "its precision is not what it says"
-        skipped = [Gate(name, "skipped", why) for name in ("numerics", "accuracy", "consistency")]
+        skipped = [
+            Gate(name, "skipped", why) for name in ("numerics", "accuracy", "consistency", "preprocessing", "labels")
+        ]
         return (*skipped, Gate("precision", "fail", error.what)), None
 
 
@@ -238,7 +258,9 @@ def _gates(artifact: Artifact, runner: Runner, shared: Shared, limits: Limits) -
             images = np.concatenate([shared.pick(artifact, judged, worst), images])
         numerics = _explained(numerics, artifact, shared, images, same=same and looks[0].verdict == "fail")
     accuracy = _accuracy(artifact, judged, reference, got, golden.reference_error, numerics, shared, limits)
-    return numerics, accuracy, consistency
+    shared.progress(f"{manifest.form}: probes, with the usual mistakes in preprocessing", 0, 0)
+    probes = check_probes(golden.probes, run, manifest)
+    return numerics, accuracy, consistency, probes, _labels(manifest, judged, reference)
 
 
 def _reference_itself(golden: Golden, rebuilt: Logits, exact: npt.NDArray[np.float64] | None) -> list[Gate]:
@@ -297,13 +319,30 @@ def _consistency(
         manifest.backend, manifest.precision, trained=manifest.meaningful, asked=limits.consistency.relative,
         golden=golden,
     )  # fmt: skip
+    values = int(np.prod(manifest.spec.input))
+    shift = allowed_shift(manifest.precision, allowed, device=device, asked=limits.consistency.relative)
+    # a seed of the weights: other models are tried at other sizes, the same one always at the same
+    seed = int(manifest.weights_sha256[:8], 16)
+    sizes = draw_sizes(manifest.batch, values, seed, _seconds_an_image(runner.run, images[:1]))
     with get_backend(manifest.backend).load(artifact, device) as again:
-        return judge_consistency(
-            measure_consistency(runner.run, images, allowed=allowed, device=device, again=again.run)
+        looks = measure_consistency(
+            runner.run, images, allowed=allowed, device=device, again=again.run, sizes=sizes, allowed_shift=shift
         )
+    return judge_consistency(looks, sizes)
 
 
-def _one_by_one(run: Run) -> Run:
+def _seconds_an_image(run: Run, image: Logits) -> float:
+    """Of the second run, since the first one prepares; 0 where it cannot run, which the gate says."""
+    try:
+        run(image)
+        begun = time.perf_counter()
+        run(image)
+    except ZooError:
+        return 0.0
+    return time.perf_counter() - begun
+
+
+def _one_by_one(run: Callable[[Images], Logits]) -> Callable[[Images], Logits]:
     return lambda batch: np.concatenate([run(batch[index : index + 1]) for index in range(len(batch))])
 
 
@@ -349,6 +388,18 @@ def _accuracy(
     if doubt is not None and gate.verdict == "pass":
         return replace(gate, verdict="inconclusive", reason=f"{doubt}; {gate.reason}")
     return gate
+
+
+def _labels(manifest: Manifest, judged: Judged | None, reference: Logits) -> Gate:
+    if judged is None:
+        return Gate("labels", "skipped", WITHOUT_DATA)
+    if not manifest.meaningful:
+        return Gate("labels", "skipped", f"the weights are {manifest.weights}: their answers mean nothing")
+    if judged.labels is None:
+        return Gate("labels", "skipped", f"untested: {judged.skip}")
+    if not np.isfinite(reference).all():
+        return Gate("labels", "skipped", "untested: NaN or infinity in the reference's logits")
+    return judge_labels(reference.argmax(1), judged.labels, manifest.spec.labels)
 
 
 def comparable(reached: Reached | None, data: str, images: int) -> Reached | None:

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import IntegrityError, UnavailableError, one_line
-from ...models.preprocess import Images, batch_to_pixels, in_mode, prepare, to_pixels
-from ...models.spec import Interpolation, Preprocess
+from ...models.preprocess import Images, batch_to_pixels
+from ...models.spec import Preprocess
 from ..checks.faithful import judge_faithful, other_plan, relative_distance
 from ..checks.gate import Gate
+from ..checks.mistakes import mistakes, prepared
 from ..checks.numerics import judge_numerics, measure_numerics
 from ..checks.record import REQUIRED, parse_record
 from ..golden_answers import parse_answers
@@ -253,7 +254,7 @@ def measure_skews(
         run: logits of a batch.
         pixels: the model normalises by itself, so that only the mistakes before that can be made.
     """
-    right = _prepared(images, preprocess, pixels)
+    right = prepared(images, preprocess, pixels)
     reference = _run(run, right)
     found: list[Skew] = []
     for mistake, made in mistakes(images, preprocess, pixels).items():
@@ -268,71 +269,6 @@ def measure_skews(
             )
         )  # fmt: skip
     return tuple(found)
-
-
-def mistakes(images: list[Any], preprocess: Preprocess, pixels: bool = False) -> dict[str, Images]:
-    """The batches that integrators' mistakes make of the images; uint8 for a model that normalises by itself."""
-    found: dict[str, Images] = {}
-    if preprocess.channels != "L":
-        other = "BGR" if preprocess.channels == "RGB" else "RGB"
-        swapped = dataclasses.replace(preprocess, channels=other)
-        taken = "RGB" if pixels else preprocess.channels
-        found[f"{'BGR' if taken == 'RGB' else 'RGB'} in place of {taken}"] = _prepared(images, swapped, pixels)
-        if not pixels:
-            found["channels swapped after normalising"] = prepare(images, preprocess)[:, ::-1].copy()
-    filters: tuple[Interpolation, ...] = ("nearest", "bilinear", "bicubic")
-    for one in filters:
-        if one != preprocess.interpolation and preprocess.resize is not None:
-            changed = dataclasses.replace(preprocess, interpolation=one)
-            found[f"resized by {one} in place of {preprocess.interpolation}"] = _prepared(images, changed, pixels)
-    if preprocess.resize is not None:
-        found["resized without antialiasing"] = _not_antialiased(images, preprocess, pixels)
-    found["resized to the input's size, not cropped"] = _prepared(
-        images, dataclasses.replace(preprocess, resize=preprocess.crop), pixels
-    )
-    if pixels:
-        return found
-    none = dataclasses.replace(preprocess, mean=(0.0,) * preprocess.depth, std=(1.0,) * preprocess.depth)
-    found["not normalised: 0 to 1"] = prepare(images, none)
-    found["not scaled: 0 to 255"] = np.stack([to_pixels(image, preprocess) for image in images]).astype(np.float32)
-    found["normalised before scaling to 0..1"] = prepare(images, dataclasses.replace(preprocess, scale=1.0))
-    return found
-
-
-def _prepared(images: list[Any], preprocess: Preprocess, pixels: bool) -> Images:
-    return batch_to_pixels(images, preprocess) if pixels else prepare(images, preprocess)
-
-
-def _not_antialiased(images: list[Any], preprocess: Preprocess, pixels: bool) -> Images:
-    """As cv2.resize and torch's interpolate do it by default: two pixels each way, however much it shrinks."""
-    from PIL import Image
-
-    from ...models.preprocess import resized_size
-
-    made = []
-    for image in images:
-        image = in_mode(image, "L" if preprocess.channels == "L" else "RGB")
-        height, width = resized_size(image.height, image.width, preprocess.resize)
-        made.append(Image.fromarray(_bilinear(np.asarray(image), height, width)))
-    return _prepared(made, dataclasses.replace(preprocess, resize=None), pixels)
-
-
-def _bilinear(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Half-pixel centres, rounded: H x W (x C)."""
-    flat = pixels[..., None] if pixels.ndim == 2 else pixels
-    top, bottom, down = _places(flat.shape[0], height)
-    left, right, across = _places(flat.shape[1], width)
-    values = flat.astype(np.float32)
-    rows = values[top] + (values[bottom] - values[top]) * down[:, None, None]
-    made = rows[:, left] + (rows[:, right] - rows[:, left]) * across[None, :, None]
-    rounded = np.rint(made).clip(0, 255).astype(np.uint8)
-    return rounded[..., 0] if pixels.ndim == 2 else rounded
-
-
-def _places(before: int, after: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    at = ((np.arange(after) + 0.5) * before / after - 0.5).clip(0, before - 1)
-    low = np.floor(at).astype(np.int64)
-    return low, np.minimum(low + 1, before - 1), (at - low).astype(np.float32)
 
 
 def _run(run: Callable[[Any], npt.NDArray[np.float32]], batch: Images) -> npt.NDArray[np.float32]:

@@ -38,6 +38,10 @@ def next_step(gate: str, verdict: str, *, backend: str = "", precision: str = ""
     return {
         "consistency": "look at the comparison that failed; an artifact for one image at a time is made with "
                        f"{export} --batch 1",
+        "preprocessing": "correct preprocess in the source or in artifact.json as the reason says, then "
+                         f"{export} makes it again",
+        "labels": "compare the labels in artifact.json with the data's class folders; the source's labels are given "
+                  f"in the order of its outputs, then {export} makes it again",
         "latency": f"zoo prune SOURCE --data {data} --latency 0.6 makes the model faster, or allow more in --budget",
         "precision": "zoo doctor shows what this machine runs; judge the artifact on the machine that it is for",
         "regression": "look at what got worse, or take the new result as the baseline",

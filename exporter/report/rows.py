@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import INCONCLUSIVE
 from .next_steps import next_step
 
-GATES = ("numerics", "consistency", "accuracy", "latency", "precision", "regression")
+GATES = ("numerics", "consistency", "preprocessing", "accuracy", "labels", "latency", "precision", "regression")
 WORDS = {"pass": "Passed", "fail": "Failed", "inconclusive": "Cannot tell"}
 # What decides first; error and unavailable are of a whole row.
 ORDER = ("error", "fail", "inconclusive", "unavailable", "pass", "skipped")

@@ -40,6 +40,6 @@ def test_learns_digits_exports_and_passes(name: str, digits, tmp_path: Path) -> 
     rows = export(resolve(str(tmp_path / "run")), ["torchscript", "onnx"], out=tmp_path / "exports", data=digits)
     assert [row.error for row in rows] == [None, None]
     for row in check([row.folder for row in rows], digits):
-        assert {gate.name: gate.verdict for gate in row.gates} == dict.fromkeys(
-            ("numerics", "accuracy", "consistency", "precision"), "pass"
-        )
+        verdicts = {gate.name: gate.verdict for gate in row.gates}
+        assert verdicts.pop("labels") in ("pass", "skipped"), "some learn too little to tell"
+        assert verdicts == dict.fromkeys(("numerics", "accuracy", "consistency", "preprocessing", "precision"), "pass")

@@ -61,6 +61,20 @@ def made(photographs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path
     return row.folder
 
 
+@pytest.fixture(scope="module")
+def made_int8(photographs: Dataset, made: Path) -> Path:
+    """The same network in int8."""
+    from zoo.exporter.backends.base import ExportOptions
+    from zoo.exporter.export import export
+    from zoo.exporter.int8 import Int8Options
+    from zoo.models.sources import resolve
+
+    source, options = resolve(str(made.parent.parent / "run")), Int8Options(64, never_slower=False)
+    row = export(source, ["onnx"], ExportOptions("int8"), out=made.parent.parent, data=photographs, int8=options)[0]
+    assert row.error is None, row.error
+    return row.folder
+
+
 def edit(folder: Path, change: Callable[[onnx.ModelProto], None]) -> None:
     graph = onnx.load(folder / "model.onnx")
     change(graph)
@@ -114,6 +128,31 @@ def leaking(graph: onnx.ModelProto) -> None:
         graph.graph.node.insert(0, node)
 
 
+def shifted_where(operator: str, size: int, shift: float) -> Callable[[onnx.ModelProto], None]:
+    """Adds to all logits for some batch sizes, as a kernel that is chosen by the size and wrong would."""
+
+    def change(graph: onnx.ModelProto) -> None:
+        output = graph.graph.output[0].name
+        last = next(node for node in graph.graph.node if output in node.output)
+        last.output[list(last.output).index(output)] = "right"
+        for name, value in (("which", np.array(0)), ("size", np.array(size)), ("shift", np.float32(shift))):
+            graph.graph.initializer.append(numpy_helper.from_array(np.asarray(value), f"planted_{name}"))
+        graph.graph.node.extend(
+            [
+                helper.make_node("Shape", ["images"], ["planted_shape"], "planted_shape"),
+                helper.make_node("Gather", ["planted_shape", "planted_which"], ["planted_batch"], "planted_batch"),
+                helper.make_node(operator, ["planted_batch", "planted_size"], ["planted_hit"], "planted_hit"),
+                helper.make_node(
+                    "Cast", ["planted_hit"], ["planted_float"], "planted_float", to=onnx.TensorProto.FLOAT
+                ),
+                helper.make_node("Mul", ["planted_float", "planted_shift"], ["planted_more"], "planted_more"),
+                helper.make_node("Add", ["right", "planted_more"], [output], "planted_output"),
+            ]
+        )
+
+    return change
+
+
 FAULTS = {
     "swapped channels": (lambda folder: preprocess(folder, channels="BGR"), "numerics"),
     "missing normalisation": (lambda folder: preprocess(folder, mean=[0.0] * 3, std=[1.0] * 3), "numerics"),
@@ -122,6 +161,11 @@ FAULTS = {
     "a layer 5 % off": (lambda folder: edit(folder, scaled("layer3.0.conv1.weight", 1.05)), "numerics"),
     "the batch frozen to 1": (lambda folder: edit(folder, frozen_to_one), "consistency"),
     "rows leaking into each other": (lambda folder: edit(folder, leaking), "consistency"),
+    "5 more in batches of more than 100": (
+        lambda folder: edit(folder, shifted_where("Greater", 100, 5.0)),
+        "consistency",
+    ),
+    "5 more in batches of two": (lambda folder: edit(folder, shifted_where("Equal", 2, 5.0)), "consistency"),
     "fp32 that calls itself fp16": (lambda folder: reseal(folder, precision="fp16"), "precision"),
 }
 
@@ -138,7 +182,7 @@ def checked(made: Path, tmp_path: Path, data: Dataset, fault: Callable[[Path], N
 def test_without_a_fault_all_gates_pass(made: Path, tmp_path: Path, photographs: Dataset) -> None:
     row = checked(made, tmp_path, photographs)
     assert {gate.name: gate.verdict for gate in row.gates} == dict.fromkeys(
-        ("numerics", "accuracy", "consistency", "precision"), "pass"
+        ("numerics", "accuracy", "consistency", "preprocessing", "labels", "precision"), "pass"
     )
 
 
@@ -174,5 +218,22 @@ def test_preprocessing_is_told_from_the_graph(made: Path, tmp_path: Path, photog
 def test_a_frozen_batch_is_still_judged_one_by_one(made: Path, tmp_path: Path, photographs: Dataset) -> None:
     row = checked(made, tmp_path, photographs, FAULTS["the batch frozen to 1"][0])
     assert {gate.name: gate.verdict for gate in row.gates if gate.name != "consistency"} == dict.fromkeys(
-        ("numerics", "accuracy", "precision"), "pass"
+        ("numerics", "accuracy", "preprocessing", "labels", "precision"), "pass"
     )
+
+
+def test_a_small_shift_of_int8_for_several_images_is_found(
+    made_int8: Path, tmp_path: Path, photographs: Dataset
+) -> None:
+    """Less than fp16's tolerance of a single logit, and on all of them: no rounding does that."""
+
+    def verdict() -> str:
+        gate = checked(made_int8, tmp_path, photographs, fault).gate("consistency")
+        assert gate is not None
+        shutil.rmtree(tmp_path / "onnx-fp32")
+        return gate.verdict
+
+    fault = None
+    assert verdict() == "pass"
+    fault = lambda folder: edit(folder, shifted_where("Greater", 1, 0.05))  # noqa: E731
+    assert verdict() == "fail"

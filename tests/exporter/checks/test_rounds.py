@@ -80,7 +80,9 @@ def test_the_gate_in_a_check(exported) -> None:
     budget = Budget({"onnx": Limits(latency=LatencyLimits(max_load_ms=1e-6))})
     options = LatencyOptions(rounds=1, threads=1, against=str(exported["onnx"]))
     row = check(exported["onnx"], latency=options, budget=budget)[0]
-    assert [gate.name for gate in row.gates] == ["numerics", "accuracy", "consistency", "latency", "precision"]
+    assert [gate.name for gate in row.gates] == [
+        "numerics", "accuracy", "consistency", "preprocessing", "labels", "latency", "precision",
+    ]  # fmt: skip
     gate = row.gate("latency")
     assert gate is not None
     assert gate.verdict == "fail", "the load takes longer than the budget allows, whatever the few rounds say"

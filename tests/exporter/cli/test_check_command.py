@@ -49,6 +49,8 @@ def test_all_reports_of_one_check(exported, tmp_path: Path) -> None:
         "numerics",
         "accuracy",
         "consistency",
+        "preprocessing",
+        "labels",
         "precision",
     }
     assert (tmp_path / "r.html").read_text().lower().startswith("<!doctype html")

@@ -107,9 +107,9 @@ def test_the_main_job(trained_folder: Path, tmp_path: Path) -> None:
     assert checked["exit_code"] == 3
     row = checked["artifacts"][0]
     assert {"artifact", "backend", "precision", "gates"} <= set(row)
-    assert {gate["name"]: gate["verdict"] for gate in row["gates"]} == dict.fromkeys(
-        ["numerics", "accuracy", "consistency", "precision"], "pass"
-    )
+    verdicts = {gate["name"]: gate["verdict"] for gate in row["gates"]}
+    assert verdicts.pop("labels") in ("pass", "skipped"), "it learnt too little to tell"
+    assert verdicts == dict.fromkeys(["numerics", "accuracy", "consistency", "preprocessing", "precision"], "pass")
     assert all(gate["reason"] for gate in row["gates"])
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 4), np.uint8))

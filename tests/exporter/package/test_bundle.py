@@ -21,12 +21,13 @@ from PIL import Image
 from zoo.errors import GateError, IntegrityError, UsageError
 from zoo.exporter.artifact import load_artifact, record
 from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.checks.mistakes import _bilinear, mistakes
 from zoo.exporter.export import export
 from zoo.exporter.package.bundle import evidence_of, pack
 from zoo.exporter.package.container import Package
 from zoo.exporter.package.predictor import Predictor
 from zoo.exporter.package.timing import profile
-from zoo.exporter.package.verify import _bilinear, mistakes, verify
+from zoo.exporter.package.verify import verify
 from zoo.exporter.package.writer import write
 from zoo.models.preprocess import prepare, to_pixels
 from zoo.models.sources import resolve
@@ -57,7 +58,8 @@ def test_what_is_in_it(packed: Path) -> None:
         labels = package.read("labels.txt").decode().splitlines()
         manifest = package.manifest
     assert {"__main__.py", "LICENSE", "README.md", "sbom.cdx.json", "preprocess.json", "labels.txt",
-            "golden/logits.json", "artifacts/onnx-fp32/model.onnx", "artifacts/onnx-fp32/artifact.json",
+            "golden/logits.json", "golden/probes.json", "golden/probes/0.png",
+            "artifacts/onnx-fp32/model.onnx", "artifacts/onnx-fp32/artifact.json",
             "artifacts/torchscript-fp32/model.pt"} <= names  # fmt: skip
     assert not any("weights.safetensors" in name for name in names), "the reference's weights stay at home"
     assert labels == list(manifest["spec"]["labels"])
