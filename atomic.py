@@ -161,6 +161,22 @@ def exchange(one: Path, other: Path) -> None:
         raise OSError(code, f"{os.strerror(code)} while exchanging with {one}", str(other))
 
 
+@contextmanager
+def beside(final: Path) -> Iterator[Path]:
+    """Yield the name of a file beside its place, to be written and then put there; it is removed if it still is there.
+
+    What a killed process left of an earlier one is removed first.
+    """
+    remove_stale(final)
+    path = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def remove_stale(final: Path) -> list[Path]:
     """Remove temporary siblings of `final` whose owner is dead; returns what was removed."""
     removed: list[Path] = []

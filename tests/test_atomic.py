@@ -131,3 +131,19 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(UsageError, match="may not be written to"):
         atomic.require_writable(tmp_path / "new" / "newer")
+
+
+def test_what_is_made_beside_a_place_goes_with_a_killed_process(tmp_path: Path) -> None:
+    final = tmp_path / "a.zoo"
+    script = (
+        "import os, sys; from pathlib import Path; from zoo.atomic import beside\n"
+        "with beside(Path(sys.argv[1])) as made: made.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(final)], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".a.zoo.")
+    with atomic.beside(final) as made:
+        assert list(tmp_path.iterdir()) == [made]
+        made.write_text("whole")
+        atomic.put_in_place(made, final)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zoo"]

@@ -38,6 +38,7 @@ def verify(
     with waiting("verifying"), Package(package) as opened:
         if key is not None:
             gates.append(Gate("signature", "pass", verify_signature(package, key)))
+            opened.refuse_other()  # what was signed is what is open, or the signature says nothing of it
         elif signature_path(package).is_file():
             gates.append(
                 Gate("signature", "skipped", "it is signed, but no --key was given to check the signature with")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...atomic import put_in_place
+from ...atomic import beside, put_in_place
 from ...config import to_json
 from ...errors import GateError, IntegrityError, UsageError, one_line
 from ..artifact import ANSWERS, ARTIFACT, GOLDEN, WEIGHTS, Artifact, evidence_path, load_artifact, read_manifest
@@ -140,21 +138,18 @@ def _packed(
     hashes = {name: measured(content)[2] for name, content in files_in.items()}
     manifests = [one.manifest for one in artifacts]
     files_in[CARD] = card_of(manifest, manifests, evidence, text is not None, hashes).encode()
-    made = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
-        write(made, files_in, manifest)
-        with Package(made) as package:  # nothing takes its place that its own reader would refuse
-            gates = [*verify(package, allow_code=True).gates, judge_card(package)]  # they are the user's own
-        failed = [gate for gate in gates if gate.verdict == "fail"]
-        if failed:
-            raise GateError(f"{failed[0].name}: {failed[0].reason}", fix="nothing was written; export again")
-        refuse_place(place, overwrite)
-        put_in_place(made, place)
+        with beside(place) as made:
+            write(made, files_in, manifest)
+            with Package(made) as package:  # nothing takes its place that its own reader would refuse
+                gates = [*verify(package, allow_code=True).gates, judge_card(package)]  # they are the user's own
+            failed = [gate for gate in gates if gate.verdict == "fail"]
+            if failed:
+                raise GateError(f"{failed[0].name}: {failed[0].reason}", fix="nothing was written; export again")
+            refuse_place(place, overwrite)
+            put_in_place(made, place)
     except OSError as error:
         raise UsageError(f"{place} cannot be written: {error.strerror or error}", fix="give another --out") from error
-    finally:
-        with contextlib.suppress(OSError):
-            made.unlink()
     unchecked = {name: one.reason for name, one in evidence.items() if one.content is None}
     checked = tuple(name for name in names if name not in unchecked)
     failed = {name: doubts for name, one in evidence.items() if (doubts := not_passed(one.verdicts))}

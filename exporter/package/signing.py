@@ -7,11 +7,10 @@ no transparency log and no network are asked.
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
-from ...atomic import put_in_place
+from ...atomic import beside, put_in_place
 from ...errors import IntegrityError, UnavailableError, UsageError, one_line
 
 
@@ -31,16 +30,14 @@ def sign(package: Path, key: Path) -> Path:
     """
     signing = _module("signing")
     read_key(key, private=True)
-    made = signature_path(package).with_name(f".{package.name}.sig.{os.getpid()}.part")
     try:
-        signing.Config().use_elliptic_key_signer(private_key=key).sign(package, made)
-        put_in_place(made, signature_path(package))
+        with beside(signature_path(package)) as made:
+            signing.Config().use_elliptic_key_signer(private_key=key).sign(package, made)
+            put_in_place(made, signature_path(package))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{key} cannot sign: {one_line(error)}", fix=MAKE) from error
     except OSError as error:
         raise UsageError(f"{signature_path(package)} cannot be written: {error.strerror or error}") from error
-    finally:
-        made.unlink(missing_ok=True)
     return signature_path(package)
 
 
