@@ -381,8 +381,8 @@ def load_artifact(folder: Path, copy: Path | None = None) -> Artifact:
     manifest = read_manifest(folder)
     place = folder
     if copy is not None:
-        content = _copied(folder, ARTIFACT, copy)
-        manifest, place = parse_manifest(content, folder / ARTIFACT), copy
+        _copy(folder, ARTIFACT, copy)
+        manifest, place = parse_manifest((copy / ARTIFACT).read_bytes(), folder / ARTIFACT), copy
     problems: list[str] = []
     for name, expected in manifest.files.items():
         path = folder / name
@@ -390,7 +390,7 @@ def load_artifact(folder: Path, copy: Path | None = None) -> Artifact:
             problems.append(f"{name} is missing")
             continue
         if copy is not None:
-            _copied(folder, name, copy)
+            _copy(folder, name, copy)
         if record(place / name) != expected:
             problems.append(f"{name} was changed")
     problems += [f"{name} is not listed" for name in _files_in(folder) if name not in manifest.files]
@@ -399,12 +399,10 @@ def load_artifact(folder: Path, copy: Path | None = None) -> Artifact:
     return Artifact(folder, manifest, copy, record(place / ARTIFACT).sha256)
 
 
-def _copied(folder: Path, name: str, copy: Path) -> bytes:
-    """Copy a file of an artifact; its content, of artifact.json."""
+def _copy(folder: Path, name: str, copy: Path) -> None:
     try:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, copy / name)
-        return (copy / name).read_bytes() if name == ARTIFACT else b""
     except FileNotFoundError as error:
         raise IntegrityError(f"{folder}: {name} went away while it was read", fix="try again") from error
     except OSError as error:

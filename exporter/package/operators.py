@@ -6,12 +6,12 @@ of memory that it did not write. tests/exporter/package/test_programs.py asks to
 """
 
 # ruff: noqa: SIM905 - a text of words is read and compared more easily than a list of a thousand lines
-DUNDER = frozenset(
+_DUNDER = frozenset(
     "__and__ __contains__ __derive_index __getitem__ __iand__ __ilshift__ __interpolate __ior__ __irshift__ __is__"
     " __isnot__ __ixor__ __lshift__ __not__ __or__ __range_length __round_to_zero_floordiv __rshift__ __upsample"
     " __upsample_bilinear __upsample_nearest __xor__".split()
 )
-ATEN = frozenset(
+_TENSORS = frozenset(
     """
 Bool Complex ComplexImplicit Float FloatImplicit Generator Int IntImplicit ScalarImplicit Size _convolution
 _log_softmax _softmax _weight_norm abs abs_ absolute absolute_ acos acos_ acosh acosh_ adaptive_avg_pool1d
@@ -122,9 +122,6 @@ BUILTIN = frozenset(
     "annotate unchecked_cast uninitialized isinstance getattr int float complex bool str len range list tuple dict min"
     " max abs round pow divmod sorted zip enumerate any all sum ord chr AssertionError Exception".split()
 )
-TEXT = frozenset("format percentFormat str join".split())  # of the words of an assertion
-NAMESPACES = {
-    "aten": ATEN | DUNDER | TEXT,
-    "prim": PRIM,
-    "quantized": None,
-}  # None: all, for they compute on integers alone
+_TEXT = frozenset("format percentFormat str join".split())  # of the words of an assertion
+ATEN = _TENSORS | _DUNDER | _TEXT
+NAMESPACES = {"aten": ATEN, "prim": PRIM, "quantized": None}  # None: all, for they compute on integers alone

@@ -1,26 +1,28 @@
 """TorchScript read without running it: a program that names an operator which does more than compute is refused.
 
 Its archive has the code as text in the grammar of Python (torch/csrc/jit/serialization/python_print.cpp). Each call
-must be of an operator of the allow-list, of a method that the archive itself defines, or of one of a few builtins.
-Loading can run code too (`__setstate__`), so every function is read, whatever it is called.
+must be of an operator of the allow-list, of a module's forward, or of one of a few builtins. Methods of other names are
+refused: `x.save("a file")` of a tensor is the operator aten::save, whatever else the archive calls so. Loading can run
+code too (`__setstate__`), so every function is read.
 """
 
 from __future__ import annotations
 
 import ast
 import io
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
 
 from ...errors import IntegrityError, one_line
-from .operators import BUILTIN, NAMESPACES
+from .operators import ATEN, BUILTIN, NAMESPACES
 
-ATEN = NAMESPACES["aten"] or frozenset()
 LARGEST_CODE = 64 << 20  # characters of one archive's code
 _CLASSES = "__torch__.torch.classes."
 _KNOWN_CLASSES = f"{_CLASSES}quantized."
-_FIX = "do not use this package"
+_METHOD = re.compile(r"forward\d*")
+_FIX = "do not use this package; a model of your own: export it to onnx, which is no program"
 
 
 def refuse_acting(name: str, content: bytes) -> None:
@@ -30,12 +32,17 @@ def refuse_acting(name: str, content: bytes) -> None:
         name: of the file, for the message.
         content: of the archive.
     """
-    sources = list(_sources(name, content))
-    trees = [_parsed(name, text) for text in sources]
-    methods = {one.name for tree in trees for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)}
-    for tree in trees:
-        for what in _acts(tree, methods):
-            raise IntegrityError(f"{name} is a program that names {what}, which does more than compute", fix=_FIX)
+    if found := acts(name, content):
+        raise IntegrityError(f"{name} is a program that names {found[0]}, which is not known only to compute", fix=_FIX)
+
+
+def acts(name: str, content: bytes) -> list[str]:
+    """Return what a TorchScript archive's code names that is not known only to compute.
+
+    Raises:
+        IntegrityError: it is no such archive, or its code cannot be read.
+    """
+    return [what for text in _sources(name, content) for what in _acts(_parsed(name, text))]
 
 
 def _sources(name: str, content: bytes) -> Iterator[str]:
@@ -59,12 +66,12 @@ def _parsed(name: str, text: str) -> ast.Module:
         raise IntegrityError(f"{name} holds code that cannot be read ({type(error).__name__})", fix=_FIX) from error
 
 
-def _acts(tree: ast.Module, methods: set[str]) -> Iterator[str]:
+def _acts(tree: ast.Module) -> Iterator[str]:
     """What in it is neither an allowed call nor plain data."""
     called = {id(part) for one in ast.walk(tree) if isinstance(one, ast.Call) for part in _parts(one.func)}
     for one in ast.walk(tree):
         if isinstance(one, ast.Call):
-            if not _computes(one.func, methods):
+            if not _computes(one.func):
                 yield ast.unparse(one.func)[:80]
         elif isinstance(one, ast.Import | ast.ImportFrom | ast.With | ast.Lambda | ast.AsyncFunctionDef | ast.Global):
             yield type(one).__name__.lower()
@@ -75,7 +82,7 @@ def _acts(tree: ast.Module, methods: set[str]) -> Iterator[str]:
                 yield way[:80]
 
 
-def _computes(function: ast.expr, methods: set[str]) -> bool:
+def _computes(function: ast.expr) -> bool:
     if isinstance(function, ast.Name):
         return function.id in BUILTIN
     way = _way(function)
@@ -88,7 +95,7 @@ def _computes(function: ast.expr, methods: set[str]) -> bool:
             return space in NAMESPACES and ((known := NAMESPACES[space]) is None or operator in known)
         if first == "__torch__":  # a function or class of the archive, whose code is read like all other
             return not way.startswith(_CLASSES) or way.startswith(_KNOWN_CLASSES)
-    return isinstance(function, ast.Attribute) and function.attr in methods
+    return isinstance(function, ast.Attribute) and _METHOD.fullmatch(function.attr) is not None
 
 
 def _parts(expression: ast.expr) -> Iterator[ast.expr]:
