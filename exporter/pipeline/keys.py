@@ -49,19 +49,6 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def key_of(
-    node: Node,
-    settings: Settings,
-    parents: Sequence[str],
-    folder: Path,
-    seen: dict[str, str] | None = None,
-    where: str = "",
-    models: Sequence[str] = (),
-) -> str:
-    """The key: the digest of `facts_of`, whose arguments it takes."""
-    return digest_of(facts_of(node, settings, parents, folder, seen, where, models))
-
-
 def facts_of(
     node: Node,
     settings: Settings,
@@ -71,7 +58,7 @@ def facts_of(
     where: str = "",
     models: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """All that a node's result hangs on, as plain values.
+    """All that a node's result hangs on, as plain values; `digest_of` makes its key of them.
 
     Args:
         node: what is to be made.

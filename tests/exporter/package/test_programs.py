@@ -124,7 +124,7 @@ def test_what_computes_is_not() -> None:
     [
         "import os", "ops.aten.save(x, 'here')", "ops.mine.act(x)", "y = torch.save", "eval('1')", "x.tofile('here')",
         "__torch__.torch.classes.dist_c10d.Store()", "y = (lambda: 1)()", "exec('1')", "getattr(x, 'a')(1)",
-       
+
         "x.save('here')", "(x).save('here')", "self.layer.weight.save('here')",
         "ops.aten.set_(x, x)", "torch.ops.load_library('x.so')", "open('a')", "ops.image.read_file('a')",
     ],

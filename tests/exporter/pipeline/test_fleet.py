@@ -11,7 +11,7 @@ from zoo.exporter.pipeline.commands import together
 from zoo.exporter.pipeline.file import Settings, read_pipeline
 from zoo.exporter.pipeline.fleet import Ask, Fleet, Place, ask, elsewhere, lacking_in, stays
 from zoo.exporter.pipeline.graph import Node, expand
-from zoo.exporter.pipeline.keys import key_of, machine
+from zoo.exporter.pipeline.keys import facts_of, machine
 from zoo.exporter.pipeline.lacks import MODULES, Facts
 
 HERE = Facts(frozenset(MODULES), 0, 2, 8.0)
@@ -155,8 +155,8 @@ def test_keys_are_of_the_machine_only_where_something_is_measured(nodes, tmp_pat
     def keys(name: str) -> tuple[str, str]:
         one = found[name]
         return (
-            key_of(one, Settings(), [""], tmp_path),
-            key_of(one, Settings(), [""], tmp_path, where=fleet.machine(one)),
+            facts_of(one, Settings(), [""], tmp_path),
+            facts_of(one, Settings(), [""], tmp_path, where=fleet.machine(one)),
         )
 
     for name in ("runs/resnet18", "exports/resnet18/onnx-fp16", "graphs/resnet18/trt-fp16"):

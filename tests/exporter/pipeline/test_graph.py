@@ -12,7 +12,7 @@ from zoo.errors import UsageError
 from zoo.exporter.pipeline.commands import Made, command_of, together
 from zoo.exporter.pipeline.file import Needs, read_pipeline
 from zoo.exporter.pipeline.graph import Node, distinct, expand, name_of
-from zoo.exporter.pipeline.keys import fingerprint, key_of
+from zoo.exporter.pipeline.keys import facts_of, fingerprint
 from zoo.exporter.pipeline.kinds import Check, Export, Prune, Train
 from zoo.exporter.pipeline.lacks import MODULES, Facts, lacking
 from zoo.exporter.pipeline.schedule import Limits, choose
@@ -104,19 +104,19 @@ def test_keys_hang_on_what_a_result_hangs_on(tmp_path: Path) -> None:
     photos = tmp_path / "photos" / "cats"
     photos.mkdir(parents=True)
     (photos / "a.png").write_text("x")
-    before = key_of(node, settings, [], tmp_path)
-    assert key_of(node, settings, [], tmp_path) == before
+    before = facts_of(node, settings, [], tmp_path)
+    assert facts_of(node, settings, [], tmp_path) == before
     for other in (
         dataclasses.replace(node, options=Train(source="resnet18", data="photos", epochs=3)),
         dataclasses.replace(node, machine=Needs(cores=1)),
         dataclasses.replace(node, form="x"),
     ):
-        assert key_of(other, settings, [], tmp_path) != before
-    assert key_of(node, settings, ["digest"], tmp_path) != before
-    assert key_of(node, dataclasses.replace(settings, seed=1), [], tmp_path) != before
-    assert key_of(dataclasses.replace(node, step="renamed"), settings, [], tmp_path) == before
+        assert facts_of(other, settings, [], tmp_path) != before
+    assert facts_of(node, settings, ["digest"], tmp_path) != before
+    assert facts_of(node, dataclasses.replace(settings, seed=1), [], tmp_path) != before
+    assert facts_of(dataclasses.replace(node, step="renamed"), settings, [], tmp_path) == before
     (photos / "b.png").write_text("x")
-    assert key_of(node, settings, [], tmp_path) != before, "the data have another image"
+    assert facts_of(node, settings, [], tmp_path) != before, "the data have another image"
 
 
 def read_pipeline_of(tmp_path: Path):
