@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from zoo.exporter.pipeline.commands import together
@@ -152,7 +153,7 @@ def test_the_files_limits_hold_on_a_cluster_too(nodes) -> None:
 def test_keys_are_of_the_machine_only_where_something_is_measured(nodes, tmp_path: Path) -> None:
     found, fleet = nodes(), Fleet(FLEET, HERE)
 
-    def keys(name: str) -> tuple[str, str]:
+    def keys(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         one = found[name]
         return (
             facts_of(one, Settings(), [""], tmp_path),
