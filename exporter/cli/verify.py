@@ -19,6 +19,12 @@ def verify(
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Open artifacts that are programs (TorchScript) without --key, too.")
     ] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="For all of it; without it what suits the package's size.")
+    ] = None,
+    memory_limit: Annotated[
+        int | None, typer.Option(metavar="MB", help="For all of it; without it what suits the package's size.")
+    ] = None,
     debug: Debug = False,
     json: Json = False,
 ) -> Outcome:
@@ -27,11 +33,10 @@ def verify(
     from dataclasses import asdict
 
     from ..checks.gate import Gate
-    from ..package.card import judge_card
     from ..package.container import Package
+    from ..package.foreign import Allowed, verify_foreign
     from ..package.signing import signature_path, verify_signature
     from ..package.verify import not_passed
-    from ..package.verify import verify as verify_package
     from ..report.console import COLOURS, say, table, waiting
 
     gates: list[Gate] = []
@@ -43,12 +48,11 @@ def verify(
             gates.append(
                 Gate("signature", "skipped", "it is signed, but no --key was given to check the signature with")
             )
-        found = verify_package(opened, artifact, allow_code=allow_code or key is not None)
-        card = judge_card(opened)
+        found = verify_foreign(opened, artifact, Allowed(allow_code or key is not None, time_limit, memory_limit))
         name = str(opened.manifest["name"])
         held = [one for one in opened.manifest["artifacts"] if artifact in (None, one["name"])]
     failed = {one["name"]: doubts for one in held if (doubts := not_passed(one.get("verdicts") or {}))}
-    gates += [*found.gates[:2], card, *found.gates[2:]]  # after structure and hashes
+    gates += found.gates
     code = worst(gate.exit_code for gate in gates)
 
     def show() -> None:

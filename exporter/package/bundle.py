@@ -15,38 +15,14 @@ from ..checks.evidence import versions
 from ..checks.private import private_folder
 from ..checks.record import Record, parse_record
 from .card import CARD, NO_LICENCE, card_of, judge_card
+from .code import MAIN, ROOT, RUNTIME, judge_code
 from .container import Package
 from .manifest import manifest_of
 from .sbom import sbom_of
 from .verify import not_passed, verify
 from .writer import measured, write
 
-# What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
-RUNTIME = (
-    "__init__.py", "errors.py", "models/__init__.py", "models/spec.py", "models/preprocess.py",
-    "models/processors.py",
-    "calibration/__init__.py", "calibration/engine.py", "exporter/__init__.py",
-    "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
-    "exporter/checks/numerics.py", "exporter/checks/faithful.py", "exporter/checks/record.py",
-    "exporter/checks/mistakes.py",
-    "exporter/golden_answers.py",
-    "exporter/package/__init__.py", "exporter/package/container.py",
-    "exporter/package/manifest.py", "exporter/package/operators.py", "exporter/package/programs.py",
-    "exporter/package/wire.py", "exporter/package/predictor.py",
-    "exporter/package/verify.py",
-    "exporter/package/tegrastats.py", "exporter/package/telemetry.py", "exporter/package/timing.py",
-    "exporter/package/entry.py",
-)  # fmt: skip
-MAIN = '''"""Runs the package: python MODEL.zoo predict IMAGE..., verify, profile."""
-
-import sys
-
-from zoo.exporter.package.entry import main
-
-sys.exit(main(sys.path[0]))
-'''
 SUFFIX = ".zoo"
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -142,7 +118,11 @@ def _packed(
         with beside(place) as made:
             write(made, files_in, manifest)
             with Package(made) as package:  # nothing takes its place that its own reader would refuse
-                gates = [*verify(package, allow_code=True).gates, judge_card(package)]  # they are the user's own
+                gates = [
+                    *verify(package, allow_code=True).gates,
+                    judge_card(package),
+                    judge_code(package),
+                ]  # the user's own
             failed = [gate for gate in gates if gate.verdict == "fail"]
             if failed:
                 raise GateError(f"{failed[0].name}: {failed[0].reason}", fix="nothing was written; export again")

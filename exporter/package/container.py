@@ -69,24 +69,18 @@ class Package:
 
     Args:
         path: of the file.
+        file: it, where it is open already; closed with the package.
 
     Raises:
         UsageError: no such file.
         IntegrityError: not a package, or not as zoo writes them.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, file: IO[bytes] | None = None) -> None:
         from pathlib import Path  # not before a package is opened: what imports this counts its milliseconds
 
         self.path = Path(path)
-        if self.path.exists() and not self.path.is_file() and not self.path.is_dir():
-            raise UsageError(f"{path} is no regular file", fix="give the file that zoo package wrote")
-        try:
-            self._file: IO[bytes] = self.path.open("rb")
-        except IsADirectoryError:
-            raise UsageError(f"{path} is a folder", fix="give the file that zoo package wrote") from None
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror or error}", fix="`zoo package` makes one") from None
+        self._file: IO[bytes] = file if file is not None else _opened(self.path)
         try:
             self.members = {member.name: member for member in read_members(self._file, str(path))}
             self.manifest = self._read_manifest()
@@ -99,6 +93,11 @@ class Package:
 
     def __exit__(self, *_error: object) -> None:
         self._file.close()
+
+    @property
+    def file(self) -> IO[bytes]:
+        """The open file."""
+        return self._file
 
     def refuse_other(self) -> None:
         """Raise IntegrityError where another file lies at the path by now than the one that is open."""
@@ -177,6 +176,17 @@ class Package:
         if wrong:
             raise IntegrityError(f"{self.path}: manifest and files differ: {', '.join(wrong[:5])}")
         return data
+
+
+def _opened(path: Path) -> IO[bytes]:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(f"{path} is no regular file", fix="give the file that zoo package wrote")
+    try:
+        return path.open("rb")
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder", fix="give the file that zoo package wrote") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", fix="`zoo package` makes one") from None
 
 
 def read_members(file: IO[bytes], name: str) -> list[Member]:

@@ -1,0 +1,57 @@
+"""The code that travels in a package, and whether a package's code is that and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..checks.evidence import versions
+from ..checks.gate import Gate
+
+if TYPE_CHECKING:
+    from .container import Package
+
+# What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
+RUNTIME = (
+    "__init__.py", "errors.py", "models/__init__.py", "models/spec.py", "models/preprocess.py",
+    "models/processors.py",
+    "calibration/__init__.py", "calibration/engine.py", "exporter/__init__.py",
+    "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
+    "exporter/checks/numerics.py", "exporter/checks/faithful.py", "exporter/checks/record.py",
+    "exporter/checks/mistakes.py",
+    "exporter/golden_answers.py",
+    "exporter/package/__init__.py", "exporter/package/container.py",
+    "exporter/package/manifest.py", "exporter/package/operators.py", "exporter/package/programs.py",
+    "exporter/package/wire.py", "exporter/package/predictor.py",
+    "exporter/package/verify.py",
+    "exporter/package/tegrastats.py", "exporter/package/telemetry.py", "exporter/package/timing.py",
+    "exporter/package/entry.py",
+)  # fmt: skip
+MAIN = '''"""Runs the package: python MODEL.zoo predict IMAGE..., verify, profile."""
+
+import sys
+
+from zoo.exporter.package.entry import main
+
+sys.exit(main(sys.path[0]))
+'''
+ROOT = Path(__file__).parents[2]
+LICENCE = "zoo/LICENSE"
+
+
+def judge_code(package: Package) -> Gate:
+    """Judge whether the code in a package, which `python PACKAGE` runs, is this zoo's own to the byte.
+
+    Args:
+        package: whose hashes were found right.
+    """
+    made_by, here = package.manifest.get("zoo"), versions()["zoo"]
+    if made_by != here:
+        reason = f"the code in it is of zoo {made_by}, this is {here}: running it with Python runs what nobody compared"
+        return Gate("code", "skipped", reason)
+    own = {"__main__.py": MAIN.encode(), **{f"zoo/{name}": (ROOT / name).read_bytes() for name in RUNTIME}}
+    held = {name for name in package.names() if name.endswith(".py") or name.startswith("zoo/")} - {LICENCE}
+    other = sorted(held ^ own.keys()) or [name for name in sorted(own) if package.read(name) != own[name]]
+    if other:
+        return Gate("code", "fail", f"{other[0]} in it is not zoo {here}'s: running it with Python runs another's code")
+    return Gate("code", "pass", f"{len(own)} modules, each zoo {here}'s own to the byte")

@@ -1,0 +1,126 @@
+"""A stranger's package, verified by a confined child: whatever is in it, the answer is gates or one line."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import IntegrityError
+from ..checks.gate import Gate
+from ..confined.confinement import Confinement, Walls
+from ..confined.room import ChildEndedError, run_confined
+from .container import Package
+from .predictor import PROGRAMS
+from .verify import Skew, Verified
+
+MODULE = "zoo.exporter.package.inside"
+SECONDS, SECONDS_A_MB = 15.0, 0.5  # a network of 500 MB takes minutes on a slow CPU
+MEMORY_MB, MEMORY_A_MB = 4096, 8
+RUNTIMES = {"onnx": "onnxruntime", "torchscript": "torch"}
+VERDICTS = ("pass", "fail", "inconclusive", "skipped")
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a stranger's package may have.
+
+    Attributes:
+        code: whether artifacts that are programs (TorchScript) are opened.
+        seconds: for all of it; None for what suits its size.
+        memory_mb: likewise.
+    """
+
+    code: bool = False
+    seconds: float | None = None
+    memory_mb: int | None = None
+
+    def confinement(self, size: int) -> Confinement:
+        """The limits for a package of so many bytes."""
+        megabytes = size / 1e6
+        memory = int(min(MEMORY_MB + MEMORY_A_MB * megabytes, _physical_mb()))
+        seconds = SECONDS + SECONDS_A_MB * megabytes
+        return Confinement(
+            seconds=self.seconds if self.seconds is not None else seconds,
+            memory_mb=self.memory_mb if self.memory_mb is not None else memory,
+        )
+
+
+def verify_foreign(package: Package, artifact: str | None = None, allowed: Allowed | None = None) -> Verified:
+    """Have a confined child verify a package, with its first page and its code; the gate `sandbox` says what held it.
+
+    Args:
+        package: opened.
+        artifact: only that one.
+        allowed: what it may have.
+
+    Raises:
+        IntegrityError: a changed file, a lie, a dangerous file, or it took more than it may.
+        UsageError: no such artifact.
+    """
+    allowed = allowed or Allowed()
+    confinement = allowed.confinement(os.fstat(package.file.fileno()).st_size)
+    backends = {one.get("backend") for one in _listed(package)}
+    runtimes = [RUNTIMES[one] for one in RUNTIMES if one in backends and (allowed.code or one not in PROGRAMS)]
+    task = {"path": str(package.path), "artifact": artifact, "allow_code": allowed.code, "runtimes": runtimes}
+    try:
+        answered = run_confined(MODULE, task, confinement, files=[package.file])
+    except ChildEndedError as error:
+        raise IntegrityError(
+            f"{package.path}: the process that opened it {error}",
+            fix="do not use it; if you trust it, --time-limit and --memory-limit give it more",
+        ) from None
+    found = parse_verified(answered.value, str(package.path))
+    gates = (*found.gates[:2], judge_walls(answered.walls, confinement), *found.gates[2:])
+    return Verified(gates, found.skews)
+
+
+def judge_walls(walls: Walls, confinement: Confinement) -> Gate:
+    """Judge what held the process that opened a package; what this system cannot close is said, and fails nothing."""
+    limits = f"{confinement.seconds:,.0f} s at most"
+    if walls.open:
+        closed = "".join(f"{one}; " for one in walls.closed)
+        return Gate("sandbox", "skipped", f"{closed}{limits}; this system does not close {', '.join(walls.open)}")
+    return Gate("sandbox", "pass", f"opened in a process without {', '.join(walls.closed)}; {limits}")
+
+
+def parse_verified(value: Any, name: str) -> Verified:
+    """Parse what a child answered; it read a stranger's file, so that nothing in it is taken on trust.
+
+    Raises:
+        IntegrityError: it is something else.
+    """
+    try:
+        gates = tuple(
+            Gate(str(one["name"]), _verdict(one["verdict"]), str(one["reason"]), dict(one["numbers"]))
+            for one in value["gates"]
+        )
+        skews = tuple(
+            Skew(str(one["mistake"]), float(one["agreement"]), float(one["distance"]),
+                 tuple(float(logit) for logit in one["logits"]))
+            for one in value["skews"]
+        )  # fmt: skip
+        if len(gates) < 2:
+            raise ValueError("no gates")
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{name}: the process that opened it answered nonsense", fix="do not use it") from error
+    return Verified(gates, skews)
+
+
+def _verdict(given: Any) -> Any:
+    if given not in VERDICTS:
+        raise ValueError(given)
+    return given
+
+
+def _listed(package: Package) -> list[dict[str, Any]]:
+    listed = package.manifest.get("artifacts")
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+
+def _physical_mb() -> float:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    except (ValueError, OSError, AttributeError):
+        return math.inf
