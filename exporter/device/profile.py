@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import UsageError, ZooError
 from ..artifact import ARTIFACT, read_manifest
+from ..package.code import refuse_code
 from ..package.container import Package
 from . import built
 from .place import LOCAL, Place
@@ -132,10 +133,17 @@ def _package(what: Path, options: ProfileOptions, data: Dataset | None, images: 
         with Package(files[PACKAGE]) as opened:
             spec = spec_of(opened.manifest)
         files |= write_samples(spec, data, images, folder)
-    arguments = replace(options, allow_code=options.allow_code or what.is_dir()).arguments(data is not None)
+    trusted = options.allow_code or what.is_dir()
+    arguments = replace(options, allow_code=trusted).arguments(data is not None)
+    if not trusted:
+        with Package(what) as opened:
+            refuse_code(opened)
 
     def run(place: Place) -> dict[str, Any]:
-        found = (run_here if place.on == LOCAL else run_there)(place, files, arguments)
+        if place.on == LOCAL and not trusted:
+            found = _foreign_here(what, options, folder if data is not None else None)
+        else:
+            found = (run_here if place.on == LOCAL else run_there)(place, files, arguments)
         return with_layers(found, files[PACKAGE])
 
     return run
@@ -167,6 +175,16 @@ def meaningful(what: Path) -> bool:
         return read_manifest(what).meaningful
     with Package(what) as opened:
         return bool(opened.manifest["meaningful"])
+
+
+def _foreign_here(what: Path, options: ProfileOptions, samples: Path | None) -> dict[str, Any]:
+    """On this machine, a stranger's package: in a process that reaches nothing but it."""
+    from ..package.foreign import profile_foreign
+
+    given = {"artifact": options.artifact, "batches": list(options.batches), "threads": options.threads,
+             "per_layer": options.per_layer, "allow_code": False}  # fmt: skip
+    with Package(what) as opened:
+        return profile_foreign(opened, samples, given)
 
 
 def run_here(place: Place, files: dict[str, Path], arguments: Sequence[str]) -> dict[str, Any]:

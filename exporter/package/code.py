@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...errors import IntegrityError
 from ..checks.evidence import versions
 from ..checks.gate import Gate
 
@@ -55,3 +56,10 @@ def judge_code(package: Package) -> Gate:
     if other:
         return Gate("code", "fail", f"{other[0]} in it is not zoo {here}'s: running it with Python runs another's code")
     return Gate("code", "pass", f"{len(own)} modules, each zoo {here}'s own to the byte")
+
+
+def refuse_code(package: Package) -> None:
+    """Raise IntegrityError for a package whose code is not this zoo's own, which would run where it is profiled."""
+    found = judge_code(package)
+    if found.verdict != "pass":
+        raise IntegrityError(f"{package.path}: {found.reason}", fix="--allow-code, if you trust who made it")

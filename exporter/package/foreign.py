@@ -1,16 +1,18 @@
-"""A stranger's package, verified by a confined child: whatever is in it, the answer is gates or one line."""
+"""A stranger's package, opened by a confined child: whatever is in it, there is an answer, or one line."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...errors import IntegrityError
 from ..checks.gate import Gate
 from ..confined.confinement import Confinement, Walls
-from ..confined.room import ChildEndedError, run_confined
+from ..confined.room import Answered, ChildEndedError, run_confined
 from .container import Package
 from .predictor import PROGRAMS
 from .verify import Skew, Verified
@@ -18,6 +20,7 @@ from .verify import Skew, Verified
 MODULE = "zoo.exporter.package.inside"
 SECONDS, SECONDS_A_MB = 15.0, 0.5  # a network of 500 MB takes minutes on a slow CPU
 MEMORY_MB, MEMORY_A_MB = 4096, 8
+PROFILE_SECONDS, PROFILE_MB = 3600.0, 256  # the largest file: the runtime's profile of each operator
 RUNTIMES = {"onnx": "onnxruntime", "torchscript": "torch"}
 VERDICTS = ("pass", "fail", "inconclusive", "skipped")
 
@@ -61,19 +64,43 @@ def verify_foreign(package: Package, artifact: str | None = None, allowed: Allow
     """
     allowed = allowed or Allowed()
     confinement = allowed.confinement(os.fstat(package.file.fileno()).st_size)
-    backends = {one.get("backend") for one in _listed(package)}
-    runtimes = [RUNTIMES[one] for one in RUNTIMES if one in backends and (allowed.code or one not in PROGRAMS)]
-    task = {"path": str(package.path), "artifact": artifact, "allow_code": allowed.code, "runtimes": runtimes}
-    try:
-        answered = run_confined(MODULE, task, confinement, files=[package.file])
-    except ChildEndedError as error:
-        raise IntegrityError(
-            f"{package.path}: the process that opened it {error}",
-            fix="do not use it; if you trust it, --time-limit and --memory-limit give it more",
-        ) from None
+    answered = _open(package, "verify", {"artifact": artifact, "allow_code": allowed.code}, confinement)
     found = parse_verified(answered.value, str(package.path))
     gates = (*found.gates[:2], judge_walls(answered.walls, confinement), *found.gates[2:])
     return Verified(gates, found.skews)
+
+
+def profile_foreign(package: Package, samples: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Have a confined child profile a package; what it measured, as JSON has it.
+
+    Args:
+        package: opened.
+        samples: a folder with images to answer; None for none.
+        options: of `timing.profile`, what JSON can hold.
+
+    Raises:
+        IntegrityError: it is dangerous, or it took more than it may.
+        UsageError, UnavailableError: as `timing.profile`.
+    """
+    confinement = Confinement(
+        seconds=PROFILE_SECONDS, memory_mb=int(min(_physical_mb(), 1 << 24)), file_mb=PROFILE_MB,
+        reads=() if samples is None else (str(samples),),
+    )  # fmt: skip
+    given = {"samples": None if samples is None else str(samples), **options}
+    return _open(package, "profile", given, confinement).value
+
+
+def _open(package: Package, do: str, given: Mapping[str, Any], confinement: Confinement) -> Answered:
+    backends = {one.get("backend") for one in _listed(package)}
+    runtimes = [RUNTIMES[one] for one in RUNTIMES if one in backends and (given["allow_code"] or one not in PROGRAMS)]
+    task = {"path": str(package.path), "runtimes": runtimes, "do": do, "given": given}
+    try:
+        return run_confined(MODULE, task, confinement, files=[package.file])
+    except ChildEndedError as error:
+        more = "; if you trust it, --time-limit and --memory-limit give it more" if do == "verify" else ""
+        raise IntegrityError(
+            f"{package.path}: the process that opened it {error}", fix=f"do not use it{more}"
+        ) from None
 
 
 def judge_walls(walls: Walls, confinement: Confinement) -> Gate:

@@ -4,31 +4,49 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .card import judge_card
-from .code import judge_code
+from ...models.processors import limit_threads
 from .container import Package
-from .verify import verify
 
 if TYPE_CHECKING:
     from ..confined.child import Inside
 
 
 def answer(task: Mapping[str, Any], inside: Inside) -> dict[str, Any]:
-    """Verify a package whose file was handed over; gates and skews as JSON has them.
+    """Verify or profile a package whose file was handed over.
 
     Args:
-        task: path, artifact, allow_code, and the runtimes to load before the time counts.
+        task: path, the runtimes to load before the time counts, what to do with it, and that one's arguments.
         inside: the child.
     """
+    limit_threads(os.environ)  # before a runtime counts the machine's cores
     for name in task["runtimes"]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    inside.ready()
-    with Package(task["path"], inside.file(0)) as package:
-        found = verify(package, task["artifact"], allow_code=task["allow_code"])
-        gates = [*found.gates[:2], judge_card(package), judge_code(package), *found.gates[2:]]
+    do = {"verify": _verify, "profile": _profile}[task["do"]]
+    with inside.file(0) as file:
+        inside.ready()
+        with Package(task["path"], file) as package:
+            return do(package, inside, **task["given"])
+
+
+def _verify(package: Package, _inside: Inside, artifact: str | None, *, allow_code: bool) -> dict[str, Any]:
+    from .card import judge_card
+    from .code import judge_code
+    from .verify import verify
+
+    found = verify(package, artifact, allow_code=allow_code)
+    gates = [*found.gates[:2], judge_card(package), judge_code(package), *found.gates[2:]]
     return {"gates": [asdict(gate) for gate in gates], "skews": [asdict(skew) for skew in found.skews]}
+
+
+def _profile(package: Package, inside: Inside, samples: str | None, **options: Any) -> dict[str, Any]:
+    from .timing import profile
+
+    folder = None if samples is None else Path(samples)
+    return asdict(profile(package, samples=folder, tell=inside.tell, **options))
