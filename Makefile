@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+SCANNERS := $(VENV)/scanners/.installed
+
 .PHONY: setup demo test test-slow lint types imports wheel clean
 
 setup: $(STAMP)
@@ -15,13 +17,18 @@ $(STAMP): pyproject.toml constraints.txt
 	mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/zoo
 	touch $(STAMP)
 
+$(SCANNERS): tests/scanners.txt
+	$(PYTHON) -m venv $(VENV)/scanners
+	$(VENV)/scanners/bin/pip install --quiet --requirement tests/scanners.txt
+	touch $(SCANNERS)
+
 demo: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
-test-slow: setup
+test-slow: setup $(SCANNERS)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout=1800 -n 2 --dist worksteal --durations=15
 
 lint: setup

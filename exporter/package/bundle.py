@@ -15,7 +15,7 @@ from ..checks.evidence import versions
 from ..checks.private import private_folder
 from ..checks.record import Record, parse_record
 from .card import CARD, NO_LICENCE, card_of, judge_card
-from .code import MAIN, ROOT, RUNTIME, judge_code
+from .code import LICENCE, carried, judge_code
 from .container import Package
 from .manifest import manifest_of
 from .sbom import sbom_of
@@ -198,11 +198,9 @@ def contents(
     artifacts: Sequence[Artifact], names: Sequence[str], evidence: Mapping[str, Evidence], licence: str | None
 ) -> dict[str, bytes | Path]:
     """All files but the card, the SBOM and the manifest; golden samples once, as one model's answers hold."""
-    found: dict[str, bytes | Path] = {"__main__.py": MAIN.encode()}
-    for name in RUNTIME:
-        found[f"zoo/{name}"] = ROOT / name
+    found: dict[str, bytes | Path] = dict(carried())
     found["LICENSE"] = (licence or NO_LICENCE).encode()
-    found["zoo/LICENSE"] = licence_of_zoo()
+    found[LICENCE] = licence_of_zoo()
     spec = artifacts[0].manifest.spec
     found["preprocess.json"] = to_json(spec.preprocess).encode()
     found["labels.txt"] = "".join(f"{label}\n" for label in spec.labels).encode()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
 RUNTIME = (
-    "__init__.py", "errors.py", "models/__init__.py", "models/spec.py", "models/preprocess.py",
+    "errors.py", "models/__init__.py", "models/spec.py", "models/preprocess.py",
     "models/processors.py",
     "calibration/__init__.py", "calibration/engine.py", "exporter/__init__.py",
     "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
@@ -36,8 +36,15 @@ from zoo.exporter.package.entry import main
 
 sys.exit(main(sys.path[0]))
 '''
+INIT = '"""What a package of zoo brings along to run without it; README.md says what it is."""\n'
 ROOT = Path(__file__).parents[2]
 LICENCE = "zoo/LICENSE"
+
+
+def carried() -> dict[str, bytes]:
+    """Return all code that a package has, by its name there."""
+    own = {f"zoo/{name}": (ROOT / name).read_bytes() for name in RUNTIME}
+    return {"__main__.py": MAIN.encode(), "zoo/__init__.py": INIT.encode(), **own}
 
 
 def judge_code(package: Package) -> Gate:
@@ -45,16 +52,22 @@ def judge_code(package: Package) -> Gate:
 
     Args:
         package: whose hashes were found right.
+
+    Raises:
+        IntegrityError: it is not, though it says that this zoo made it.
     """
     made_by, here = package.manifest.get("zoo"), versions()["zoo"]
     if made_by != here:
         reason = f"the code in it is of zoo {made_by}, this is {here}: running it with Python runs what nobody compared"
         return Gate("code", "skipped", reason)
-    own = {"__main__.py": MAIN.encode(), **{f"zoo/{name}": (ROOT / name).read_bytes() for name in RUNTIME}}
+    own = carried()
     held = {name for name in package.names() if name.endswith(".py") or name.startswith("zoo/")} - {LICENCE}
     other = sorted(held ^ own.keys()) or [name for name in sorted(own) if package.read(name) != own[name]]
     if other:
-        return Gate("code", "fail", f"{other[0]} in it is not zoo {here}'s: running it with Python runs another's code")
+        raise IntegrityError(
+            f"{package.path}: {other[0]} in it is not zoo {here}'s: `python PACKAGE` would run another's code",
+            fix="do not run it",
+        )
     return Gate("code", "pass", f"{len(own)} modules, each zoo {here}'s own to the byte")
 
 

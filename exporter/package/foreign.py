@@ -18,7 +18,7 @@ from .predictor import PROGRAMS
 from .verify import Skew, Verified
 
 MODULE = "zoo.exporter.package.inside"
-SECONDS, SECONDS_A_MB = 15.0, 0.5  # a network of 500 MB takes minutes on a slow CPU
+SECONDS, SECONDS_A_MB = 12.0, 0.5  # a network of 500 MB takes minutes on a slow CPU
 MEMORY_MB, MEMORY_A_MB = 4096, 8
 PROFILE_SECONDS, PROFILE_MB = 3600.0, 256  # the largest file: the runtime's profile of each operator
 RUNTIMES = {"onnx": "onnxruntime", "torchscript": "torch"}

@@ -1,8 +1,10 @@
-"""The operators that a TorchScript program in a package may name: those that only compute.
+"""The operators that a program or a graph in a package may name: those that only compute.
 
-Of torch's own (aten, torch 2.14) all whose every overload takes tensors, numbers and devices and gives something back;
-text only where it chooses a formula (einsum, pad, gelu, ...). None takes the name of a file, and none makes a tensor
-of memory that it did not write. tests/exporter/package/test_programs.py asks torch's schemas for that again.
+Of ONNX all of the standard (onnx 1.23) but those that repeat a graph (Loop, Scan, SequenceMap), and of ONNX Runtime's
+own those that classifiers are optimised to. Of torch's own (aten, torch 2.14) all whose every overload takes tensors,
+numbers and devices and gives something back; text only where it chooses a formula (einsum, pad, gelu, ...). None takes
+the name of a file, and none makes a tensor of memory that it did not write.
+tests/exporter/package/test_programs.py asks torch's and onnx's schemas for that again.
 """
 
 # ruff: noqa: SIM905 - a text of words is read and compared more easily than a list of a thousand lines
@@ -125,3 +127,35 @@ BUILTIN = frozenset(
 _TEXT = frozenset("format percentFormat str join".split())  # of the words of an assertion
 ATEN = _TENSORS | _DUNDER | _TEXT
 NAMESPACES = {"aten": ATEN, "prim": PRIM, "quantized": None}  # None: all, for they compute on integers alone
+ONNX = frozenset(
+    """
+Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization
+Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow Cast CastLike CausalConvWithState
+Ceil Celu CenterCropPad Clip Col2Im Compress Concat ConcatFromSequence Constant ConstantOfShape Conv ConvInteger
+ConvTranspose Cos Cosh CumProd CumSum DFT DeformConv DepthToSpace DequantizeLinear Det Div Dropout
+DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gelu
+Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HammingWindow
+HannWindow HardSigmoid HardSwish Hardmax Identity If ImageDecoder InstanceNormalization IsInf IsNaN LRN LSTM
+LayerNormalization LeakyRelu Less LessOrEqual LinearAttention Log LogSoftmax LpNormalization LpPool MatMul
+MatMulInteger Max MaxPool MaxRoiPool MaxUnpool Mean MeanVarianceNormalization MelWeightMatrix Min Mish Mod Mul
+Multinomial Neg NegativeLogLikelihoodLoss NonMaxSuppression NonZero Not OneHot Optional OptionalGetElement
+OptionalHasElement Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear RMSNormalization RNN RandomNormal
+RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
+ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare RegexFullMatch Relu Reshape Resize ReverseSequence
+RoiAlign RotaryEmbedding Round STFT Scatter ScatterElements ScatterND Selu SequenceAt SequenceConstruct SequenceEmpty
+SequenceErase SequenceInsert SequenceLength Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax
+SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth Split SplitToSequence Sqrt Squeeze StringConcat
+StringNormalizer StringSplit Sub Sum SwiGLU Swish Tan Tanh TensorScatter TfIdfVectorizer ThresholdedRelu Tile TopK
+Transpose Trilu Unique Unsqueeze Upsample Where Xor
+""".split()
+)
+ONNX_RUNTIME = frozenset(
+    """
+Attention BiasGelu BiasSoftmax BiasSplitGelu DequantizeLinear DynamicQuantizeMatMul FastGelu FusedConv FusedGemm
+FusedMatMul FusedMatMulActivation Gelu GroupNorm MatMulBnb4 MatMulFpQ4 MatMulInteger16 MatMulIntegerToFloat
+MatMulNBits MulInteger MultiHeadAttention NhwcConv NhwcFusedConv NhwcMaxPool QAttention QGemm QLinearAdd
+QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean
+QLinearSigmoid QLinearSoftmax QLinearWhere QuantizeLinear QuickGelu ReduceSumInteger ScaledSiLU SkipGroupNorm
+SkipLayerNormalization SkipSimplifiedLayerNormalization TransposeMatMul
+""".split()
+)

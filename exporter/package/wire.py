@@ -7,17 +7,19 @@ package; field numbers are those of onnx.proto3.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 
 from ...errors import IntegrityError
+from .operators import ONNX, ONNX_RUNTIME
 from .programs import refuse_acting
 
 DEEPEST = 32
+# functions and training steps that a model brings along: no export of ours has them
+_REFUSED = {25: "brings functions of its own", 20: "brings steps of training"}
 # message -> field -> message: the ways that lead to a tensor
 _WAYS: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 25: "function", 20: "training"},
-    "training": {1: "graph", 2: "graph"},
-    "function": {7: "node", 11: "attribute"},
+    "model": {7: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
@@ -25,8 +27,8 @@ _WAYS: dict[str, dict[int, str]] = {
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _OP_TYPE, _DOMAIN = 4, 7
-_LOOPS = (b"Loop", b"Scan", b"SequenceMap")
-_DOMAINS = (b"", b"ai.onnx", b"ai.onnx.ml", b"com.microsoft")
+_REPEAT = ("Loop", "Scan", "SequenceMap")
+_OPERATORS = {"": ONNX, "ai.onnx": ONNX, "com.microsoft": ONNX_RUNTIME}
 _PICKLES = (".pkl", ".pickle", ".pth", ".joblib", ".npy", ".npz", ".ckpt", ".bin", ".dill")
 
 
@@ -74,16 +76,30 @@ def _dangers(content: bytes) -> Iterator[str]:
         message, kind, depth = stack.pop()
         if depth > DEEPEST:
             raise IntegrityError(f"a graph is nested more than {DEEPEST} deep", fix="do not use this package")
+        names: dict[int, list[str]] = {_OP_TYPE: [], _DOMAIN: []}  # a field may be there twice: any of them may count
         for number, value in fields(message):
             if kind == "tensor":
                 if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value == 1):
                     yield "keeps tensors in other files"
-            elif kind == "node" and number == _OP_TYPE and bytes(_bytes(value)) in _LOOPS:
-                yield f"holds the operator {bytes(_bytes(value)).decode()}, which may run without end"
-            elif kind == "node" and number == _DOMAIN and bytes(_bytes(value)) not in _DOMAINS:
-                yield f"holds operators of {bytes(_bytes(value))[:60].decode(errors='replace')!r}, which nobody knows"
+            elif kind == "model" and number in _REFUSED:
+                yield _REFUSED[number]
+            elif kind == "node" and number in names:
+                names[number].append(bytes(_bytes(value)).decode(errors="replace"))
             elif isinstance(value, memoryview) and number in _WAYS[kind]:
                 stack.append((value, _WAYS[kind][number], depth + 1))
+        if kind == "node":
+            yield from _strange(names[_OP_TYPE] or [""], names[_DOMAIN] or [""])
+
+
+def _strange(types: Sequence[str], domains: Sequence[str]) -> Iterator[str]:
+    """What in a node is no operator that is known only to compute."""
+    for name, domain in itertools.product(types, domains):
+        if domain not in _OPERATORS:
+            yield f"holds operators of {domain[:60]!r}, which nobody knows"
+        elif name in _REPEAT:
+            yield f"holds the operator {name}, which may run without end"
+        elif name not in _OPERATORS[domain]:
+            yield f"holds the operator {domain}{'.' if domain else ''}{name[:60]}, which is not known only to compute"
 
 
 def _bytes(value: int | memoryview) -> memoryview:

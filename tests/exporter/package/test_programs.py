@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 from zoo.errors import IntegrityError
-from zoo.exporter.package.operators import ATEN
+from zoo.exporter.package.operators import ATEN, ONNX
 from zoo.exporter.package.programs import acts, refuse_acting
 from zoo.exporter.package.wire import refuse_dangerous
 from zoo.models.registry import create_model
@@ -201,3 +201,36 @@ def test_a_graph_within_a_graph_is_read_too() -> None:
     branch = helper.make_graph([inner], "then", [], [])
     with pytest.raises(IntegrityError, match="Loop"):
         refuse_dangerous("model.onnx", graph("If", then_branch=branch, else_branch=branch))
+
+
+def test_the_standard_is_known() -> None:
+    standard = {one.name for one in onnx.defs.get_all_schemas_with_history() if one.domain == ""}
+    assert standard - ONNX <= {"Loop", "Scan", "SequenceMap"}, "an operator of a later onnx: does it only compute?"
+
+
+@pytest.mark.parametrize(
+    ("op", "domain"), [("BeamSearch", "com.microsoft"), ("EPContext", "com.microsoft"), ("Relu", "com.microsoft"),
+                       ("Unheard", ""), ("LabelEncoder", "ai.onnx.ml")],
+)  # fmt: skip
+def test_operators_that_nobody_listed(op: str, domain: str) -> None:
+    with pytest.raises(IntegrityError, match="not known only to compute|nobody knows"):
+        refuse_dangerous("model.onnx", graph(op, domain))
+
+
+def test_an_operator_named_twice_is_each_of_them() -> None:
+    """Protobuf takes the last of a field that is there twice; a reader that takes the first sees another operator."""
+    model = onnx.load_from_string(graph("Relu"))
+    node = model.graph.node[0].SerializeToString()
+    twice = node + bytes([4 << 3 | 2, 4]) + b"Loop"
+    body = bytes([1 << 3 | 2, len(twice)]) + twice
+    content = model.SerializeToString() + bytes([7 << 3 | 2, len(body)]) + body
+    assert onnx.load_from_string(content).graph.node[-1].op_type == "Loop"
+    with pytest.raises(IntegrityError, match="Loop"):
+        refuse_dangerous("model.onnx", content)
+
+
+def test_functions_of_a_model_are_refused() -> None:
+    model = onnx.load_from_string(graph("Relu"))
+    model.functions.add(name="Relu", domain="")
+    with pytest.raises(IntegrityError, match="functions of its own"):
+        refuse_dangerous("model.onnx", model.SerializeToString())
