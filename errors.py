@@ -17,7 +17,9 @@ PRECEDENCE = (BUG, USAGE, INTEGRITY, GATE, UNAVAILABLE, INCONCLUSIVE)
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # What keeps a place from being written to, and is a person's to change.
-OF_THE_PLACE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+OF_THE_PLACE = (
+    *FULL, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG
+)  # fmt: skip
 
 
 class ZooError(Exception):
@@ -98,9 +100,14 @@ def unwritable(error: OSError, place: str = "") -> UsageError:
     """
     where = str(error.filename or place)
     why = error.strerror or str(error)
-    return UsageError(
-        f"{where}: {why}" if where else why, fix="free space" if error.errno in FULL else "choose another place"
-    )
+    return UsageError(f"{where}: {why}" if where else why, fix=remedy(error))
+
+
+def remedy(error: OSError) -> str:
+    """What a person can do where something could not be written."""
+    if error.errno in FULL:
+        return "free space"
+    return "raise the limit of this shell: ulimit -f" if error.errno == errno.EFBIG else "choose another place"
 
 
 def quoted(name: object) -> str:

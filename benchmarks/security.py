@@ -199,8 +199,8 @@ def replaced(place: Path) -> bool:
             of = json.loads(evidence.read_bytes())
             judged = {one["name"]: one["verdict"] for one in of["gates"]}
             passed = judged["numerics"] == "pass"
-            of_the_old = of["artifact"]["sha256"] == sha(kept)
-            of_the_new = of["artifact"]["sha256"] == sha(folder)
+            of_the_old = of["artifact_sha256"] == sha(kept)
+            of_the_new = of["artifact_sha256"] == sha(folder)
             verdict = f"evidence of the {'old' if of_the_old else 'new' if of_the_new else 'unknown'}, " + (
                 "passed" if passed else "failed"
             )

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..atomic import require_writable
 from ..config import from_mapping, to_json
-from ..errors import IntegrityError, UsageError, one_line
+from ..errors import IntegrityError, UsageError, one_line, remedy
 from ..models.preprocess import decode
 from ..models.runs import Origin, Reached
 from ..models.spec import ModelSpec
@@ -408,7 +408,7 @@ def _copy(folder: Path, name: str, copy: Path) -> None:
     except OSError as error:
         raise UsageError(
             f"{folder} cannot be copied to {copy.parent} to be judged there: {error.strerror or error}",
-            fix="make room there, or give another place in TMPDIR",
+            fix=f"{remedy(error)}; TMPDIR says where",
         ) from error
 
 

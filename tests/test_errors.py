@@ -26,6 +26,8 @@ def test_what_the_system_refuses_names_the_place_and_what_to_do() -> None:
     assert str(unwritable(full, "exports/x")) == "exports/x: No space left on device; free space"
     assert str(unwritable(full)) == "No space left on device; free space"
     fixed = OSError(errno.EROFS, "Read-only file system", "disk/x")
+    limited = OSError(errno.EFBIG, "File too large", "exports/x")
+    assert str(unwritable(limited)) == "exports/x: File too large; raise the limit of this shell: ulimit -f"
     assert str(unwritable(fixed, "exports")) == "disk/x: Read-only file system; choose another place"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...atomic import beside, put_in_place
 from ...config import to_json
-from ...errors import GateError, IntegrityError, UsageError, one_line
+from ...errors import GateError, IntegrityError, UsageError, one_line, unwritable
 from ..artifact import ANSWERS, ARTIFACT, GOLDEN, WEIGHTS, Artifact, evidence_path, load_artifact, read_manifest
 from ..checks.evidence import versions
 from ..checks.private import private_folder
@@ -129,7 +129,7 @@ def _packed(
             refuse_place(place, overwrite)
             put_in_place(made, place)
     except OSError as error:
-        raise UsageError(f"{place} cannot be written: {error.strerror or error}", fix="give another --out") from error
+        raise unwritable(OSError(error.errno, error.strerror or str(error), str(place))) from error
     unchecked = {name: one.reason for name, one in evidence.items() if one.content is None}
     checked = tuple(name for name in names if name not in unchecked)
     failed = {name: doubts for name, one in evidence.items() if (doubts := not_passed(one.verdicts))}

@@ -52,6 +52,8 @@ class Settings:
         for name in ("out", "data", "data_root", "store"):
             if getattr(self, name) == "":
                 raise ValueError(f"{name} is empty: leave it out, or name something")
+        if Path(self.out).is_absolute():
+            raise ValueError(f"out, {self.out}, is absolute: give a folder from this file's on, such as ../build/out")
         if self.seed >= 2**31:
             raise ValueError(f"seed must be below {2**31}, got {self.seed}")
         if self.seed < 0 or (self.gpus is not None and self.gpus < 0):

@@ -71,3 +71,18 @@ def test_an_impatient_second_signal_ends_without_a_traceback(again: signal.Signa
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert errors == "error: interrupted\n"
+
+
+@pytest.mark.parametrize("command", ["check artifact", "package artifact", "export tiny --to onnx"])
+def test_a_limit_of_files_is_said_to_be_the_shells(
+    command: str, exported: dict[str, Path], trained_folder: Path, tmp_path: Path
+) -> None:
+    """And not a fault of a file: "export again" would not help."""
+    (tmp_path / "artifact").symlink_to(exported["onnx"])
+    (tmp_path / "tiny").symlink_to(trained_folder)
+    script = f"ulimit -f 100; {sys.executable} -m zoo {command}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=ENVIRONMENT, check=False, capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "ulimit -f" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -61,6 +61,7 @@ BASE = '[steps.base]\ndo = "train"\nsource = "resnet18"\ndata = "digits"\n'
         ("[pipeline]\nmemory = nan\n" + BASE, r"pipeline.memory is nan"),
         ("[pipeline]\nseed = 2147483648\n" + BASE, r"seed must be below"),
         ('[pipeline]\nout = ""\n' + BASE, r"out is empty"),
+        ('[pipeline]\nout = "/tmp/results"\n' + BASE, r"out, /tmp/results, is absolute"),
         (f"{BASE}memory = -1.0\n", r"memory must be positive"),
         (f"{BASE}gpus = -1\n", r"gpus must not be negative"),
         (f"{BASE}resources = {{board = -1}}\n", r"resources must not be negative"),
