@@ -446,12 +446,12 @@ def with_model(honest: Path, content: bytes, place: Path, name: str = "") -> Pat
         return bundle.pack([folder], place).path
 
 
-def with_files(honest: Path, changed: dict[str, bytes], place: Path) -> Path:
-    """A package some of whose files are others, hashes made right."""
+def with_files(honest: Path, changed: dict[str, bytes], place: Path, said: dict[str, Any] | None = None) -> Path:
+    """A package some of whose files are others, or its manifest; hashes made right."""
     with Package(honest) as package:
         files: dict[str, bytes | Path] = {name: package.read(name) for name in package.names()}
         manifest = {key: value for key, value in package.manifest.items() if key != "files"}
-    write(place, {**files, **changed}, manifest)
+    write(place, {**files, **changed}, manifest if said is None else said)
     return place
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from .record import parse_record
 
 STATEMENT = "https://in-toto.io/Statement/v1"
+EVIDENCE_ENTRY = "evidence"  # the record that the statement is of
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 
 
@@ -36,7 +37,7 @@ def statement_of(evidence: bytes, artifact: str, files: Mapping[str, str]) -> di
     if result == "PASSED" and (named["warnedTests"] or record.unjudged):
         result = "WARNED"
     configuration: list[dict[str, Any]] = [
-        {"name": "evidence", "digest": {"sha256": hashlib.sha256(evidence).hexdigest()}},
+        {"name": EVIDENCE_ENTRY, "digest": {"sha256": hashlib.sha256(evidence).hexdigest()}},
         {"name": "reference weights", "digest": {"sha256": record.raw["reference_sha256"]}},
     ]
     pixels = record.raw.get("pixels_sha256")

@@ -60,7 +60,7 @@ def draw_sizes(claimed: Batch | None, values: int, seed: int = 0, seconds: float
     images = VALUES // values
     why = f"all together at most {VALUES:,} values go in, {values:,} for an image"
     if images * seconds > LONG:
-        images, why = int(LONG / seconds), f"an image takes {seconds:.2g} s, all together at most {LONG:g}"
+        images, why = int(LONG / seconds), f"an image takes {seconds:.2g} s, all together at most {LONG:g} s"
     largest = max(min(claimed.max, 2 * images // 3), min(claimed.min + 1, claimed.max))
     tried = {claimed.min, min(claimed.min + 1, claimed.max), largest}
     left = images - sum(tried)

@@ -38,7 +38,7 @@ def package(
     from ...config import near
     from ..artifact import BESIDE, load_artifact
     from ..package.bundle import evidence_of, pack, place_of, refuse_unchecked
-    from ..package.signing import read_key, refuse_signature_place
+    from ..package.signing import read_key, refuse_signature_place, refuse_stale_signature
     from ..package.signing import sign as sign_package
     from ..package.verify import not_passed
     from ..report.console import notes, say, waiting
@@ -61,6 +61,8 @@ def package(
     if sign is not None:
         read_key(sign, private=True)
         refuse_signature_place(place_of(artifacts, out), overwrite=overwrite)
+    else:
+        refuse_stale_signature(place_of(artifacts, out))
     with waiting("packing, and verifying what was packed"):
         made = pack(artifacts, out, licence=licence, require_checked=require_checked, overwrite=overwrite)
         signature = None if sign is None else sign_package(made.path, sign)
@@ -79,7 +81,7 @@ def package(
         "package": str(made.path), "bytes": made.bytes, "checked": list(made.checked), "notes": remarks,
         "signature": None if signature is None else str(signature),
     }  # fmt: skip
-    after = f"zoo verify {shlex.quote(str(made.path))}{' --key KEY.pub' if sign else ''}"
+    after = f"zoo verify {shlex.quote(str(made.path))}{' --key PUBLIC_KEY' if sign else ''}"
     return _with_failed(Outcome(payload, show=show, next=after), made.failed)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import typer
 from ...errors import BUG, DONE, INTERRUPTED, TERMINATED, USAGE, UnavailableError, UsageError, ZooError, unwritable
 from .streams import keep_stderr, reader_left
 
+ONE_ACT = 0.2  # seconds in which a second signal is the same act of somebody's
 SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run; auto takes a GPU if there is one.")]
@@ -56,8 +58,12 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         sys.stderr.write(f"error: stdout cannot be written ({why}); --json needs it\n")
         return USAGE
     came: list[int] = []
+    at = [0.0]
 
-    def stop(number: int, _frame: object) -> NoReturn:
+    def stop(number: int, _frame: object) -> None:
+        if came and time.monotonic() - at[0] < ONE_ACT:
+            return  # timeout(1) signals the process, then its group: the same, once more
+        at[0] = time.monotonic()
         came.append(SIGNALS[signal.Signals(number)])
         raise KeyboardInterrupt
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...errors import worst
 from .shell import Debug, Json, Outcome
+
+if TYPE_CHECKING:
+    from ..checks.gate import Gate
 
 
 def verify(
@@ -32,27 +37,20 @@ def verify(
     del debug, json
     from dataclasses import asdict
 
-    from ..checks.gate import Gate
     from ..package.container import Package
     from ..package.foreign import Allowed, verify_foreign
-    from ..package.signing import signature_path, verify_signature
     from ..package.verify import not_passed
     from ..report.console import COLOURS, say, table, waiting
 
-    gates: list[Gate] = []
     with waiting("verifying"), Package(package) as opened:
+        signature = judge_signature(package, key)
         if key is not None:
-            gates.append(Gate("signature", "pass", verify_signature(package, key)))
             opened.refuse_other()  # what was signed is what is open, or the signature says nothing of it
-        elif signature_path(package).is_file():
-            gates.append(
-                Gate("signature", "skipped", "it is signed, but no --key was given to check the signature with")
-            )
         found = verify_foreign(opened, artifact, Allowed(allow_code or key is not None, time_limit, memory_limit))
         name = str(opened.manifest["name"])
         held = [one for one in opened.manifest["artifacts"] if artifact in (None, one["name"])]
     failed = {one["name"]: doubts for one in held if (doubts := not_passed(one.get("verdicts") or {}))}
-    gates += found.gates
+    gates = [signature, *(_by_its_signer(gate) if key is not None else gate for gate in found.gates)]
     code = worst(gate.exit_code for gate in gates)
 
     def show() -> None:
@@ -62,15 +60,75 @@ def verify(
             rows = [[one.mistake, f"{one.agreement:.0%}", f"{one.distance:.3f}"] for one in found.skews]
             table(
                 "what a mistake in the preprocessing would give on its samples",
-                ["mistake", "same answer", "distance of the logits"], rows,
+                ["mistake", "same answer", "logits away from the right ones"], rows,
             )  # fmt: skip
 
         for each, doubts in failed.items():
             say(f"{each} DID NOT PASS its check before it was packaged: {doubts}", COLOURS["fail"])
+        worst_verdict = next((one for one in ("fail", "inconclusive") if any(g.verdict == one for g in gates)), "pass")
+        say(summary(gates), COLOURS[worst_verdict])
 
     payload = {
         "gates": [one.as_mapping() for one in gates],
         "skews": [asdict(one) for one in found.skews],
         "failed": failed,
     }
-    return Outcome(payload, code, show=show, next=f"python {shlex.quote(str(package))} predict IMAGE.jpg")
+    return Outcome(payload, code, show=show, next=next_of(package, gates, keyed=key is not None))
+
+
+def judge_signature(package: Path, key: Path | None) -> Gate:
+    """Judge the signature beside a package; without a key nobody's word is asked.
+
+    Raises:
+        UsageError, IntegrityError, UnavailableError: as `signing.verify_signature`.
+    """
+    from ..checks.gate import Gate
+    from ..package.signing import signature_path, verify_signature
+
+    if key is not None:
+        return Gate("signature", "pass", verify_signature(package, key))
+    place = signature_path(package)
+    if place.is_file():
+        return Gate("signature", "skipped", f"{place.name} lies beside it, but no --key was given to check it with")
+    return Gate("signature", "skipped", "it is not signed: nothing says who made it")
+
+
+def _by_its_signer(gate: Gate) -> Gate:
+    """The gate `code` where it cannot tell, of a package that somebody trusted signed: it is that one's code."""
+    if gate.name != "code" or gate.verdict != "inconclusive":
+        return gate
+    return replace(gate, verdict="skipped", reason=f"{gate.reason}, but for who signed it")
+
+
+def summary(gates: Sequence[Gate]) -> str:
+    """Return what was found in one line, the worst first."""
+    words = {"fail": "Failed", "inconclusive": "Not proved", "pass": "Proved"}
+    by = {verdict: [gate.name for gate in gates if gate.verdict == verdict] for verdict in (*words, "skipped")}
+    worst_verdict = next(verdict for verdict in words if by[verdict])
+    told = f"{words[worst_verdict]}: {', '.join(by[worst_verdict])}"
+    if worst_verdict == "pass":
+        told = f"Proved: {len(by['pass'])} gates passed, none failed"
+    return told + (f"; not looked at: {', '.join(by['skipped'])}" if by["skipped"] else "")
+
+
+def next_of(package: Path, gates: Sequence[Gate], *, keyed: bool) -> str:
+    """Return what to do next: nothing is recommended of a package that did not prove itself.
+
+    Args:
+        package: its file.
+        gates: of all that was looked at.
+        keyed: whether its signature was checked.
+    """
+    from ..package.signing import signature_path
+
+    verdicts = {gate.name: gate.verdict for gate in gates}
+    if "fail" in verdicts.values():
+        return "do not use this package; get it again from who made it"
+    name = shlex.quote(str(package))
+    if verdicts.get("code") != "pass" and not keyed:
+        return f"do not run this package with Python before you know who made it: zoo verify {name} --key PUBLIC_KEY"
+    if signature_path(package).is_file() and not keyed:
+        return f"zoo verify {name} --key PUBLIC_KEY, which says who made it"
+    if verdicts.get("samples") == "inconclusive":
+        return f"zoo verify {name} --allow-code, if you trust who made it, or on a machine that has its runtime"
+    return f"python {name} predict IMAGE.jpg"

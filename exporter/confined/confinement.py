@@ -31,11 +31,13 @@ class Confinement:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in (("seconds", self.seconds), ("start_seconds", self.start_seconds)):
+        for name, value in (("limit", self.seconds), ("limit for loading libraries", self.start_seconds)):
             if not 0 < value <= 86400:
-                raise UsageError(f"{name} must be more than 0 and at most 86400, got {value}", fix="such as 60")
+                raise UsageError(
+                    f"the time {name} must be more than 0 and at most 86400 s, got {value}", fix="such as 60"
+                )
         if not 64 <= self.memory_mb <= 1 << 24:
-            raise UsageError(f"memory must be 64 to {1 << 24} MB, got {self.memory_mb}", fix="such as 4096")
+            raise UsageError(f"the memory limit must be 64 to {1 << 24} MB, got {self.memory_mb}", fix="such as 4096")
         if not 0 <= self.file_mb <= 1 << 24:
             raise UsageError(f"files must be 0 to {1 << 24} MB, got {self.file_mb}", fix="such as 1")
 

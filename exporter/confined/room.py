@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -24,6 +25,7 @@ KEPT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "OMP_NU
 LARGEST_ANSWER = 64 << 20  # bytes
 LONGEST_LINE = 1000  # characters of what it tells
 LAST_WORDS = 65536  # bytes of what it wrote to stderr
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ERRORS = {error.kind: error for error in (UsageError, UnavailableError, GateError, IntegrityError)}
 
 
@@ -68,7 +70,8 @@ def run_confined(
         "file_mb": confinement.file_mb, "memory_mb": confinement.memory_mb, "parent": os.getpid(),
         "seconds": round((confinement.start_seconds + confinement.seconds) * (os.cpu_count() or 1)) + 1,
     }  # fmt: skip
-    environment = {**{name: os.environ[name] for name in KEPT if name in os.environ}, **confinement.environment}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    environment = {**kept, "ORT_DISABLE_TELEMETRY": "1", **confinement.environment}
     with os.fdopen(readable, "rb", buffering=0) as answers, tempfile.TemporaryDirectory() as scratch:
         given["writes"] = [scratch, *confinement.writes]
         environment["TMPDIR"] = scratch  # libraries look for one
@@ -108,7 +111,7 @@ def _await(
             left = deadline - time.monotonic()
             if left <= 0:
                 what = "took more than" if ready else "had not loaded its libraries after"
-                raise ChildEndedError(f"{what} {confinement.seconds if ready else confinement.start_seconds:,.0f} s")
+                raise ChildEndedError(f"{what} {confinement.seconds if ready else confinement.start_seconds:,.4g} s")
             for key, _ in selector.select(left):
                 block = os.read(key.fd, 1 << 20)
                 if key.fileobj is process.stderr:
@@ -169,7 +172,7 @@ def _answer(line: Mapping[str, Any]) -> Any:
 
 def _end(code: int, words: bytes) -> str:
     """Why a process without an answer ended, in words."""
-    last = words.decode(errors="replace").strip().splitlines()[-1:]
+    last = _COLOURS.sub("", words.decode(errors="replace")).strip().splitlines()[-1:]
     told = f" ({_told(last[0])})" if last else ""
     if -code in [one.value for one in signal.Signals]:
         return f"ended with {signal.Signals(-code).name}{told}"

@@ -10,13 +10,24 @@ from pathlib import Path
 from ...atomic import beside, put_in_place
 from ...config import to_json
 from ...errors import GateError, IntegrityError, UsageError, one_line, unwritable
-from ..artifact import ANSWERS, ARTIFACT, GOLDEN, WEIGHTS, Artifact, evidence_path, load_artifact, read_manifest
+from ..artifact import (
+    ANSWERS,
+    ARTIFACT,
+    GOLDEN,
+    WEIGHTS,
+    Artifact,
+    attestation_path,
+    evidence_path,
+    load_artifact,
+    read_manifest,
+)
+from ..checks.attestation import EVIDENCE_ENTRY
 from ..checks.evidence import versions
 from ..checks.private import private_folder
 from ..checks.record import Record, parse_record
 from .card import CARD, NO_LICENCE, card_of, judge_card
 from .code import LICENCE, carried, judge_code
-from .container import Package
+from .container import Package, sha256
 from .manifest import manifest_of
 from .sbom import sbom_of
 from .verify import not_passed, verify
@@ -174,10 +185,25 @@ def evidence_of(artifact: Artifact) -> Evidence:
         return Evidence(None, "not checked")
     except (OSError, ValueError) as error:
         return Evidence(None, f"{path.name} is no evidence of zoo check: {one_line(error)}")
+    if other := _another_statement(artifact.folder, content):
+        return Evidence(None, f"{path.name} was changed since {other} was written with it")
     same = (found.backend, found.precision) == (manifest.backend, manifest.precision)
     if found.artifact_sha256 != artifact.seal or not same:
         return Evidence(None, f"{path.name} is of an artifact that was replaced")
     return Evidence(content, record=found)
+
+
+def _another_statement(folder: Path, evidence: bytes) -> str:
+    """The name of the statement beside an artifact where it is of other evidence; "" where none is, or it fits."""
+    place = attestation_path(folder)
+    try:
+        listed = json.loads(place.read_bytes())["predicate"]["configuration"]
+        digests = [one["digest"]["sha256"] for one in listed if one["name"] == EVIDENCE_ENTRY]
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return place.name
+    return "" if digests == [sha256(evidence).hexdigest()] else place.name
 
 
 def refuse_unchecked(evidence: Mapping[str, Evidence]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import string
 from collections.abc import Mapping, Sequence
@@ -95,8 +96,13 @@ def judge_card(package: Package) -> Gate:
         card = card_of(package.manifest, artifacts, evidence, licensed, hashes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"the facts of {CARD} are corrupt ({one_line(error)})", fix="make it again") from error
-    if package.read(CARD).decode("utf-8", "replace") != card:
-        return Gate("card", "fail", f"{CARD} says something else than the files that it tells of")
+    held = package.read(CARD).decode("utf-8", "replace")
+    if held != card:
+        lines = itertools.zip_longest(held.split("\n"), card.split("\n"), fillvalue="")
+        number, (said, found) = next((at, pair) for at, pair in enumerate(lines, 1) if pair[0] != pair[1])
+        return Gate(
+            "card", "fail", f"{CARD} says in line {number} {said[:100]!r}, the files it tells of {found[:100]!r}"
+        )
     return Gate("card", "pass", f"{CARD} says what manifest, evidence and artifacts do")
 
 

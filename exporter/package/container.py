@@ -204,7 +204,7 @@ def read_members(file: IO[bytes], name: str) -> list[Member]:
     except struct.error as error:
         raise IntegrityError(f"{name} ends early", fix="copy it again") from error
     if mark != b"PK\5\6" or start + length != size - _END.size or count > MOST_FILES:
-        raise IntegrityError(f"{name} is no package, or something was added to its end", fix="copy it again")
+        raise IntegrityError(f"{name} is no package, or was cut or added to", fix="get it again")
     file.seek(start)
     directory = file.read(length)
     members = list(_parse(directory, name))
@@ -218,7 +218,7 @@ def read_members(file: IO[bytes], name: str) -> list[Member]:
         header = local_header(member.name, member.size, member.crc)
         file.seek(expected)
         if file.read(len(header)) != header or member.start != expected + len(header):
-            raise IntegrityError(f"{name}: the header of {member.name} is not as zoo writes it", fix="copy it again")
+            raise IntegrityError(f"{name}: the header of {member.name} is not as zoo writes it", fix="get it again")
         expected += len(header) + member.size
     file.seek(size - _END.size)
     if expected != start or directory + file.read(_END.size) != directory_of(members, start):
@@ -241,9 +241,9 @@ def _parse(directory: bytes, name: str) -> Iterator[Member]:
             end = place + _CENTRAL.size + fields[10]
             text = directory[place + _CENTRAL.size : end].decode("ascii")
         except (struct.error, UnicodeDecodeError) as error:
-            raise IntegrityError(f"{name}: its directory is corrupt", fix="copy it again") from error
+            raise IntegrityError(f"{name}: its directory is not as zoo writes it", fix="get it again") from error
         if fields[0] != b"PK\1\2" or end > len(directory):
-            raise IntegrityError(f"{name}: its directory is corrupt", fix="copy it again")
+            raise IntegrityError(f"{name}: its directory is not as zoo writes it", fix="get it again")
         crc, size, offset = fields[7], fields[9], fields[16]
         yield Member(text, size, crc, offset + _LOCAL.size + len(text))
         place = end

@@ -41,7 +41,12 @@ def main(path: str, arguments: Sequence[str] | None = None) -> int:
         return _failed(given, error.exit_code, error.as_mapping(), str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
+    except MemoryError:
+        message, fix = "this machine has too little memory for it", "give it more, or another artifact"
+        return _failed(given, 3, {"kind": "unavailable", "message": message, "fix": fix}, f"{message}; {fix}")
     except ImportError as error:  # numpy or Pillow is missing
+        if error.name is None:  # a Ctrl-C in the midst of an import, which the library took for a fault
+            return INTERRUPTED
         message = f"{PIP.get(str(error.name), error.name)} is not installed in {sys.executable}"
         fix = f"pip install {NEEDS}"
         return _failed(given, 3, {"kind": "unavailable", "message": message, "fix": fix}, f"{message}; {fix}")
@@ -120,6 +125,7 @@ def run_verify(package: Package, given: argparse.Namespace) -> Done:
             f"  {skew.mistake:<52} same answer {skew.agreement:.0%}, logits {skew.distance:.3f} away"
             for skew in found.skews
         ]
+    lines += ["", "judged by the package's own code, on this machine; `zoo verify` judges it by its own, in a sandbox"]
     payload = {"gates": [gate.as_mapping() for gate in found.gates], "skews": [asdict(skew) for skew in found.skews]}
     return payload, code, lines
 

@@ -33,6 +33,10 @@ _STRINGS = ("name", "weights_sha256", "zoo")
 _OF_ARTIFACT = ("name", "backend", "precision", "model")
 
 
+class ProgramError(UsageError):
+    """An artifact that is a program is not opened unasked."""
+
+
 def refuse_odd(manifest: Mapping[str, Any]) -> None:
     """Raise IntegrityError for a manifest that lacks what is read of it, or has it in another type."""
     wrong = [name for name in _STRINGS if not isinstance(manifest.get(name), str)]
@@ -107,6 +111,7 @@ class Predictor:
         try:
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has one exception class per status, all outside RuntimeError
+            _raise_memory(error)
             raise IntegrityError(f"{self.artifact['model']}: ONNX Runtime refuses it ({one_line(error)})") from error
         return lambda batch: self.session.run([OUTPUT], {INPUT: batch})[0]
 
@@ -152,6 +157,7 @@ class Predictor:
         except ZooError:
             raise
         except Exception as error:  # each runtime has its own classes of errors
+            _raise_memory(error)
             raise IntegrityError(f"{self.artifact['name']} fails on images: {one_line(error)}", fix=AGAIN) from error
         if got.shape != (len(batch), len(self.spec.labels)) or got.dtype != np.float32:
             raise IntegrityError(f"{self.artifact['name']} gave {got.dtype} {got.shape} for {len(batch)} images")
@@ -176,12 +182,19 @@ class Predictor:
         ]
 
 
+def _raise_memory(error: Exception) -> None:
+    """Raise MemoryError where a runtime's own error says that memory was refused to it."""
+    if any(words in str(error) for words in ("bad_alloc", "Failed to allocate memory", "can't allocate memory")):
+        raise MemoryError(one_line(error)) from error
+
+
 def choose(manifest: Mapping[str, Any], name: str | None, *, allow_code: bool = True) -> dict[str, Any]:
     """The artifact of that name, or the first that this machine has a runtime for.
 
     Raises:
         UsageError: no such artifact.
-        UnavailableError: its runtime, or that of each of them, is not here; or it is a program, and none is allowed.
+        UnavailableError: its runtime, or that of each of them, is not here.
+        ProgramError: it is a program, and none is allowed.
         IntegrityError: the manifest's list cannot be.
     """
     refuse_odd(manifest)
@@ -193,7 +206,7 @@ def choose(manifest: Mapping[str, Any], name: str | None, *, allow_code: bool = 
         if one["backend"] in RUNS and _installed(one["backend"]) and (allow_code or one["backend"] not in PROGRAMS):
             return one
     if not allow_code and (programs := [one["name"] for one in wanted if one["backend"] in PROGRAMS]):
-        raise UnavailableError(
+        raise ProgramError(
             f"{', '.join(programs)} is a program, which could do whatever its maker likes: it is not opened",
             fix="--allow-code, if you trust who made the package" + ("" if name is None else "; or another artifact"),
         )

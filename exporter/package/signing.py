@@ -56,7 +56,18 @@ def refuse_signature_place(package: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{place} is there", fix="give --overwrite, or another --out")
 
 
-MAKE = "openssl ecparam -name prime256v1 -genkey -noout -out zoo.pem; openssl ec -in zoo.pem -pubout -out zoo.pub"
+def refuse_stale_signature(package: Path) -> None:
+    """Raise UsageError where a signature lies that would be of another package than the one to be written."""
+    place = signature_path(package)
+    if place.exists():
+        raise UsageError(
+            f"{place} is there, and would be of another package",
+            fix="--sign KEY makes a new one, else remove it, or give another --out",
+        )
+
+
+GET = "get the public key from who made the package, by another way than the package"
+MAKE = "openssl ecparam -name prime256v1 -genkey -noout -out new.pem; openssl ec -in new.pem -pubout -out new.pub"
 
 
 def verify_signature(package: Path, key: Path) -> str:
@@ -76,7 +87,7 @@ def verify_signature(package: Path, key: Path) -> str:
         verifying.Config().use_elliptic_key_verifier(public_key=key).verify(package, place)
     except Exception as error:  # one class per step of four libraries
         raise IntegrityError(
-            f"the signature of {package} is not by {key.name}, or of another file: {one_line(error)[:120]}",
+            f"{place.name} is no signature of {package.name} by {key.name}: {_why(error)}",
             fix="do not use this package",
         ) from error
     return f"signed by the key of {key.name}"
@@ -84,6 +95,7 @@ def verify_signature(package: Path, key: Path) -> str:
 
 def read_key(path: Path, *, private: bool) -> None:
     """Raise UsageError for a file that holds no such key."""
+    fix = f"a new pair: {MAKE}" if private else GET
     _module("signing")  # brings cryptography
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
@@ -91,15 +103,27 @@ def read_key(path: Path, *, private: bool) -> None:
     kind = "private" if private else "public"
     try:
         if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is no regular file", fix=MAKE)
+            raise UsageError(f"{path} is no regular file", fix=fix)
         content = path.read_bytes()
         key = load_pem_private_key(content, None) if private else load_pem_public_key(content)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}", fix=MAKE) from error
+        raise UsageError(f"{path}: {error.strerror or error}", fix=fix) from error
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{path} holds no {kind} key in PEM without a password", fix=MAKE) from error
+        if b"PRIVATE KEY" in content and not private:
+            raise UsageError(f"{path} holds a private key: keep it secret, and give the public one") from error
+        raise UsageError(f"{path} holds no {kind} key in PEM without a password", fix=fix) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey if private else ec.EllipticCurvePublicKey):
-        raise UsageError(f"{path} holds a {kind} key, but none of an elliptic curve", fix=MAKE)
+        raise UsageError(f"{path} holds a {kind} key, but none of an elliptic curve", fix=fix)
+
+
+def _why(error: Exception) -> str:
+    """What a refused signature means, in words; the library shows digests as Python does."""
+    words = one_line(error)
+    if "ismatch" in words:
+        return "the package was changed since it was signed"
+    if isinstance(error, ValueError) and "Expecting value" in words:
+        return "the file is no signature"
+    return words[:120]
 
 
 def _module(name: str) -> Any:

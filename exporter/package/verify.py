@@ -27,7 +27,7 @@ from ..checks.record import REQUIRED, parse_record
 from ..golden_answers import parse_answers
 from .container import Package
 from .manifest import manifest_of
-from .predictor import Predictor, golden_of, refuse_odd, spec_of
+from .predictor import Predictor, ProgramError, golden_of, refuse_odd, spec_of
 from .wire import refuse_dangerous
 
 SOURCE_ERROR = 0.05  # of float32 against float64: what no network here comes near, and other answers are far beyond
@@ -58,7 +58,8 @@ class Verified:
     """What was found.
 
     Attributes:
-        gates: structure, hashes, and for each artifact what zoo check found of it and its samples, in this order.
+        gates: structure, hashes, and for each artifact what zoo check found of it and its samples, in this order;
+            where no artifact ran, one that cannot tell.
         skews: of the first artifact that runs here.
     """
 
@@ -99,7 +100,7 @@ def verify(package: Package, artifact: str | None = None, *, allow_code: bool = 
         gates.append(recorded(one))
         try:
             predictor = Predictor(package, one["name"], allow_code=allow_code)
-        except UnavailableError as error:
+        except (UnavailableError, ProgramError) as error:
             gates.append(Gate(f"samples {one['name']}", "skipped", str(error)))
             continue
         got = np.concatenate([predictor.logits(batch_to_pixels([image], spec.preprocess)) for image in images])
@@ -108,6 +109,8 @@ def verify(package: Package, artifact: str | None = None, *, allow_code: bool = 
         skews = skews or measure_skews(images, spec.preprocess, predictor.logits, predictor.pixels)
     if artifact is not None and len(gates) == 2:
         Predictor(package, artifact, allow_code=allow_code)  # says which ones there are
+    if all(gate.verdict == "skipped" for gate in gates if gate.name.startswith("samples ")):
+        gates.append(Gate("samples", "inconclusive", "no artifact was run here: its answers are unproved"))
     return Verified(tuple(gates), skews)
 
 
@@ -184,7 +187,7 @@ def refuse_lies(package: Package) -> None:
         for one, own, found, why in zip(listed, owns, verdicts, unchecked, strict=True):
             name = one["name"]
             if bool(found) is bool(why):
-                raise IntegrityError(f"the manifest lies about {name}: it is checked and not checked")
+                raise IntegrityError(f"the manifest lies about {name}: it says that it was checked, and why it was not")
             for file, record in own["files"].items():
                 held = files.get(f"artifacts/{name}/{PurePosixPath(file).name if file == ANSWERS else file}")
                 if held is not None and (held["sha256"], held["bytes"]) != (record["sha256"], record["bytes"]):

@@ -119,7 +119,7 @@ def lie(key: str, value: Any) -> Change:
         (lie("verdicts", {"accuracy": "pass"}), "its verdicts"),
         (lie("verdicts", "pass"), "its verdicts"),
         (lie("checked", True), "its checked"),
-        (lie("unchecked", ""), "checked and not checked"),
+        (lie("unchecked", ""), "says that it was checked, and why"),
         (lie("model", "golden/logits.json"), "its model|is corrupt"),
         (lambda _files, manifest: manifest.update(weights_sha256="0" * 64), "its weights"),
         (lambda _files, manifest: manifest["spec"]["labels"].reverse(), "its spec"),
@@ -201,6 +201,13 @@ def test_evidence_goes_with_it_and_is_of_the_artifact_as_it_is(exported: dict[st
     assert "Checked: no gate failed." in card(made.path)
     check_file(folder, artifact_sha256="0" * 64)
     assert "was replaced" in evidence_of(load_artifact(folder)).reason
+    check_file(folder)
+    statement = folder.with_name(f"{folder.name}.intoto.json")
+    statement.write_text(
+        json.dumps({"predicate": {"configuration": [{"name": "evidence", "digest": {"sha256": "0"}}]}})
+    )
+    assert "was changed since" in evidence_of(load_artifact(folder)).reason
+    statement.unlink()
     check_file(folder).write_text("{")
     assert "no evidence" in evidence_of(load_artifact(folder)).reason
     skipped = [{"name": name, "verdict": "skipped", "reason": "so"} for name in ("numerics", "precision")]

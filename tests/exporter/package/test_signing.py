@@ -63,16 +63,16 @@ def again(path: Path, change) -> None:
 def test_a_changed_added_or_removed_file_or_manifest(signed: tuple[Path, Path], change) -> None:
     path, public = signed
     again(path, change)
-    with pytest.raises(IntegrityError, match="or of another file"):
+    with pytest.raises(IntegrityError, match="the package was changed since it was signed"):
         verify_signature(path, public)
 
 
 def test_another_key_no_signature_and_no_key(signed: tuple[Path, Path], tmp_path: Path) -> None:
     path, public = signed
     private, other = keys(tmp_path, "other")
-    with pytest.raises(IntegrityError, match=r"not by other.pub"):
+    with pytest.raises(IntegrityError, match=r"is no signature of .* by other.pub"):
         verify_signature(path, other)
-    with pytest.raises(UsageError, match="no public key"):
+    with pytest.raises(UsageError, match="holds a private key: keep it secret"):
         verify_signature(path, private)
     with pytest.raises(UsageError, match="no private key"):
         sign(path, public)
@@ -80,6 +80,9 @@ def test_another_key_no_signature_and_no_key(signed: tuple[Path, Path], tmp_path
         verify_signature(path, tmp_path / "none")
     with pytest.raises(UsageError, match="none of an elliptic curve"):
         sign(path, keys(tmp_path, "rsa", rsa.generate_private_key(65537, 2048))[0])
+    signature_path(path).write_text("nonsense")
+    with pytest.raises(IntegrityError, match="the file is no signature"):
+        verify_signature(path, public)
     signature_path(path).write_text("{}")
     with pytest.raises(IntegrityError):
         verify_signature(path, public)
@@ -93,6 +96,9 @@ def test_the_commands(exported: dict[str, Path], tmp_path: Path) -> None:
     done = zoo("package", exported["onnx"], "--out", "p.zoo", "--sign", private, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert as_json(done)["signature"] == "p.zoo.sig"
+    done = zoo("package", exported["onnx"], "--out", "p.zoo", "--overwrite", cwd=tmp_path)
+    assert done.returncode == 2, "the signature would be of another package"
+    assert "p.zoo.sig is there, and would be of another package" in done.stderr
     done = zoo("verify", "p.zoo", "--key", public, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert as_json(done)["gates"][0]["name"] == "signature"
