@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,17 +36,15 @@ def verify(
 ) -> Outcome:
     """Prove a package: its structure, hashes, and samples on this machine; and show what mistakes would give."""
     del debug, json
-    from dataclasses import asdict
-
     from ..package.container import Package
     from ..package.foreign import Allowed, verify_foreign
     from ..package.verify import not_passed
     from ..report.console import COLOURS, say, table, waiting
 
-    with waiting("verifying"), Package(package) as opened:
-        signature = judge_signature(package, key)
-        if key is not None:
-            opened.refuse_other()  # what was signed is what is open, or the signature says nothing of it
+    with waiting("verifying"), ExitStack() as stack:
+        copy = None if key is None else stack.enter_context(private_copy(package))  # what is signed is what is opened
+        signature = judge_signature(package, key, copy)
+        opened = stack.enter_context(Package(package, None if copy is None else copy.open("rb")))
         found = verify_foreign(opened, artifact, Allowed(allow_code or key is not None, time_limit, memory_limit))
         name = str(opened.manifest["name"])
         held = [one for one in opened.manifest["artifacts"] if artifact in (None, one["name"])]
@@ -70,13 +69,35 @@ def verify(
 
     payload = {
         "gates": [one.as_mapping() for one in gates],
-        "skews": [asdict(one) for one in found.skews],
+        "skews": [one.as_mapping() for one in found.skews],
         "failed": failed,
     }
     return Outcome(payload, code, show=show, next=next_of(package, gates, keyed=key is not None))
 
 
-def judge_signature(package: Path, key: Path | None) -> Gate:
+@contextmanager
+def private_copy(package: Path) -> Iterator[Path]:
+    """Yield a copy of a package that nobody else can change, gone afterwards; TMPDIR says where.
+
+    Raises:
+        UsageError: no such file, or no room for it.
+    """
+    import shutil
+
+    from ...errors import UsageError, unwritable
+    from ..checks.private import private_folder
+
+    if not package.is_file():
+        raise UsageError(f"{package}: no such file", fix="`zoo package` makes one")
+    with private_folder() as folder:
+        try:
+            copy = Path(shutil.copyfile(package, folder / "package"))
+        except OSError as error:
+            raise unwritable(error, str(folder)) from error
+        yield copy
+
+
+def judge_signature(package: Path, key: Path | None, copy: Path | None = None) -> Gate:
     """Judge the signature beside a package; without a key nobody's word is asked.
 
     Raises:
@@ -86,7 +107,7 @@ def judge_signature(package: Path, key: Path | None) -> Gate:
     from ..package.signing import signature_path, verify_signature
 
     if key is not None:
-        return Gate("signature", "pass", verify_signature(package, key))
+        return Gate("signature", "pass", verify_signature(package, key, copy))
     place = signature_path(package)
     if place.is_file():
         return Gate("signature", "skipped", f"{place.name} lies beside it, but no --key was given to check it with")

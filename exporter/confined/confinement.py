@@ -50,20 +50,24 @@ class Walls:
         files: reading and writing files, starting programs.
         network: opening connections and ports.
         memory: more memory than allowed.
+        calls: system calls that none of these closes: sockets in files, new processes, attributes of files.
     """
 
     files: str = ""
     network: str = ""
     memory: str = ""
+    calls: str = ""
 
     @property
     def open(self) -> list[str]:
         """What is not closed, in words."""
-        told = {"files": "files it may read and write", "network": "the network", "memory": "its memory"}
+        told = {"files": "files it may read and write", "network": "the network", "memory": "its memory",
+                "calls": "its system calls"}  # fmt: skip
         return [words for name, words in told.items() if not getattr(self, name)]
 
     @property
     def closed(self) -> list[str]:
         """What is closed, and by what."""
-        found = {"files": self.files, "network": self.network, "memory": self.memory}
-        return [f"{name} ({by})" for name, by in found.items() if by]
+        found = {"files": self.files, "the network": self.network, "memory beyond its own": self.memory,
+                 "other processes": self.calls}  # fmt: skip
+        return [f"{words} ({by})" for words, by in found.items() if by]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -24,6 +26,7 @@ CHILD = (sys.executable, "-P", "-m", "zoo.exporter.confined.child")
 KEPT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 LARGEST_ANSWER = 64 << 20  # bytes
 LONGEST_LINE = 1000  # characters of what it tells
+GRACE = 2.0  # seconds in which a child ends that has closed its pipe
 LAST_WORDS = 65536  # bytes of what it wrote to stderr
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ERRORS = {error.kind: error for error in (UsageError, UnavailableError, GateError, IntegrityError)}
@@ -63,8 +66,9 @@ def run_confined(
         ZooError: of the module.
         RuntimeError: of the module, with its traceback: a fault of ours.
     """
-    readable, writable = os.pipe()
-    descriptors = [one.fileno() for one in files]
+    readable, writable = _pipe()
+    # above the standard streams, which Popen replaces
+    descriptors = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, 3) for one in files]
     given = {
         "module": module, "task": task, "descriptors": descriptors, "out": writable, "reads": confinement.reads,
         "file_mb": confinement.file_mb, "memory_mb": confinement.memory_mb, "parent": os.getpid(),
@@ -72,7 +76,7 @@ def run_confined(
     }  # fmt: skip
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment = {**kept, "ORT_DISABLE_TELEMETRY": "1", **confinement.environment}
-    with os.fdopen(readable, "rb", buffering=0) as answers, tempfile.TemporaryDirectory() as scratch:
+    with os.fdopen(readable, "rb", buffering=0) as answers, _scratch() as scratch:
         given["writes"] = [scratch, *confinement.writes]
         environment["TMPDIR"] = scratch  # libraries look for one
         try:
@@ -81,18 +85,38 @@ def run_confined(
                 pass_fds=[writable, *descriptors], start_new_session=True, env=environment,
             )  # fmt: skip
         finally:
-            os.close(writable)
+            for one in (writable, *descriptors):
+                os.close(one)
         try:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError), process.stdin as asked:
                 asked.write(json.dumps(given).encode())
             return _await(process, answers, confinement, tell)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             process.wait()
             assert process.stderr is not None
             process.stderr.close()
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe whose ends lie above the standard streams, though some of these may be closed."""
+    ends = os.pipe()
+    kept = tuple(fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 3) for one in ends)
+    for one in ends:
+        os.close(one)
+    return kept[0], kept[1]
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """An empty folder for a child; whatever it left there, the end of it is nobody's error."""
+    place = tempfile.mkdtemp(prefix="zoo-confined-")
+    try:
+        yield place
+    finally:
+        with contextlib.suppress(OSError, RecursionError):
+            shutil.rmtree(place)
 
 
 def _await(
@@ -120,7 +144,7 @@ def _await(
                         selector.unregister(process.stderr)
                     continue
                 if not block:
-                    raise ChildEndedError(_end(process.wait(), words))
+                    raise ChildEndedError(_end(_ended(process), words))
                 held += block
                 if len(held) > LARGEST_ANSWER:
                     raise ChildEndedError(f"answered more than {LARGEST_ANSWER >> 20} MB")
@@ -131,11 +155,25 @@ def _await(
                     if "walls" in line:
                         walls = _walls(line["walls"])
                     elif "tell" in line:
-                        tell(_told(line["tell"]))
+                        tell(printable(line["tell"]))
                     elif "ready" in line and not ready:  # once: who says it again gets no more time
                         ready, deadline = True, time.monotonic() + confinement.seconds
                     elif "ready" not in line:
                         return Answered(_answer(line), walls)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """How a process ended that closed its pipe; one that goes on all the same is ended."""
+    try:
+        return process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        return process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _parsed(line: bytes | bytearray) -> dict[str, Any]:
@@ -150,7 +188,7 @@ def _parsed(line: bytes | bytearray) -> dict[str, Any]:
 
 def _walls(given: Any) -> Walls:
     try:
-        return Walls(**{name: _told(by) for name, by in given.items()})
+        return Walls(**{name: printable(by) for name, by in given.items()})
     except (TypeError, AttributeError):
         raise ChildEndedError("answered something else than it should") from None
 
@@ -160,25 +198,29 @@ def _answer(line: Mapping[str, Any]) -> Any:
     if "answer" in line:
         return line["answer"]
     if "ended" in line:
-        raise ChildEndedError(_told(line["ended"]))
+        raise ChildEndedError(printable(line["ended"]))
     given = line.get("error")
     if isinstance(given, dict):
-        raise _ERRORS.get(str(given.get("kind")), ZooError)(_told(given.get("message")), fix=_told(given.get("fix")))
-    broke = str(line.get("broke", "answered something else than it should")).strip()
-    fault = RuntimeError(f"in a confined child: {broke.splitlines()[-1]}")
-    fault.add_note(broke)
+        raise _ERRORS.get(str(given.get("kind")), ZooError)(
+            printable(given.get("message")), fix=printable(given.get("fix"))
+        )
+    broke = [printable(one) for one in str(line.get("broke", "")).splitlines() if one.strip()]
+    if not broke:
+        raise ChildEndedError("answered something else than it should")
+    fault = RuntimeError(f"in a confined child: {broke[-1]}")
+    fault.add_note("\n".join(broke))
     raise fault
 
 
 def _end(code: int, words: bytes) -> str:
     """Why a process without an answer ended, in words."""
     last = _COLOURS.sub("", words.decode(errors="replace")).strip().splitlines()[-1:]
-    told = f" ({_told(last[0])})" if last else ""
+    told = f" ({printable(last[0])})" if last else ""
     if -code in [one.value for one in signal.Signals]:
         return f"ended with {signal.Signals(-code).name}{told}"
     return f"ended with code {code}{told}"
 
 
-def _told(text: Any) -> str:
-    """Words of a child, as one line of what can be printed."""
+def printable(text: Any) -> str:
+    """Return a stranger's words as one line of what can be printed."""
     return "".join(one if one.isprintable() else " " for one in str(text))[:LONGEST_LINE]

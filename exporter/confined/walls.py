@@ -1,8 +1,9 @@
 """Closes a process in, once and for good: before it loads a library, while it has one thread.
 
-Landlock (docs.kernel.org/userspace-api/landlock.html, Linux 5.13 and later) closes files, programs and TCP; a user and
-network namespace of its own (user_namespaces(7)) closes every network; limits of resources (getrlimit(2)) hold on every
-system. None of it needs rights. What a system lacks stays open, and is said.
+Landlock (docs.kernel.org/userspace-api/landlock.html, Linux 5.13 and later) closes files, programs and TCP; namespaces
+of its own (user_namespaces(7)) close every network and other processes; a filter of system calls (calls.py) closes what
+these leave; limits of resources (getrlimit(2)) hold on every system. None of it needs rights. What a system lacks stays
+open, and is said.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .calls import close_calls
 from .confinement import Walls
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/sys", "/proc/self", "/proc/cpuinfo", "/proc/meminfo")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-_NEWUSER, _NEWNET = 0x10000000, 0x40000000  # linux/sched.h
+_NEWUSER, _NEWNET, _NEWPID, _NEWIPC = 0x10000000, 0x40000000, 0x20000000, 0x08000000  # linux/sched.h
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 
 
@@ -39,9 +41,11 @@ def close_in(
     """
     _die_with(parent)
     memory = _limit(memory_mb, file_mb, seconds)
-    network = "a network namespace of its own" if _unshare(_NEWUSER | _NEWNET) else ""
+    apart = _unshare(_NEWUSER | _NEWNET | _NEWPID | _NEWIPC)
+    if apart:
+        _fork()
     files, tcp = _landlock([*reads, *libraries(), *SYSTEM], writes)
-    return Walls(files, network or tcp, memory)
+    return Walls(files, "a namespace of its own" if apart else tcp, memory, close_calls())
 
 
 def libraries() -> list[str]:
@@ -55,6 +59,21 @@ def _die_with(parent: int) -> None:
         _libc().prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it went away before that
         os._exit(1)
+
+
+def _fork() -> None:
+    """Go on as the first process of the new namespace: all others in it end with it, and it sees none outside of it."""
+    inside = os.fork()
+    if inside == 0:
+        _libc().prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        return
+    os.closerange(3, 1024)  # the pipe of the answer ends with who answers
+    _, status = os.waitpid(inside, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:  # what ended it ends this one, whose end the parent sees
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code & 0xFF)
 
 
 def _limit(memory_mb: int, file_mb: int, seconds: int) -> str:

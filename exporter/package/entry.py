@@ -126,7 +126,10 @@ def run_verify(package: Package, given: argparse.Namespace) -> Done:
             for skew in found.skews
         ]
     lines += ["", "judged by the package's own code, on this machine; `zoo verify` judges it by its own, in a sandbox"]
-    payload = {"gates": [gate.as_mapping() for gate in found.gates], "skews": [asdict(skew) for skew in found.skews]}
+    payload = {
+        "gates": [gate.as_mapping() for gate in found.gates],
+        "skews": [skew.as_mapping() for skew in found.skews],
+    }
     return payload, code, lines
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import IntegrityError
 from ..checks.gate import Gate
 from ..confined.confinement import Confinement, Walls
-from ..confined.room import Answered, ChildEndedError, run_confined
+from ..confined.room import Answered, ChildEndedError, printable, run_confined
 from .container import Package
 from .predictor import PROGRAMS
 from .verify import Skew, Verified
@@ -87,11 +87,14 @@ def profile_foreign(package: Package, samples: Path | None, options: Mapping[str
         reads=() if samples is None else (str(samples),),
     )  # fmt: skip
     given = {"samples": None if samples is None else str(samples), **options}
-    return _open(package, "profile", given, confinement).value
+    found = _open(package, "profile", given, confinement).value
+    if not isinstance(found, dict):
+        raise IntegrityError(f"{package.path}: the process that opened it answered nonsense", fix="do not use it")
+    return found
 
 
 def _open(package: Package, do: str, given: Mapping[str, Any], confinement: Confinement) -> Answered:
-    backends = {one.get("backend") for one in _listed(package)}
+    backends = [one.get("backend") for one in _listed(package)]
     runtimes = [RUNTIMES[one] for one in RUNTIMES if one in backends and (given["allow_code"] or one not in PROGRAMS)]
     task = {"path": str(package.path), "runtimes": runtimes, "do": do, "given": given}
     try:
@@ -120,11 +123,11 @@ def parse_verified(value: Any, name: str) -> Verified:
     """
     try:
         gates = tuple(
-            Gate(str(one["name"]), _verdict(one["verdict"]), str(one["reason"]), dict(one["numbers"]))
+            Gate(printable(one["name"]), _verdict(one["verdict"]), printable(one["reason"]), dict(one["numbers"]))
             for one in value["gates"]
         )
         skews = tuple(
-            Skew(str(one["mistake"]), float(one["agreement"]), float(one["distance"]),
+            Skew(printable(one["mistake"]), float(one["agreement"]), float(one["distance"]),
                  tuple(float(logit) for logit in one["logits"]))
             for one in value["skews"]
         )  # fmt: skip

@@ -130,10 +130,12 @@ class Predictor:
             with warnings.catch_warnings(), around():
                 warnings.simplefilter("ignore")  # that it is deprecated
                 module = torch.jit.load(io.BytesIO(content), map_location="cpu")
-        except RuntimeError as error:
+            fused = count_fused(module)
+        except Exception as error:  # torch's loader and graphs raise whatever C++ does
+            _raise_memory(error)
             raise IntegrityError(f"{self.artifact['model']}: torch refuses it ({one_line(error)})") from error
 
-        if count_fused(module) and engine is None:
+        if fused and engine is None:
             raise IntegrityError(
                 f"{self.artifact['model']} needs torch's engine onednn, and no engine is named", fix=AGAIN
             )

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import ast
 import io
+import lzma
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 from ...errors import IntegrityError, one_line
@@ -21,6 +23,8 @@ from .operators import ATEN, BUILTIN, NAMESPACES
 LARGEST_CODE = 64 << 20  # characters of one archive's code
 _CLASSES = "__torch__.torch.classes."
 _KNOWN_CLASSES = f"{_CLASSES}quantized."
+_LIBRARIES = frozenset(("torch", "ops", "__torch__"))
+END_OF_ZIP = 22  # bytes of the end record without a comment
 _METHOD = re.compile(r"forward\d*")
 _FIX = "do not use this package; a model of your own: export it to onnx, which is no program"
 
@@ -42,19 +46,45 @@ def acts(name: str, content: bytes) -> list[str]:
     Raises:
         IntegrityError: it is no such archive, or its code cannot be read.
     """
-    return [what for text in _sources(name, content) for what in _acts(_parsed(name, text))]
+    try:
+        return [what for text in _sources(name, content) for what in _acts(_parsed(name, text))]
+    except RecursionError as error:
+        raise IntegrityError(f"{name} holds code that is nested too deeply", fix=_FIX) from error
 
 
 def _sources(name: str, content: bytes) -> Iterator[str]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            infos = [one for one in archive.infolist() if one.filename.endswith(".py")]
+            _refuse_ambiguous(name, content, archive)
+            infos = [one for one in archive.infolist() if one.filename.lower().endswith(".py")]
             if sum(one.file_size for one in infos) > LARGEST_CODE:
                 raise IntegrityError(f"{name} has more than {LARGEST_CODE >> 20} MB of code", fix=_FIX)
             for one in infos:
                 yield archive.read(one).decode("utf-8")
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError, EOFError, OSError, zlib.error,
+            lzma.LZMAError) as error:  # fmt: skip
         raise IntegrityError(f"{name} is no TorchScript archive ({one_line(error)})", fix=_FIX) from error
+
+
+def _refuse_ambiguous(name: str, content: bytes, archive: zipfile.ZipFile) -> None:
+    """Raise IntegrityError for an archive that torch's reader (miniz) could read otherwise than Python's.
+
+    miniz looks names up without their case, finds the directory by the offset that the end record gives, and passes
+    over what lies before the archive; Python does not.
+    """
+    infos = archive.infolist()
+    names = [one.filename.lower() for one in infos]
+    code = [one for one in names if "/code/" in one and not one.endswith((".py", ".py.debug_pkl"))]
+    odd = [one for one in infos if one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]
+    end = content[-END_OF_ZIP:]
+    offset = int.from_bytes(end[16:20], "little")
+    starts = end[:4] == b"PK\5\6" and (offset == archive.start_dir or offset == 0xFFFFFFFF)
+    if (
+        len(set(names)) != len(names) or len({one.partition("/")[0] for one in names}) > 1 or code or odd or not starts
+        or content[archive.start_dir : archive.start_dir + 4] != b"PK\1\2" or content[:4] != b"PK\3\4"
+        or min((one.header_offset for one in infos), default=0) != 0
+    ):  # fmt: skip
+        raise IntegrityError(f"{name} is an archive that can be read in two ways", fix=_FIX)
 
 
 def _parsed(name: str, text: str) -> ast.Module:
@@ -68,6 +98,7 @@ def _parsed(name: str, text: str) -> ast.Module:
 
 def _acts(tree: ast.Module) -> Iterator[str]:
     """What in it is neither an allowed call nor plain data."""
+    yield from _rebound(tree)
     called = {id(part) for one in ast.walk(tree) if isinstance(one, ast.Call) for part in _parts(one.func)}
     for one in ast.walk(tree):
         if isinstance(one, ast.Call):
@@ -80,6 +111,21 @@ def _acts(tree: ast.Module) -> Iterator[str]:
             strange = way.startswith(_CLASSES) and not f"{way}.".startswith(_KNOWN_CLASSES)
             if strange or (way.split(".")[0] in ("torch", "ops") and id(one) not in called):
                 yield way[:80]
+
+
+def _rebound(tree: ast.Module) -> Iterator[str]:
+    """Names that are called as builtins and mean something else there, and libraries that are taken as values."""
+    nodes = list(ast.walk(tree))
+    stored = {one.id for one in nodes if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)}
+    stored |= {one.arg for one in nodes if isinstance(one, ast.arg)}
+    stored |= {one.name for one in nodes if isinstance(one, ast.FunctionDef | ast.ClassDef)}
+    called = {one.func.id for one in nodes if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)}
+    yield from sorted(f"{name}, which it makes anew" for name in called & stored & BUILTIN)
+    yield from sorted(stored & _LIBRARIES)
+    roots = {id(one.value) for one in nodes if isinstance(one, ast.Attribute)}
+    for one in nodes:
+        if isinstance(one, ast.Name) and one.id in _LIBRARIES and id(one) not in roots:
+            yield one.id
 
 
 def _computes(function: ast.expr) -> bool:

@@ -70,8 +70,13 @@ GET = "get the public key from who made the package, by another way than the pac
 MAKE = "openssl ecparam -name prime256v1 -genkey -noout -out new.pem; openssl ec -in new.pem -pubout -out new.pub"
 
 
-def verify_signature(package: Path, key: Path) -> str:
+def verify_signature(package: Path, key: Path, copy: Path | None = None) -> str:
     """Verify the signature beside a package with a public key; what was found, in words.
+
+    Args:
+        package: its file, beside which the signature lies.
+        key: a public key.
+        copy: a private one of the package, which is read in its place.
 
     Raises:
         UsageError: no such key, or not a public one.
@@ -84,7 +89,7 @@ def verify_signature(package: Path, key: Path) -> str:
     if not place.is_file():
         raise IntegrityError(f"{package} is not signed: there is no {place.name}", fix="get it from who made it")
     try:
-        verifying.Config().use_elliptic_key_verifier(public_key=key).verify(package, place)
+        verifying.Config().use_elliptic_key_verifier(public_key=key).verify(copy or package, place)
     except Exception as error:  # one class per step of four libraries
         raise IntegrityError(
             f"{place.name} is no signature of {package.name} by {key.name}: {_why(error)}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import IntegrityError, UnavailableError, one_line
+from ...errors import IntegrityError, UnavailableError, UsageError, one_line
 from ...models.preprocess import Images, batch_to_pixels
 from ...models.spec import Preprocess
 from ..checks.faithful import judge_faithful, other_plan, relative_distance
@@ -51,6 +52,11 @@ class Skew:
     agreement: float
     distance: float
     logits: tuple[float, ...]
+
+    def as_mapping(self) -> dict[str, Any]:
+        """As --json shows it, which has no numbers beyond all numbers: None in their place."""
+        finite = [one if math.isfinite(one) else None for one in (self.distance, *self.logits)]
+        return {"mistake": self.mistake, "agreement": self.agreement, "distance": finite[0], "logits": finite[1:]}
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,10 @@ def verify(package: Package, artifact: str | None = None, *, allow_code: bool = 
         except (UnavailableError, ProgramError) as error:
             gates.append(Gate(f"samples {one['name']}", "skipped", str(error)))
             continue
-        got = np.concatenate([predictor.logits(batch_to_pixels([image], spec.preprocess)) for image in images])
+        try:
+            got = np.concatenate([predictor.logits(batch_to_pixels([image], spec.preprocess)) for image in images])
+        except UsageError as error:  # a picture that its preprocessing refuses is no sample
+            raise IntegrityError(f"the golden samples are corrupt: {error.what}", fix="make it again") from error
         gate = judge_samples(package, one, wanted, got)
         gates.append(dataclasses.replace(gate, name=f"samples {one['name']}"))
         skews = skews or measure_skews(images, spec.preprocess, predictor.logits, predictor.pixels)
@@ -206,7 +215,7 @@ def refuse_lies(package: Package) -> None:
                 raise IntegrityError(f"the manifest lies about {one['name']}: its {other} is another")
         if other := _differ({**manifest, "files": None}, {**made, "files": None}):
             raise IntegrityError(f"the manifest lies: its {other} is not what artifacts and evidence say")
-        if spec_of(owns[0]).labels != tuple(package.read("labels.txt").decode().splitlines()):
+        if spec_of(owns[0]).labels != tuple(package.read("labels.txt").decode().split("\n")[:-1]):
             raise IntegrityError("labels.txt and the artifacts have other labels")
         if json.loads(package.read("preprocess.json")) != owns[0]["spec"]["preprocess"]:
             raise IntegrityError("preprocess.json and the artifacts have another preprocessing")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -105,11 +107,77 @@ def _environment(inside: Any, given: Any) -> Any:
 
 
 def _offspring(inside: Any, given: Any) -> Any:
-    """A child of the child, which would outlive it."""
+    """A child of the child, which could outlive it, or have as much memory once more."""
     if pid := os.fork():
         return pid
     time.sleep(60)
     return None
+
+
+def _threads(inside: Any, given: Any) -> Any:
+    found: list[int] = []
+    threads = [threading.Thread(target=found.append, args=(one,)) for one in range(given)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(found)
+
+
+def _escape(inside: Any, given: Any) -> Any:
+    os.setsid()
+
+
+def _local_socket(inside: Any, given: Any) -> Any:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.connect(given)
+
+
+def _host(inside: Any, given: Any) -> Any:
+    with socket.socket(socket.AF_VSOCK) as one:
+        one.connect((2, 1024))
+
+
+def _mode(inside: Any, given: Any) -> Any:
+    Path(given).chmod(0o777)
+
+
+def _times(inside: Any, given: Any) -> Any:
+    os.utime(given)
+
+
+def _attribute(inside: Any, given: Any) -> Any:
+    os.setxattr(given, "user.mine", b"1")
+
+
+def _limits_of(inside: Any, given: Any) -> Any:
+    resource.prlimit(given, resource.RLIMIT_NOFILE, (0, 0))
+
+
+def _own_limits(inside: Any, given: Any) -> Any:
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+
+
+def _priority(inside: Any, given: Any) -> Any:
+    os.setpriority(os.PRIO_PROCESS, given, 19)
+
+
+def _shared_memory(inside: Any, given: Any) -> Any:
+    os.memfd_create("mine")
+
+
+def _close(inside: Any, given: Any) -> Any:
+    """The pipe, and go on."""
+    inside._out.close()
+    time.sleep(60)
+
+
+def _nest(inside: Any, given: Any) -> Any:
+    os.chdir(os.environ["TMPDIR"])
+    for _ in range(given):
+        Path("d").mkdir()
+        os.chdir("d")
+    return "nested"
 
 
 def _file(inside: Any, given: Any) -> Any:
