@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Mapping
@@ -49,6 +50,9 @@ class Record:
         return tuple(name for name in REQUIRED if self.verdicts.get(name, "skipped") == "skipped")
 
 
+_MOST_IMAGES = 1 << 40
+
+
 def parse_record(content: bytes) -> Record:
     """Read evidence.
 
@@ -72,8 +76,10 @@ def parse_record(content: bytes) -> Record:
     for name in ("artifact_sha256", "reference_sha256"):
         if not _DIGEST.fullmatch(_text(found, name)):
             raise ValueError(f"its {name} is no SHA-256")
-    if not _TIME.fullmatch(created):
-        raise ValueError(f"created is {created[:40]!r}, no time")
+    try:
+        datetime.datetime.fromisoformat(created if _TIME.fullmatch(created) else "")
+    except ValueError:
+        raise ValueError(f"created is {created[:40]!r}, no time") from None
     return Record(seal, backend, precision, created, _gates(found.get("gates")), _data(found.get("data")), found)
 
 
@@ -103,7 +109,7 @@ def _data(value: Any) -> tuple[str, int] | None:
     if not isinstance(value, dict):
         raise ValueError("its data is no object")
     images = value.get("images")
-    if not isinstance(images, int) or isinstance(images, bool) or images < 0:
+    if not isinstance(images, int) or isinstance(images, bool) or not 0 <= images <= _MOST_IMAGES:
         raise ValueError("its data has no number of images")
     return _text(value, "name"), images
 
@@ -112,6 +118,8 @@ def _text(found: Mapping[str, Any], name: str) -> str:
     value = found.get(name)
     if not isinstance(value, str):
         raise ValueError(f"it has no {name}")
+    if not value.isprintable():  # a line of a card, or a sequence that a terminal obeys
+        raise ValueError(f"its {name} holds what cannot be printed")
     return value
 
 

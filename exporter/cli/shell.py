@@ -213,7 +213,8 @@ def _fail(out: int | None, code: int, error: dict[str, str]) -> int:
     between = " " if message.endswith(("?", ".")) else "; "
     rank = os.environ.get("RANK", "0") if "WORLD_SIZE" in os.environ else "0"
     who = "error" if rank == "0" else f"error of process {rank}"  # of those that torchrun started
-    sys.stderr.write(f"{who}: {message}{between}{fix}\n" if fix else f"{who}: {message}\n")
+    told = f"{who}: {message}{between}{fix}" if fix else f"{who}: {message}"
+    sys.stderr.write("".join(one if one.isprintable() else repr(one)[1:-1] for one in told) + "\n")
     if out is not None and rank == "0" and not _print_json(out, {"ok": False, "exit_code": code, "error": error}):
         return code or USAGE
     return code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from ...errors import UsageError, ZooError
 from ..artifact import ARTIFACT, read_manifest
 from ..package.code import refuse_code
 from ..package.container import Package
+from ..package.layer_names import with_layers
+from ..package.predictor import refuse_odd
 from . import built
 from .place import LOCAL, Place
 from .ssh import run_there, understood
@@ -137,14 +138,17 @@ def _package(what: Path, options: ProfileOptions, data: Dataset | None, images: 
     arguments = replace(options, allow_code=trusted).arguments(data is not None)
     if not trusted:
         with Package(what) as opened:
+            refuse_odd(opened.manifest)
             refuse_code(opened)
 
     def run(place: Place) -> dict[str, Any]:
-        if place.on == LOCAL and not trusted:
-            found = _foreign_here(what, options, folder if data is not None else None)
-        else:
-            found = (run_here if place.on == LOCAL else run_there)(place, files, arguments)
-        return with_layers(found, files[PACKAGE])
+        if not trusted and place.on == LOCAL:
+            return _foreign_here(what, options, folder if data is not None else None)
+        found = (run_here if place.on == LOCAL else run_there)(place, files, arguments)
+        if not trusted:  # its graph is not read here
+            return found
+        with Package(files[PACKAGE]) as opened:
+            return with_layers(found, opened)
 
     return run
 
@@ -221,27 +225,6 @@ def write_samples(spec: ModelSpec, data: Dataset, images: int, folder: Path) -> 
     np.save(folder / PIXELS, np.concatenate([pixels for pixels, _ in pairs]))
     np.save(folder / LABELS, matched.index[np.concatenate([labels for _, labels in pairs])])
     return {PIXELS: folder / PIXELS, LABELS: folder / LABELS}
-
-
-def with_layers(found: dict[str, Any], package: Path) -> dict[str, Any]:
-    """The same, with the model's layer of each operator where its weights tell: runtimes have names of their own."""
-    if not found.get("operators"):
-        return found
-    import onnx
-
-    from ..backends.onnx import original_names
-
-    with Package(package) as opened:
-        paths = {one["name"]: one["model"] for one in opened.manifest["artifacts"]}
-        graph = onnx.load_from_string(opened.read(paths[found["artifact"]]))
-    original = original_names(graph)
-    layers: dict[str, str] = {}
-    for node in graph.graph.node:
-        matched = re.match(r"(.+)\.weight", node.input[1]) if len(node.input) > 1 else None
-        if matched is not None:
-            layers.setdefault(node.name, matched[1])
-    named = [{**one, "layer": layers.get(original(one["name"]), "")} for one in found["operators"]]
-    return {**found, "operators": named}
 
 
 def _packed(what: Path, folder: Path) -> Path:

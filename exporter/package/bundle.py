@@ -178,6 +178,8 @@ def refuse_strangers(artifacts: Sequence[Artifact]) -> list[str]:
 def evidence_of(artifact: Artifact) -> Evidence:
     """What zoo check wrote beside an artifact, if it is of the artifact as it was opened."""
     path, manifest = evidence_path(artifact.folder), artifact.manifest
+    if path.exists() and not path.is_file():
+        return Evidence(None, f"{path.name} is no regular file")
     try:
         content = path.read_bytes()
         found = parse_record(content)

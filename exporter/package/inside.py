@@ -46,7 +46,8 @@ def _verify(package: Package, _inside: Inside, artifact: str | None, *, allow_co
 
 
 def _profile(package: Package, inside: Inside, samples: str | None, **options: Any) -> dict[str, Any]:
+    from .layer_names import with_layers
     from .timing import profile
 
     folder = None if samples is None else Path(samples)
-    return asdict(profile(package, samples=folder, tell=inside.tell, **options))
+    return with_layers(asdict(profile(package, samples=folder, tell=inside.tell, **options)), package)

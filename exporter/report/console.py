@@ -58,6 +58,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     No word or number is broken to make room, but for paths and the like: what is wider than the terminal is printed
     with a line for each cell.
     """
+    title, rows = printable(title), [[printable(text) for text in row] for row in rows]
     cells = [(name, *texts) for name, *texts in zip(columns, *rows, strict=True)]
     words = [[cell_len(word) for text in texts for word in text.split()] for texts in cells]
     least = [min(max(lengths, default=1), UNBROKEN) for lengths in words]
@@ -66,7 +67,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     if sum(least) > room:
         _table_of_lines(title, columns, rows)
         return
-    made = Table(title=title, title_justify="left", header_style="bold")
+    made = Table(title=escape(title), title_justify="left", header_style="bold")
     for column, width in zip(columns, _widths(least, whole, room), strict=True):
         made.add_column(column, overflow="fold", width=width)
     for row in rows:
@@ -101,7 +102,12 @@ def _table_of_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[
 
 def say(text: str, style: str = "") -> None:
     """Print one line."""
-    console().print(escape(text), style=style, soft_wrap=True)
+    console().print(escape(printable(text)), style=style, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey: words of files that others made are shown, too."""
+    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
 
 
 def notes(lines: Sequence[str]) -> None:
