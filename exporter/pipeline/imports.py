@@ -161,6 +161,23 @@ def _imported(tree: ast.Module, module: Module, roots: Sequence[Path]) -> Iterat
                 yield _absolute(first.value, module)
             else:
                 yield from _beside(module)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from _named(node.value, module)
+
+
+def _named(text: str, module: Module) -> Iterator[str]:
+    """What a text in the code may name: a module, its file, or a folder that sys.path gets; most name none of ours.
+
+    Python can be told in many ways to run a file. A result that is made once more because a word happens to be the name
+    of a module costs less than one that is kept though its code changed.
+    """
+    dotted = text.removesuffix(".py").strip("./").replace("/", ".")
+    if not dotted or not re.fullmatch(r"[\w./-]{1,200}", text):
+        return
+    yield dotted
+    for place in {module.root / text, module.file.parent / text}:
+        if place.is_dir():
+            yield from (f"{dotted}.{one.stem}" for one in sorted(place.glob("*.py")))
 
 
 def _absolute(name: str, module: Module) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import as_json, zoo
+from conftest import ENVIRONMENT, as_json, zoo
 from hostile_packages import with_files
 from zoo.exporter.checks.gate import Gate
 from zoo.exporter.cli.verify import next_of, summary
@@ -82,3 +84,65 @@ def test_limits_are_those_that_were_given(packed: Path) -> None:
     done = zoo("verify", packed.name, "--memory-limit", "70", "--json", cwd=packed.parent)
     assert done.returncode == 5
     assert json.loads(done.stdout)["error"]["kind"] == "integrity"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["artifacts"][0].update(backend=[]),
+        lambda manifest: manifest["artifacts"][0].update(backend={}),
+        lambda manifest: manifest.update(artifacts=5),
+        lambda manifest: manifest.update(artifacts=[5]),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "profile"])
+def test_odd_manifests_are_one_line(packed: Path, tmp_path: Path, command: str, change) -> None:
+    with Package(packed) as opened:
+        manifest = {key: value for key, value in opened.manifest.items() if key != "files"}
+    change(manifest)
+    path = with_files(packed, {}, tmp_path / "odd.zoo", manifest)
+    done = zoo(command, path.name, cwd=tmp_path)
+    assert done.returncode == 5, done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_words_of_a_stranger_do_not_move_the_cursor(packed: Path, tmp_path: Path) -> None:
+    with Package(packed) as opened:
+        manifest = {key: value for key, value in opened.manifest.items() if key != "files"}
+    path = with_files(packed, {}, tmp_path / "odd.zoo", {**manifest, "zoo": "9\x1b]0;owned\x07[/x]"})
+    done = zoo("verify", path.name, cwd=tmp_path)
+    assert done.returncode in (4, 5, 6), done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_path_is_no_markup(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "d[").mkdir()
+    (tmp_path / "d[" / "a]").mkdir()
+    path = tmp_path / "d[" / "a]" / "o.zoo"
+    path.write_bytes(packed.read_bytes())
+    assert zoo("verify", str(path), cwd=tmp_path).returncode == 0
+
+
+def test_standard_streams_may_be_closed(packed: Path) -> None:
+    for closed in ("<&-", ">&-", "<&- >&-"):
+        script = f"{sys.executable} -m zoo verify {packed.name} {closed}"
+        done = subprocess.run(["bash", "-c", script], cwd=packed.parent, env=ENVIRONMENT, check=False,
+                              stderr=subprocess.PIPE, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_is_signed_is_what_is_opened(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that is overwritten in place after its signature was checked: the child has a private copy."""
+    from zoo.exporter.cli import verify as command
+
+    path = tmp_path / "p.zoo"
+    path.write_bytes(packed.read_bytes())
+
+    def judged(package: Path, key: Path | None, copy: Path | None = None) -> Gate:
+        package.write_bytes(b"another file")
+        assert copy is not None
+        assert copy.read_bytes() == packed.read_bytes()
+        return Gate("signature", "pass", "by somebody")
+
+    monkeypatch.setattr(command, "judge_signature", judged)
+    assert command.verify(path, key=tmp_path / "any.pub").exit_code == 0

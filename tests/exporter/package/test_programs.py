@@ -135,6 +135,53 @@ def test_lines_that_another_wrote(line: str) -> None:
         refuse_acting("model.pt", made)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["o = torch; sum = o.save; sum(x, 'here')", "sum = x; sum(x)", "o = torch", "o = ops", "torch = x",
+     "getattr = x; getattr(x, 'a')"],
+)  # fmt: skip
+def test_names_that_mean_something_else_there(line: str) -> None:
+    made = rewritten(lambda text: text.replace("    return ", f"    {line}\n    return ", 1))
+    with pytest.raises(IntegrityError, match="names"):
+        refuse_acting("model.pt", made)
+
+
+def again(change: Callable[[zipfile.ZipFile, zipfile.ZipFile], None]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive(Computes()))) as old, zipfile.ZipFile(made, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        change(old, new)
+    return made.getvalue()
+
+
+def _code(old: zipfile.ZipFile) -> str:
+    return next(name for name in old.namelist() if name.endswith(".py"))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: again(lambda old, new: new.writestr(_code(old).replace(".py", ".PY"), "x")),
+        lambda: again(lambda old, new: new.writestr(f"{_code(old).partition('/')[0]}/code/evil.pyc", "x")),
+        lambda: again(lambda _old, new: new.writestr("other/code/__torch__.py", "x")),
+        lambda: b"before" + archive(Computes()),
+        lambda: archive(Computes()) + b"behind",
+        lambda: archive(Computes()) + archive(Computes()),
+        lambda: again(lambda old, new: new.writestr(zipfile.ZipInfo("a/code/b.py"), "x", zipfile.ZIP_BZIP2)),
+    ],
+)
+def test_archives_that_can_be_read_in_two_ways(made: Callable[[], bytes]) -> None:
+    with pytest.raises(IntegrityError, match="read in two ways|no TorchScript archive"):
+        refuse_acting("model.pt", made())
+
+
+def test_code_that_is_nested_too_deeply() -> None:
+    made = rewritten(lambda text: text.replace("    return ", f"    ({'-' * 1200}x)(x)\n    return ", 1))
+    with pytest.raises(IntegrityError, match="nested too deeply|cannot be read"):
+        refuse_acting("model.pt", made)
+
+
 def test_code_that_cannot_be_read() -> None:
     for text in ("def f(:", "(" * 5000, "\0"):
         with pytest.raises(IntegrityError, match="cannot be read"):

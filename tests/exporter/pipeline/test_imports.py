@@ -44,6 +44,11 @@ def names(folder: Path, factory: str = "net:make") -> list[str]:
     ("from . import nowhere", []),
     ("import lab.blocks.no_package", ["lab/__init__.py", "lab/blocks.py"]),
     ("import importlib\nimportlib.import_module(f'lab.{1}')", ["helper.py", "lab/__init__.py"]),
+    ("from importlib import import_module as im\nim('helper')", ["helper.py"]),
+    ("import importlib\nload = importlib.import_module\nload('lab.other')", ["lab/__init__.py", "lab/other.py"]),
+    ("import runpy\nrunpy.run_path('lab/other.py')", ["lab/__init__.py", "lab/other.py"]),
+    ("import sys\nsys.path.insert(0, 'space/deep')\nimport leaf", ["space/deep/leaf.py"]),
+    ("x = 'no module', '/', '..', 'a b', ''", []),
 ])  # fmt: skip
 def test_every_way_of_importing(tmp_path: Path, line: str, found: list[str]) -> None:
     lay(tmp_path, {"net.py": line, "helper.py": "", "lab/__init__.py": "__all__ = ['blocks', 'CONSTANT']",
