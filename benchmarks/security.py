@@ -30,7 +30,15 @@ import onnx
 from onnx import helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from hostile_packages import GRAPHS, MARK, PROGRAMS, UNREADABLE, samples, with_files, with_model
+from hostile_packages import (  # pyright: ignore[reportMissingImports] - of tests/
+    GRAPHS,
+    MARK,
+    PROGRAMS,
+    UNREADABLE,
+    samples,
+    with_files,
+    with_model,
+)
 
 ZOO = (sys.executable, "-P", "-m", "zoo")
 LONGEST = 20.0  # seconds in which a hostile package has to be refused

@@ -106,6 +106,7 @@ def read_key(path: Path, *, private: bool) -> None:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
     kind = "private" if private else "public"
+    content = b""
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is no regular file", fix=fix)

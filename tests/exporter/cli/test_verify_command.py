@@ -17,7 +17,7 @@ from zoo.exporter.package.container import Package
 
 
 def gates(**verdicts: str) -> list[Gate]:
-    return [Gate(name, verdict, "because") for name, verdict in verdicts.items()]  # type: ignore[arg-type]
+    return [Gate(name, verdict, "because") for name, verdict in verdicts.items()]
 
 
 @pytest.mark.parametrize(
