@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..atomic import require_writable
 from ..config import from_mapping, to_json
-from ..errors import IntegrityError, UsageError, one_line, remedy
+from ..errors import IntegrityError, UsageError, one_line, quoted, remedy
 from ..models.preprocess import decode
 from ..models.runs import Origin, Reached
 from ..models.spec import ModelSpec
@@ -325,7 +325,9 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / ARTIFACT
     if folder.is_file():
-        raise UsageError(f"{folder} is a file", fix=f"give its folder, {folder.parent}")
+        package = folder.suffix == ".zoo"
+        fix = f"a package is for zoo verify {quoted(folder)}" if package else f"give its folder, {folder.parent}"
+        raise UsageError(f"{folder} is a file", fix=fix)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such artifact", fix="`zoo export` makes one")
     if not path.is_file():

@@ -71,7 +71,8 @@ def _fork() -> None:
     _, status = os.waitpid(inside, 0)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:  # what ended it ends this one, whose end the parent sees
-        signal.signal(-code, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # SIGKILL has no other
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code & 0xFF)
 

@@ -169,8 +169,10 @@ class Package:
             version = data["format"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise IntegrityError(f"{self.path}: its manifest is corrupt ({type(error).__name__})") from error
-        if version != FORMAT:
-            raise IntegrityError(f"{self.path} has format {version}, this zoo reads {FORMAT}", fix="update zoo")
+        if version != FORMAT or type(version) is not int:  # True is 1, too
+            raise IntegrityError(
+                f"{self.path} has format {str(version)[:40]!r}, this zoo reads {FORMAT}", fix="update zoo"
+            )
         wrong = sorted(set(listed) ^ set(self.names()))
         wrong += [name for name in listed if name in self.members and listed[name][1] != self.members[name].size]
         if wrong:

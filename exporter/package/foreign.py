@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..confined.confinement import Confinement, Walls
 from ..confined.room import Answered, ChildEndedError, printable, run_confined
 from .container import Package
 from .predictor import PROGRAMS
+from .timing import Profile
 from .verify import Skew, Verified
 
 MODULE = "zoo.exporter.package.inside"
@@ -88,7 +89,7 @@ def profile_foreign(package: Package, samples: Path | None, options: Mapping[str
     )  # fmt: skip
     given = {"samples": None if samples is None else str(samples), **options}
     found = _open(package, "profile", given, confinement).value
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or found.keys() != {one.name for one in fields(Profile)}:
         raise IntegrityError(f"{package.path}: the process that opened it answered nonsense", fix="do not use it")
     return found
 

@@ -47,7 +47,7 @@ def test_large_images_are_tried_in_fewer_and_it_is_said_which_are_not() -> None:
 def test_what_is_slow_is_tried_in_fewer() -> None:
     found = draw_sizes(None, SMALL, seconds=0.5)
     assert found.tried == (1, 2, 3, 13)
-    assert found.why == "an image takes 0.5 s, all together at most 10"
+    assert found.why == "an image takes 0.5 s, all together at most 10 s"
     assert draw_sizes(None, SMALL, seconds=100.0).tried == (1, 2)
 
 
