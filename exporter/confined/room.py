@@ -87,12 +87,17 @@ def run_confined(
         finally:
             for one in (writable, *descriptors):
                 os.close(one)
+        answered = False  # then it ends by itself
         try:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError), process.stdin as asked:
                 asked.write(json.dumps(given).encode())
-            return _await(process, answers, confinement, tell)
+            found = _await(process, answers, confinement, tell)
+            answered = True
+            return found
         finally:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE if answered else 0.0)
             _kill(process)
             process.wait()
             assert process.stderr is not None
@@ -172,6 +177,10 @@ def _ended(process: subprocess.Popen[bytes]) -> int:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a child and all that it started; asked first, for the one that waits for it in there to see its end."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

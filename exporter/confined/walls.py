@@ -67,6 +67,7 @@ def _fork() -> None:
     if inside == 0:
         _libc().prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         return
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(inside, signal.SIGKILL))  # and is waited for, below
     os.closerange(3, 1024)  # the pipe of the answer ends with who answers
     _, status = os.waitpid(inside, 0)
     code = os.waitstatus_to_exitcode(status)
