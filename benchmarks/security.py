@@ -214,6 +214,7 @@ def replaced(place: Path) -> bool:
             )
             if passed is not of_the_old or not (of_the_old or of_the_new):
                 wrong.append(verdict)
+        print(f"exit {process.returncode}, {verdict}", flush=True)
         told[f"exit {process.returncode}, {verdict}"] = told.get(f"exit {process.returncode}, {verdict}", 0) + 1
     print("\n".join(f"{count:>3}  {what}" for what, count in sorted(told.items())))
     print(f"50 moments of {whole:.1f} s, {len(wrong)} wrong: {wrong}")
