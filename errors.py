@@ -110,6 +110,16 @@ def remedy(error: OSError) -> str:
     return "raise the limit of this shell: ulimit -f" if error.errno == errno.EFBIG else "choose another place"
 
 
+def printable(text: str, kept: str = "") -> str:
+    """Return a text without what a terminal would obey: words of files that others made are shown, too.
+
+    Args:
+        text: any.
+        kept: characters that stay as they are, such as line ends.
+    """
+    return "".join(one if one.isprintable() or one in kept else repr(one)[1:-1] for one in text)
+
+
 def quoted(name: object) -> str:
     """A path or a name as a shell takes it, in a command that a message tells somebody to type."""
     return shlex.quote(str(name))

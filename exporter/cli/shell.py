@@ -16,7 +16,18 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from ...errors import BUG, DONE, INTERRUPTED, TERMINATED, USAGE, UnavailableError, UsageError, ZooError, unwritable
+from ...errors import (
+    BUG,
+    DONE,
+    INTERRUPTED,
+    TERMINATED,
+    USAGE,
+    UnavailableError,
+    UsageError,
+    ZooError,
+    printable,
+    unwritable,
+)
 from .streams import keep_stderr, reader_left
 
 ONE_ACT = 0.2  # seconds in which a second signal is the same act of somebody's
@@ -214,7 +225,7 @@ def _fail(out: int | None, code: int, error: dict[str, str]) -> int:
     rank = os.environ.get("RANK", "0") if "WORLD_SIZE" in os.environ else "0"
     who = "error" if rank == "0" else f"error of process {rank}"  # of those that torchrun started
     told = f"{who}: {message}{between}{fix}" if fix else f"{who}: {message}"
-    sys.stderr.write("".join(one if one.isprintable() else repr(one)[1:-1] for one in told) + "\n")
+    sys.stderr.write(f"{printable(told)}\n")
     if out is not None and rank == "0" and not _print_json(out, {"ok": False, "exit_code": code, "error": error}):
         return code or USAGE
     return code

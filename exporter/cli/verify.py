@@ -128,7 +128,8 @@ def summary(gates: Sequence[Gate]) -> str:
     worst_verdict = next(verdict for verdict in words if by[verdict])
     told = f"{words[worst_verdict]}: {', '.join(by[worst_verdict])}"
     if worst_verdict == "pass":
-        told = f"Proved: {len(by['pass'])} gates passed, none failed"
+        several = "" if len(by["pass"]) == 1 else "s"
+        told = f"Proved: {len(by['pass'])} gate{several} passed, none failed"
     return told + (f"; not looked at: {', '.join(by['skipped'])}" if by["skipped"] else "")
 
 

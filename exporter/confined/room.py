@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ...errors import GateError, IntegrityError, UnavailableError, UsageError, ZooError
+from ...errors import GateError, IntegrityError, UnavailableError, UsageError, ZooError, printable
 from .confinement import Confinement, Walls
 
 # -P: a folder `zoo` where the user is would be taken for ours
@@ -160,7 +160,7 @@ def _await(
                     if "walls" in line:
                         walls = _walls(line["walls"])
                     elif "tell" in line:
-                        tell(printable(line["tell"]))
+                        tell(line_of(line["tell"]))
                     elif "ready" in line and not ready:  # once: who says it again gets no more time
                         ready, deadline = True, time.monotonic() + confinement.seconds
                     elif "ready" not in line:
@@ -197,7 +197,7 @@ def _parsed(line: bytes | bytearray) -> dict[str, Any]:
 
 def _walls(given: Any) -> Walls:
     try:
-        return Walls(**{name: printable(by) for name, by in given.items()})
+        return Walls(**{name: line_of(by) for name, by in given.items()})
     except (TypeError, AttributeError):
         raise ChildEndedError("answered something else than it should") from None
 
@@ -207,13 +207,13 @@ def _answer(line: Mapping[str, Any]) -> Any:
     if "answer" in line:
         return line["answer"]
     if "ended" in line:
-        raise ChildEndedError(printable(line["ended"]))
+        raise ChildEndedError(line_of(line["ended"]))
     given = line.get("error")
     if isinstance(given, dict):
         raise _ERRORS.get(str(given.get("kind")), ZooError)(
-            printable(given.get("message")), fix=printable(given.get("fix"))
+            line_of(given.get("message")), fix=line_of(given.get("fix"))
         )
-    broke = [printable(one) for one in str(line.get("broke", "")).splitlines() if one.strip()]
+    broke = [line_of(one) for one in str(line.get("broke", "")).splitlines() if one.strip()]
     if not broke:
         raise ChildEndedError("answered something else than it should")
     fault = RuntimeError(f"in a confined child: {broke[-1]}")
@@ -224,12 +224,12 @@ def _answer(line: Mapping[str, Any]) -> Any:
 def _end(code: int, words: bytes) -> str:
     """Why a process without an answer ended, in words."""
     last = _COLOURS.sub("", words.decode(errors="replace")).strip().splitlines()[-1:]
-    told = f" ({printable(last[0])})" if last else ""
+    told = f" ({line_of(last[0])})" if last else ""
     if -code in [one.value for one in signal.Signals]:
         return f"ended with {signal.Signals(-code).name}{told}"
     return f"ended with code {code}{told}"
 
 
-def printable(text: Any) -> str:
+def line_of(text: Any) -> str:
     """Return a stranger's words as one line of what can be printed."""
-    return "".join(one if one.isprintable() else " " for one in str(text))[:LONGEST_LINE]
+    return printable(" ".join(str(text).split()))[:LONGEST_LINE]

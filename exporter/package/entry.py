@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ...errors import DONE, INTERRUPTED, USAGE, UsageError, ZooError, worst
+from ...errors import DONE, INTERRUPTED, USAGE, UsageError, ZooError, printable, worst
 from ...models.processors import limit_threads
 from .container import Package
 
@@ -238,7 +238,7 @@ COMMANDS: dict[str, Callable[[Package, argparse.Namespace], Done]] = {
 def _failed(given: argparse.Namespace, code: int, error: dict[str, str], text: str) -> int:
     if given.json:
         _out([json.dumps({"ok": False, "exit_code": code, "error": error})])
-    _complain(" ".join(plain(text).split()))
+    _complain(printable(" ".join(text.split())))
     return code
 
 
@@ -246,11 +246,6 @@ def _complain(text: str) -> None:
     with contextlib.suppress(OSError, AttributeError):  # nobody reads it: the exit code still tells
         sys.stderr.write(f"error: {text}\n")
         sys.stderr.flush()
-
-
-def plain(text: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(one if one.isprintable() or one.isspace() else repr(one)[1:-1] for one in text)
 
 
 def _out(lines: Sequence[str]) -> bool:

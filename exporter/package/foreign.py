@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import IntegrityError
 from ..checks.gate import Gate
 from ..confined.confinement import Confinement, Walls
-from ..confined.room import Answered, ChildEndedError, printable, run_confined
+from ..confined.room import Answered, ChildEndedError, line_of, run_confined
 from .container import Package
 from .predictor import PROGRAMS
 from .timing import Profile
@@ -124,11 +124,11 @@ def parse_verified(value: Any, name: str) -> Verified:
     """
     try:
         gates = tuple(
-            Gate(printable(one["name"]), _verdict(one["verdict"]), printable(one["reason"]), dict(one["numbers"]))
+            Gate(line_of(one["name"]), _verdict(one["verdict"]), line_of(one["reason"]), dict(one["numbers"]))
             for one in value["gates"]
         )
         skews = tuple(
-            Skew(printable(one["mistake"]), float(one["agreement"]), float(one["distance"]),
+            Skew(line_of(one["mistake"]), float(one["agreement"]), float(one["distance"]),
                  tuple(float(logit) for logit in one["logits"]))
             for one in value["skews"]
         )  # fmt: skip

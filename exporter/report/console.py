@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
+from ...errors import printable
 from ..artifact import Receipt
 
 PROGRESS = "ZOO_PROGRESS"
@@ -58,7 +59,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     No word or number is broken to make room, but for paths and the like: what is wider than the terminal is printed
     with a line for each cell.
     """
-    title, rows = printable(title), [[printable(text) for text in row] for row in rows]
+    title, rows = printable(title, "\n\t"), [[printable(text, "\n\t") for text in row] for row in rows]
     cells = [(name, *texts) for name, *texts in zip(columns, *rows, strict=True)]
     words = [[cell_len(word) for text in texts for word in text.split()] for texts in cells]
     least = [min(max(lengths, default=1), UNBROKEN) for lengths in words]
@@ -102,12 +103,7 @@ def _table_of_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[
 
 def say(text: str, style: str = "") -> None:
     """Print one line."""
-    console().print(escape(printable(text)), style=style, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """Return a text without what a terminal would obey: words of files that others made are shown, too."""
-    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
+    console().print(escape(printable(text, "\n\t")), style=style, soft_wrap=True)
 
 
 def notes(lines: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ def gates(**verdicts: str) -> list[Gate]:
     ("found", "words"),
     [
         (gates(card="pass", code="pass"), "Proved: 2 gates passed, none failed"),
-        (gates(card="pass", signature="skipped"), "Proved: 1 gates passed, none failed; not looked at: signature"),
+        (gates(card="pass", signature="skipped"), "Proved: 1 gate passed, none failed; not looked at: signature"),
         (gates(card="fail", code="pass", samples="inconclusive"), "Failed: card"),
         (gates(code="inconclusive", card="pass"), "Not proved: code"),
     ],

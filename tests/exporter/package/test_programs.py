@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from hostile_packages import scripted as archive
 from onnx import TensorProto, helper
 from torch import nn
 from zoo.errors import IntegrityError
@@ -84,14 +85,6 @@ class Computes(nn.Module):
         if y.sum() > 0:
             y = nn.functional.gelu(y, approximate="tanh")
         return torch.cat([y, x], 1).view(-1, 8)[:, :4]
-
-
-def archive(module: nn.Module) -> bytes:
-    made = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.script(module), made)
-    return made.getvalue()
 
 
 def rewritten(change: Callable[[str], str]) -> bytes:
