@@ -99,15 +99,6 @@ class Package:
         """The open file."""
         return self._file
 
-    def refuse_other(self) -> None:
-        """Raise IntegrityError where another file lies at the path by now than the one that is open."""
-        try:
-            now, mine = self.path.stat(), os.fstat(self._file.fileno())
-        except OSError as error:
-            raise IntegrityError(f"{self.path} went away while it was read", fix="try again") from error
-        if (now.st_dev, now.st_ino, now.st_mtime_ns) != (mine.st_dev, mine.st_ino, mine.st_mtime_ns):
-            raise IntegrityError(f"{self.path} was replaced while it was read", fix="try again")
-
     def names(self) -> list[str]:
         """All files but the manifest."""
         return [name for name in self.members if name != MANIFEST]

@@ -173,17 +173,3 @@ def test_folders_and_missing_files_are_said(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="no regular file"):
         Package(tmp_path / "pipe")
-
-
-def test_a_package_that_is_replaced_while_it_is_open(tmp_path: Path) -> None:
-    path, other = tmp_path / "a.zoo", tmp_path / "b.zoo"
-    for one in (path, other):
-        write(one, FILES, {"format": 1})
-    with Package(path) as package:
-        package.refuse_other()
-        other.rename(path)
-        with pytest.raises(IntegrityError, match="was replaced"):
-            package.refuse_other()
-        path.unlink()
-        with pytest.raises(IntegrityError, match="went away"):
-            package.refuse_other()
