@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import ZooError
-    from .exporter.api import load, train
-    from .exporter.backends.base import ExportOptions
+    from .exporter.backends.options import ExportOptions
     from .exporter.calibrate import calibrate
     from .exporter.checks.budget import read_budget
     from .exporter.checks.check import check
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
     from .exporter.evaluate import evaluate
     from .exporter.export import export
     from .exporter.int8 import Int8Options
-    from .exporter.opened import open_any
+    from .exporter.load import load, open_any
     from .exporter.sensitivity import sensitivity
+    from .exporter.train import train
     from .models.data.catalog import open_data
     from .models.registry import create_model
     from .models.sources import SourceOptions, resolve

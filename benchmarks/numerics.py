@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from zoo.errors import ZooError
-from zoo.exporter.artifact import Precision
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.artifact.golden import made_images, make_golden
+from zoo.exporter.artifact.manifest import Precision
+from zoo.exporter.backends.options import ExportOptions
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.numerics import TOLERANCES, measure_numerics
-from zoo.exporter.golden import made_images, make_golden
 from zoo.models.preprocess import prepare
 from zoo.models.registry import FAMILIES
 from zoo.models.sources import SourceOptions, logits_of, resolve

@@ -175,7 +175,7 @@ def begin_anew(calm: Path, rough: Path) -> None:
 
 def results(folder: Path, found: dict) -> dict[str, str]:
     """What each step left, as hashes; every artifact is loaded, every package verified."""
-    from zoo.exporter.artifact import load_artifact
+    from zoo.exporter.artifact.folder import load_artifact
     from zoo.exporter.package.container import Package
 
     made: dict[str, str] = {}

@@ -15,17 +15,17 @@ from planted_graphs import IN_GRAPHS
 from planted_modules import IN_LOW_PRECISION, IN_MODULES
 from zoo.calibration.choice import Choice
 from zoo.errors import ZooError
-from zoo.exporter.artifact import Golden
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.base import ExportOptions
-from zoo.exporter.backends.onnx import OrtRunner
+from zoo.exporter.artifact.folder import Golden
+from zoo.exporter.artifact.golden import make_golden
+from zoo.exporter.backends.onnx.runner import OrtRunner
+from zoo.exporter.backends.options import ExportOptions
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.calibrate import calibrate
 from zoo.exporter.checks.check import judge_golden
 from zoo.exporter.checks.consistency import allowed_difference, judge_consistency, measure_consistency
 from zoo.exporter.checks.precision import judge_precision
 from zoo.exporter.checks.reference import golden_batch
 from zoo.exporter.checks.yardstick import with_yardstick
-from zoo.exporter.golden import make_golden
 from zoo.exporter.starting import cpu_flags, suitable_bits
 from zoo.models.data.dataset import Dataset
 from zoo.models.preprocess import prepare
@@ -119,7 +119,7 @@ def of_graphs(
     model: Model, data: Dataset, base: Golden, known: set[Any]
 ) -> Iterator[tuple[tuple[str, str, str], dict[str, Any]]]:
     """Faults in a quantised ONNX graph, judged by the yardstick of the plan that it was rendered from."""
-    from zoo.exporter.backends.onnx import _render
+    from zoo.exporter.backends.onnx.backend import _render
     from zoo.exporter.checks.faithful import judge_faithful
 
     names = [*IN_GRAPHS, "8-bit weights that saturate"]

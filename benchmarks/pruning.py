@@ -17,7 +17,7 @@ from dataclasses import replace
 from zoo.calibration.choice import Choice
 from zoo.calibration.pruning.budget import Budget, Spread
 from zoo.calibration.pruning.structured import prune_channels
-from zoo.exporter.backends import get_backend
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.calibrate import calibrate
 from zoo.exporter.faster import measure
 from zoo.exporter.pruning.latency import left, share_of_time

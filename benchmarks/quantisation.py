@@ -17,14 +17,14 @@ import numpy as np
 from quantize_static import static
 from zoo.calibration.choice import Calibrated, Choice
 from zoo.calibration.ranges import collect
-from zoo.calibration.targets import onnx as for_onnx
-from zoo.calibration.targets.blocks import wide_layers
 from zoo.calibration.view import View
 from zoo.exporter import faster
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.graph import trace_graph
-from zoo.exporter.backends.layers import list_layers
-from zoo.exporter.backends.torchscript import TorchScript
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.graph.graph import trace_graph
+from zoo.exporter.backends.graph.layers import list_layers
+from zoo.exporter.backends.onnx import int8 as for_onnx
+from zoo.exporter.backends.onnx.blocks import wide_layers
+from zoo.exporter.backends.torchscript.backend import TorchScript
 from zoo.models.sources import Model, SourceOptions, resolve
 
 MODELS = [

@@ -27,9 +27,9 @@ import numpy as np
 import planted
 import torch
 from zoo.errors import ZooError
-from zoo.exporter.artifact import load_artifact
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.artifact.folder import load_artifact
+from zoo.exporter.backends.options import ExportOptions
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.faithful import measure_distances
 from zoo.exporter.checks.numerics import TOLERANCES, judge_numerics, measure_numerics
 from zoo.exporter.checks.reference import golden_batch

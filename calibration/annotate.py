@@ -109,7 +109,7 @@ def find_places(
     keep: Collection[Node] = (),
     has_range: Callable[[Node], bool] = lambda _node: True,
 ) -> Places:
-    """Follow integers through a graph, in its order, as calibration/targets/sites.py does through an ONNX graph.
+    """Follow integers through a graph, in its order, as backends/graph/qdq_sites.py does through an ONNX graph.
 
     Args:
         graph: of aten operators, in eval mode.

@@ -20,8 +20,8 @@ from ..config import cache_folder
 from ..errors import IntegrityError, ZooError
 from ..models.data.dataset import Dataset, batches
 from ..models.preprocess import normalise
-from .artifact import Batch
-from .backends.graph import trace_graph
+from .artifact.manifest import Batch
+from .backends.graph.graph import trace_graph
 
 if TYPE_CHECKING:
     from torch import nn
@@ -107,8 +107,8 @@ def _calibrated(
     told: Callable[[int], None] | None,
     notes: tuple[str, ...],
 ) -> Calibrated:
-    from ..calibration.targets import onnx as target
     from ..models.weights import digest
+    from .backends.onnx import int8 as target
 
     graph, program = trace_graph(module, spec, "fp32", Batch(1, 8, 1024))
     edges = target.edges(target.prepare(graph))

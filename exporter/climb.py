@@ -14,8 +14,8 @@ from ..models.data.dataset import Dataset, batches
 from ..models.data.labels import Unmatched, match_classes
 from ..models.preprocess import normalise
 from ..models.spec import ModelSpec
-from .artifact import Layer
-from .backends.layers import INT8_AT_LEAST
+from .artifact.manifest import Layer
+from .backends.graph.layers import INT8_AT_LEAST
 from .backends.runner import Runner
 from .checks.accuracy import judge_accuracy, measure_accuracy
 from .checks.gate import Gate

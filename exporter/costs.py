@@ -17,8 +17,8 @@ from ..calibration.choice import Calibrated, Choice
 from ..calibration.sensitivity import Cost, Effect, Logits, give_back_order, measure
 from ..errors import GateError, InconclusiveError
 from .backends.base import Backend
-from .backends.layers import list_layers
-from .backends.onnx import OrtRunner, original_names
+from .backends.graph.layers import list_layers
+from .backends.onnx.runner import OrtRunner, original_names
 from .backends.runner import Runner
 from .checks.accuracy import judge_accuracy, measure_accuracy
 from .checks.gate import Gate
@@ -106,7 +106,7 @@ def time_layers(
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """Microseconds that int8 saves on each layer: ONNX Runtime's own profile, batch of one, medians of three rounds."""
-    from ..calibration.targets import onnx as target
+    from .backends.onnx import int8 as target
 
     base = target.prepare(calibrated.graph, calibrated.view)
     names = [layer.name for layer in list_layers(base)]

@@ -18,7 +18,7 @@ from ..models.data.labels import Unmatched, match_classes, named_by_data
 from ..models.evaluation.features import recorded_features
 from ..models.evaluation.metrics import Metrics, measure
 from ..models.evaluation.plots import plot_confusion, plot_tsne
-from .opened import Opened
+from .load import Opened
 
 BATCH = 100
 FILES = ("metrics.json", "confusion.png", "tsne.png")

@@ -12,9 +12,11 @@ from ..atomic import failed_place
 from ..errors import DONE, OF_THE_PLACE, GateError, UnavailableError, UsageError, ZooError, quoted, unwritable
 from ..models.data.dataset import Dataset
 from ..models.user_code import described
-from .artifact import ARTIFACT, Artifact, Golden, Receipt, form_of, load_artifact, may_replace, read_manifest
-from .backends import get_backend
-from .backends.base import Backend, ExportOptions, Progress, Unavailable
+from .artifact.folder import ARTIFACT, Artifact, Golden, load_artifact, may_replace, read_manifest
+from .artifact.manifest import Receipt, form_of
+from .backends.base import Backend
+from .backends.options import ExportOptions, Progress, Unavailable
+from .backends.registry import get_backend
 from .checks.check import check_golden
 from .checks.evidence import write_failed
 from .checks.gate import Gate
@@ -90,7 +92,7 @@ def export(
     names = [backends] if isinstance(backends, str) else backends
     found = refuse_options(names, options)
     from ..models.sources import named_by  # needs torch, which a board that only builds has not
-    from .golden import make_golden
+    from .artifact.golden import make_golden
 
     model = named_by(model, data)
     progress("golden images, in float32 and float64", 0, 0)

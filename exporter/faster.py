@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnavailableError
-from .artifact import Layer
+from .artifact.manifest import Layer
 
 if TYPE_CHECKING:
     import onnx

@@ -15,10 +15,12 @@ from ..calibration.choice import Calibrated, Choice
 from ..calibration.images import DEFAULT_IMAGES
 from ..errors import GateError, InconclusiveError, UsageError
 from ..models.data.dataset import Dataset
-from .artifact import Batch, Golden
-from .backends.base import Backend, ExportOptions
-from .backends.layers import list_layers
-from .backends.onnx import OrtRunner
+from .artifact.folder import Golden
+from .artifact.manifest import Batch
+from .backends.base import Backend
+from .backends.graph.layers import list_layers
+from .backends.onnx.runner import OrtRunner
+from .backends.options import ExportOptions
 from .backends.runner import Runner
 from .calibrate import Progress, equalised
 from .checks.accuracy import images_for_none, judge_accuracy, measure_accuracy

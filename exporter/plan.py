@@ -8,7 +8,7 @@ from ..calibration.choice import Calibrated, Choice
 from ..calibration.ranges import ALL_METHODS
 from ..config import read_json
 from ..errors import UsageError, one_line
-from .backends.layers import list_layers
+from .backends.graph.layers import list_layers
 
 
 def read_plan(path: Path, calibrated: Calibrated) -> Choice:

@@ -13,8 +13,8 @@ from ..errors import UsageError
 from ..models.data.dataset import Dataset, batches
 from ..models.preprocess import normalise
 from ..models.runs import Learned
-from .artifact import Batch
-from .backends.graph import trace_graph
+from .artifact.manifest import Batch
+from .backends.graph.graph import trace_graph
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -14,7 +14,7 @@ from ..config import to_json
 from ..errors import UsageError
 from ..models.data.dataset import Dataset, batches
 from ..models.preprocess import normalise
-from .backends import get_backend
+from .backends.registry import get_backend
 from .calibrate import BATCH, calibrate
 from .costs import Costs, measure_costs
 from .starting import cpu_flags, suitable_bits

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..calibration.choice import Calibrated, Choice
 from .backends.base import Timing
-from .backends.layers import list_layers
+from .backends.graph.layers import list_layers
 from .calibrate import Progress
 from .faster import ALIKE, fastest, measure
 

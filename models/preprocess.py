@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import UsageError, one_line
-from .spec import LARGEST, Preprocess
+from .spec import LARGEST, ModelSpec, Preprocess
 
 Pixels = npt.NDArray[np.uint8]
 Batch = npt.NDArray[np.float32]
@@ -220,3 +220,28 @@ def _channels_first(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     if preprocess.channels == "BGR":
         pixels = pixels[..., ::-1]
     return np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
+
+
+def outside(spec: ModelSpec) -> tuple[str, ...]:
+    """What the user of such an artifact still has to do, in a line."""
+    return (f"reads uint8 {shape_of(spec.preprocess)}; left outside: {', '.join(steps_outside(spec.preprocess))}",)
+
+
+def shape_of(preprocess: Preprocess) -> str:
+    """The input, in words."""
+    order = "grey" if preprocess.channels == "L" else "RGB"
+    return f"N x {preprocess.crop[0]} x {preprocess.crop[1]} x {preprocess.depth} ({order})"
+
+
+def steps_outside(preprocess: Preprocess) -> list[str]:
+    """In the order in which they are done."""
+    height, width = preprocess.crop
+    how = f"{preprocess.interpolation}, antialiased as Pillow does it"
+    found = [f"decode to {'grey' if preprocess.channels == 'L' else 'RGB'}"]
+    if isinstance(preprocess.resize, int):
+        found.append(f"resize the shorter side to {preprocess.resize} ({how})")
+    elif preprocess.resize is not None:
+        found.append(f"resize to {preprocess.resize[0]} x {preprocess.resize[1]} ({how})")
+    if preprocess.resize != preprocess.crop:
+        found.append(f"crop the centre {height} x {width}")
+    return found

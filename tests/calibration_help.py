@@ -10,9 +10,9 @@ from torch import nn
 from zoo.calibration.adaround import Rounder
 from zoo.calibration.choice import Calibrated
 from zoo.calibration.ranges import collect
-from zoo.calibration.targets import onnx as target
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.graph import trace_graph
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.graph.graph import trace_graph
+from zoo.exporter.backends.onnx import int8 as target
 from zoo.models.preprocess import Preprocess
 from zoo.models.sources import Model
 from zoo.models.spec import ModelSpec

@@ -17,8 +17,8 @@ import pytest
 import torch
 import warm
 from exported_once import remember_exports
-from zoo.exporter.artifact import Golden, record
-from zoo.exporter.golden import make_golden
+from zoo.exporter.artifact.folder import Golden, record
+from zoo.exporter.artifact.golden import make_golden
 from zoo.models.data.catalog import open_data
 from zoo.models.data.dataset import Dataset
 from zoo.models.fresh import new_model

@@ -10,8 +10,8 @@ import abc
 import datetime
 import platform
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,17 +20,11 @@ from ...calibration.choice import Choice
 from ...config import from_mapping
 from ...errors import GateError, IntegrityError, UnavailableError, UsageError, quoted
 from ...models.spec import ModelSpec
-from ..artifact import (
+from ..artifact.folder import (
     ARTIFACT,
     WEIGHTS,
     Artifact,
-    Batch,
     Golden,
-    Layer,
-    Manifest,
-    Platform,
-    Precision,
-    Receipt,
     attestation_path,
     evidence_path,
     load_artifact,
@@ -38,6 +32,8 @@ from ..artifact import (
     seal,
     write_golden,
 )
+from ..artifact.manifest import Manifest, Precision, Receipt
+from .options import Available, ExportOptions, Progress, Unavailable, Written
 from .runner import Runner
 
 if TYPE_CHECKING:
@@ -46,68 +42,9 @@ if TYPE_CHECKING:
     from ...calibration.choice import Calibrated
     from ...models.sources import Model
 
-Progress = Callable[[str, int, int], None]
-
 
 def _silent(_what: str, _done: int, _total: int) -> None:
     pass
-
-
-@dataclass(frozen=True)
-class Available:
-    """The backend works here, in this version, on these devices."""
-
-    version: str
-    devices: tuple[str, ...]  # the fastest last
-
-
-@dataclass(frozen=True)
-class Unavailable:
-    """The backend does not work here; why, and how to get it."""
-
-    reason: str
-    remedy: str
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What an export is asked for.
-
-    Attributes:
-        precision: of the graph.
-        batch: sizes the artifact takes; None for what suits the backend.
-        build_later: leave to `zoo build` on the device what only the device can do.
-        graph: an ONNX graph of this model that is exported instead of one written here, such as one with Q/DQ.
-        settings: a backend's own options, by its name.
-        with_preprocess: put what follows the crop into the graph: it takes uint8 pixels and normalises them itself.
-        calibrated: for int8, the float graph and the ranges of its tensors; a graph that the user brings needs none.
-        choice: for int8, how ranges are chosen, what is corrected, and which layers stay float.
-        record: for int8, how the choice was made; kept in artifact.json.
-    """
-
-    precision: Precision = "fp32"
-    batch: Batch | None = None
-    build_later: bool = False
-    graph: Path | None = None
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    with_preprocess: bool = False
-    calibrated: Calibrated | None = None
-    choice: Choice = field(default_factory=Choice)
-    record: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a backend's `_export` or `_build` made: its file in the folder, and what the manifest says of it."""
-
-    model: str
-    options: dict[str, Any] = field(default_factory=dict)
-    tools: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    batch: Batch | None = None
-    plan: tuple[Layer, ...] = ()
-    built: bool = True
-    platform: Platform | None = None
 
 
 class PrecisionClaimError(IntegrityError):
@@ -390,7 +327,7 @@ def forget_failed(final: Path) -> None:
 
 
 def _outside(spec: ModelSpec) -> tuple[str, ...]:
-    from .pixels import outside
+    from ...models.preprocess import outside
 
     return outside(spec)
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ...errors import IntegrityError, UsageError, ZooError, one_line
 from ...models.preprocess import Images, as_input
 from ...models.spec import ModelSpec
-from ..artifact import Batch, Receipt
+from ..artifact.manifest import Batch, Receipt
 
 Logits = npt.NDArray[np.float32]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..artifact import Batch
+from ..artifact.manifest import Batch
 
 VALUES = 3_000_000  # of all batches together: 244 images of 64 x 64 in colour, 19 of 224 x 224; a second or two
 LONG = 10.0  # seconds that they may take all together

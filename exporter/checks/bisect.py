@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from ...errors import ZooError, one_line
 from ...models.preprocess import as_input
-from ..artifact import Artifact, Batch
-from ..backends.graph import INPUT, OUTPUT, trace_graph
+from ..artifact.folder import Artifact
+from ..artifact.manifest import Batch
+from ..backends.graph.graph import INPUT, OUTPUT, trace_graph
 from .faithful import RULES
 
 if TYPE_CHECKING:

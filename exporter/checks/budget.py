@@ -19,8 +19,8 @@ from typing import Any, get_args
 
 from ...config import from_mapping, near, read_toml
 from ...errors import UsageError
-from ..artifact import Precision
-from ..backends import backend_names
+from ..artifact.manifest import Precision
+from ..backends.registry import backend_names
 
 DEFAULT = "default"
 

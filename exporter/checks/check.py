@@ -16,11 +16,13 @@ from ...errors import GATE, IntegrityError, UnavailableError, UsageError, ZooErr
 from ...models.data.dataset import Dataset
 from ...models.preprocess import Images
 from ...models.runs import Reached
-from ..artifact import ARTIFACT, WITHOUT_TRUTH, Artifact, Golden, Manifest, Receipt, load_artifact
-from ..backends import backend_names, get_backend
-from ..backends.base import PrecisionClaimError, Unavailable
+from ..artifact.folder import ARTIFACT, Artifact, Golden, load_artifact
+from ..artifact.manifest import WITHOUT_TRUTH, Manifest, Receipt
+from ..artifact.probes import Probes
+from ..backends.base import PrecisionClaimError
+from ..backends.options import Unavailable
+from ..backends.registry import backend_names, get_backend
 from ..backends.runner import Runner
-from ..probes import Probes
 from .accuracy import judge_accuracy, judge_agreement, paired_answers, unbelievable, without_ties
 from .answers import compare_answers
 from .batch_sizes import draw_sizes

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import ZooError
-from ..artifact import Golden
+from ..artifact.folder import Golden
 from .batch_sizes import Sizes
 from .gate import Gate
 from .numerics import tolerance_of

@@ -15,7 +15,7 @@ import rfc8785
 from ... import atomic
 from ...config import read_json, to_mapping
 from ...errors import UsageError
-from ..artifact import ARTIFACT, attestation_path, evidence_path, read_manifest, record
+from ..artifact.folder import ARTIFACT, attestation_path, evidence_path, read_manifest, record
 from .attestation import statement_of
 from .budget import Budget
 from .check import Checked

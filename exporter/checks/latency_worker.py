@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..artifact import Artifact
+    from ..artifact.folder import Artifact
 
 STABLE, WINDOW = 0.05, 5  # a window's median is within 5 % of the one before
 WARM_UP_S = 0.06, 3.0  # at least, at most
@@ -39,7 +39,7 @@ def main(task: dict[str, Any], wrap: Callable[[Any], Any] = lambda runner: runne
     out = _own_stdout()
     warnings.simplefilter("ignore")
     try:
-        from ..artifact import load_artifact
+        from ..artifact.folder import load_artifact
 
         artifact = load_artifact(Path(task["folder"]))
         make = _runner(artifact, task)
@@ -87,13 +87,13 @@ def _opened(task: dict[str, Any], artifact: Artifact, make: Callable[[], Any]) -
 def _runner(artifact: Artifact, task: dict[str, Any]) -> Callable[[], Any]:
     """What makes the runner; the runtime is imported by then, which is no part of loading a file."""
     if task["side"] == "artifact":
-        from ..backends import get_backend
+        from ..backends.registry import get_backend
 
         backend = get_backend(artifact.manifest.backend)
         backend.require_available()
         return lambda: backend.load(artifact, task["device"])
     from ...models.sources import rebuild
-    from ..backends.torch_common import TorchRunner
+    from ..backends.eager.runner import TorchRunner
 
     def eager() -> Any:
         module = rebuild(artifact.manifest.origin, artifact.weights_path).eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..artifact import Layer, Receipt
+from ..artifact.manifest import Layer, Receipt
 from .budget import PrecisionLimits
 from .gate import Gate
 

@@ -15,7 +15,7 @@ from ...errors import IntegrityError, UsageError
 from ...models.data.dataset import Dataset, batches
 from ...models.data.labels import Unmatched, match_classes
 from ...models.preprocess import Pixels, normalise, prepare
-from ..artifact import GOLDEN, WEIGHTS, Artifact, Golden
+from ..artifact.folder import GOLDEN, WEIGHTS, Artifact, Golden
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,7 +93,7 @@ class Shared:
             UsageError: the reference has other classes than the artifact.
         """
         from ...models.sources import logits_of
-        from ..backends.torch_common import TorchRunner
+        from ..backends.eager.runner import TorchRunner
 
         manifest = artifact.manifest
         files = manifest.files  # the hashes that were verified, not what the manifest says of its weights

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ...errors import UsageError, ZooError
-from ..artifact import Manifest, read_manifest
+from ..artifact.folder import read_manifest
+from ..artifact.manifest import Manifest
 from .budget import Budget
 from .gate import Gate
 from .latency import judge_latency

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import UsageError
-from ..artifact import Golden, Precision
+from ..artifact.folder import Golden
+from ..artifact.manifest import Precision
 from .faithful import RULES, measure_distances
 
 if TYPE_CHECKING:

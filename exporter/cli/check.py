@@ -75,7 +75,7 @@ def check(
     with waiting("loading torch and the data"):
         from ...models.data.catalog import open_data
         from ...models.sources import resolve
-        from ..artifact import BESIDE
+        from ..artifact.folder import BESIDE
         from ..checks import evidence
         from ..checks.budget import Budget, read_budget
         from ..checks.check import check as check_artifacts
@@ -197,8 +197,8 @@ def _title(row: Checked) -> str:
 
 def _after(rows: Sequence[Checked]) -> str:
     """What to do when something was not available: the row's own way out, if it has one."""
-    from ..backends import backend_names, get_backend
-    from ..backends.base import Unavailable
+    from ..backends.options import Unavailable
+    from ..backends.registry import backend_names, get_backend
 
     lacking = [row for row in rows if row.error is not None and row.error.exit_code == UNAVAILABLE]
     fixes = [row.error.fix for row in lacking if row.error is not None and row.error.fix.startswith("zoo ")]

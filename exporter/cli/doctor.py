@@ -86,8 +86,8 @@ def _packages() -> list[dict[str, Any]]:
 
 
 def _backends() -> list[dict[str, Any]]:
-    from ..backends import backend_names, get_backend
-    from ..backends.base import Unavailable
+    from ..backends.options import Unavailable
+    from ..backends.registry import backend_names, get_backend
 
     rows: list[dict[str, Any]] = []
     for name in backend_names():

@@ -37,7 +37,7 @@ def evaluate(
     from ...models.data.catalog import open_data
     from ..evaluate import FILES
     from ..evaluate import evaluate as evaluate_opened
-    from ..opened import is_artifact, open_any
+    from ..load import is_artifact, open_any
     from ..report.console import notes, progress, table
 
     options = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)

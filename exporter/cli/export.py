@@ -14,7 +14,7 @@ from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, 
 from .source_options import Input, Labels, Spec, Weights, source_options
 
 if TYPE_CHECKING:
-    from ..artifact import Layer, Manifest
+    from ..artifact.manifest import Layer, Manifest
     from ..export import Exported
 
 SMALLEST_DROP = 0.001  # points of top-1
@@ -64,8 +64,8 @@ def export(
             f"--{' and --'.join(asked)} contradict each other", fix="export once for each, the folders differ"
         )
     names = [name.strip() for name in to.split(",") if name.strip()]
-    from ..artifact import Batch
-    from ..backends import get_backend
+    from ..artifact.manifest import Batch
+    from ..backends.registry import get_backend
 
     if not names:
         raise UsageError("--to names no backend", fix="for example --to torchscript,onnx")
@@ -74,7 +74,7 @@ def export(
     settings = _settings(set_ or ())
     sizes = Batch.parse(batch) if batch is not None else None
     need_torch("zoo export")
-    from ..backends.base import ExportOptions
+    from ..backends.options import ExportOptions
     from ..report.console import COLOURS, duration, notes, progress, say, table, waiting
 
     if int8 and data is None and graph is None:
@@ -100,7 +100,7 @@ def export(
         from ...calibration.images import DEFAULT_IMAGES
         from ...models.data.catalog import open_data
         from ...models.sources import resolve
-        from ..artifact import evidence_path
+        from ..artifact.folder import evidence_path
         from ..export import export as export_model
         from ..export import refuse_options
         from ..int8 import Int8Options
@@ -158,7 +158,7 @@ def export(
 def _settings(given: Iterable[str]) -> dict[str, dict[str, Any]]:
     """`trt.optimization_level=5` and its like, by backend."""
     from ...config import parse_setting
-    from ..backends import get_backend
+    from ..backends.registry import get_backend
 
     found: dict[str, dict[str, Any]] = {}
     for text in given:

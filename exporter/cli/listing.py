@@ -43,7 +43,7 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _backends() -> list[dict[str, Any]]:
-    from ..backends import BACKENDS, backend_names
+    from ..backends.registry import BACKENDS, backend_names
 
     titles = {
         "eager": "PyTorch itself, the reference",

@@ -36,7 +36,7 @@ def package(
     """Write one file that runs, verifies and times a model on a machine without torch; with its evidence."""
     del debug, json
     from ...config import near
-    from ..artifact import BESIDE, load_artifact
+    from ..artifact.folder import BESIDE, load_artifact
     from ..package.bundle import evidence_of, pack, place_of, refuse_unchecked
     from ..package.signing import read_key, refuse_signature_place, refuse_stale_signature
     from ..package.signing import sign as sign_package

@@ -33,7 +33,7 @@ def predict(
     import numpy as np
 
     from ...models.preprocess import batch_to_pixels, decode, orientation
-    from ..opened import is_artifact, open_any
+    from ..load import is_artifact, open_any
     from ..report.console import notes, table, waiting
 
     _refuse_swapped(what, images)

@@ -40,7 +40,7 @@ def sensitivity(
 ) -> Outcome:  # fmt: skip
     """Rank layers by what int8 costs them, and show what it saves on each; or stages by what pruning costs them."""
     del debug, json
-    from ..backends import get_backend
+    from ..backends.registry import get_backend
 
     get_backend(target)
     need_torch("zoo sensitivity")

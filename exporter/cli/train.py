@@ -75,7 +75,7 @@ def train(
     from ...models.training.loop import train as train_model
     from ...models.training.world import world_of
     from ..report.console import notes, progress, say
-    from ..training import Asked, set_up
+    from ..train import Asked, set_up
 
     if for_ is not None and not qat:
         raise UsageError("--for names whose integers --qat trains for", fix="add --qat, or leave --for out")

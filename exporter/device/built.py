@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UnavailableError, UsageError, quoted
-from ..artifact import ARTIFACT, Artifact, load_artifact, read_manifest
-from ..backends import get_backend
+from ..artifact.folder import ARTIFACT, Artifact, load_artifact, read_manifest
+from ..backends.registry import get_backend
 from .launcher import ENGINE
 from .place import Place
 from .ssh import Device, probe, run_program, understood

@@ -22,8 +22,8 @@ import numpy as np
 
 from ...errors import ZooError
 from ...models.preprocess import Images
-from ..artifact import load_artifact
-from ..backends import get_backend
+from ..artifact.folder import load_artifact
+from ..backends.registry import get_backend
 from ..backends.runner import Logits, Runner
 from ..package.timing import LEAST, Profile, count_right, machine_name, measure_all, peak_mb
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import UsageError, ZooError
-from ..artifact import ARTIFACT, read_manifest
+from ..artifact.folder import ARTIFACT, read_manifest
 from ..package.code import refuse_code
 from ..package.container import Package
 from ..package.layer_names import with_layers

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...atomic import beside, put_in_place
 from ...config import to_json
 from ...errors import GateError, IntegrityError, UsageError, one_line, unwritable
-from ..artifact import (
+from ..artifact.folder import (
     ANSWERS,
     ARTIFACT,
     GOLDEN,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import IntegrityError, one_line
-from ..artifact import ARTIFACT, parse_manifest
-from ..backends.pixels import shape_of, steps_outside
+from ...models.preprocess import shape_of, steps_outside
+from ..artifact.folder import ARTIFACT, parse_manifest
 from ..checks.evidence import versions
 from ..checks.gate import Gate
 from ..checks.record import parse_record
@@ -20,7 +20,7 @@ from ..report.next_steps import next_step
 from .verify import NOT_PASSED, not_passed
 
 if TYPE_CHECKING:
-    from ..artifact import Manifest
+    from ..artifact.manifest import Manifest
     from .bundle import Evidence
     from .container import Package
 

@@ -20,7 +20,7 @@ RUNTIME = (
     "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
     "exporter/checks/numerics.py", "exporter/checks/faithful.py", "exporter/checks/record.py",
     "exporter/checks/mistakes.py",
-    "exporter/golden_answers.py",
+    "exporter/artifact/golden_answers.py",
     "exporter/package/__init__.py", "exporter/package/container.py",
     "exporter/package/manifest.py", "exporter/package/operators.py", "exporter/package/programs.py",
     "exporter/package/wire.py", "exporter/package/predictor.py",

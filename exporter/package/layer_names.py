@@ -15,7 +15,7 @@ def with_layers(found: dict[str, Any], package: Package) -> dict[str, Any]:
         return found
     import onnx
 
-    from ..backends.onnx import original_names
+    from ..backends.onnx.runner import original_names
 
     paths = {one["name"]: one["model"] for one in package.manifest["artifacts"]}
     graph = onnx.load_from_string(package.read(paths[found["artifact"]]))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import UnavailableError
 
 if TYPE_CHECKING:
-    from ..artifact import Manifest
+    from ..artifact.manifest import Manifest
 
 RUNS = {"numpy": "runs it", "pillow": "decodes images"}
 RUNTIMES = {"onnx": "onnxruntime", "torchscript": "torch", "trt": "tensorrt"}

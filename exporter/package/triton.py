@@ -16,8 +16,9 @@ from typing import Any
 from ...atomic import staged
 from ...config import to_json
 from ...errors import UnavailableError, UsageError, quoted
-from ..artifact import Artifact, Batch, load_artifact
-from ..backends.pixels import steps_outside
+from ...models.preprocess import steps_outside
+from ..artifact.folder import Artifact, load_artifact
+from ..artifact.manifest import Batch
 
 PLATFORMS = {"onnx": ("onnxruntime_onnx", "model.onnx"), "torchscript": ("pytorch_libtorch", "model.pt"),
              "trt": ("tensorrt_plan", "model.plan")}  # fmt: skip

@@ -20,12 +20,12 @@ import numpy.typing as npt
 from ...errors import IntegrityError, UnavailableError, UsageError, one_line
 from ...models.preprocess import Images, batch_to_pixels
 from ...models.spec import Preprocess
+from ..artifact.golden_answers import parse_answers
 from ..checks.faithful import judge_faithful, other_plan, relative_distance
 from ..checks.gate import Gate
 from ..checks.mistakes import mistakes, prepared
 from ..checks.numerics import judge_numerics, measure_numerics
 from ..checks.record import REQUIRED, parse_record
-from ..golden_answers import parse_answers
 from .container import Package
 from .manifest import manifest_of
 from .predictor import Predictor, ProgramError, golden_of, refuse_odd, spec_of

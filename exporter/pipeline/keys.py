@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 # What of zoo's own code a command's result depends on.
 CODE: Mapping[str, tuple[str, ...]] = {
     "source": (),
-    "train": ("models", "exporter/training.py", "calibration/qat.py", "calibration/fake_quantize.py"),
+    "train": ("models", "exporter/train.py", "calibration/qat.py", "calibration/fake_quantize.py"),
     "prune": ("models", "calibration", "exporter/pruning"),
     "calibrate": ("models", "calibration"),
     "export": ("models", "calibration", "exporter/backends", "exporter/checks", "exporter/lint", "exporter/*.py"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..artifact import ARTIFACT
+from ..artifact.folder import ARTIFACT
 from .keys import digest_of, hash_of
 
 RUN, WEIGHTS = "run.json", "weights.safetensors"

@@ -30,7 +30,7 @@ def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
     if data is not None:
         refuse_data(f"{here}.data", data, folder)
     if isinstance(options, Export):
-        from ..backends import backend_names, unknown_backend
+        from ..backends.registry import backend_names, unknown_backend
 
         for name in several(options.to):
             if name not in backend_names():

@@ -17,7 +17,7 @@ from typing import Any
 from ... import atomic
 from ...config import to_json
 from ...errors import UnavailableError, UsageError, quoted
-from ..artifact import ARTIFACT
+from ..artifact.folder import ARTIFACT
 from .candidates import THERE, fronts_of, name_of, picks_of, short_front
 from .file import relative
 from .keys import code_hash, digest_of

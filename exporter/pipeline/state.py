@@ -14,7 +14,7 @@ from typing import Any
 from ... import atomic
 from ...config import from_mapping, to_json
 from ...errors import DONE, UsageError
-from ..artifact import ARTIFACT
+from ..artifact.folder import ARTIFACT
 from .left import Mark, difference, take, untouched
 
 STATE, MARK = ".zoo", "pipeline.json"

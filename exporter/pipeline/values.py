@@ -10,7 +10,7 @@ from ...errors import UsageError
 from .kinds import Check, Export, Kind, Profile, Prune, Source, Train, several
 
 if TYPE_CHECKING:
-    from ..artifact import Precision
+    from ..artifact.manifest import Precision
 
 AT_LEAST = {"epochs": 1, "images": 1, "threads": 1, "limit": 1, "steps": 1, "max_drop": 0, "rounds": 10}
 SHARES = ("macs", "latency", "sparsity")  # of a whole
@@ -77,8 +77,8 @@ def _refuse_export(here: str, options: Export) -> None:
 
 def _refuse_settings(where: str, options: Export) -> None:
     """Raise UsageError for backends' own options that they would refuse for one of the step's artifacts."""
-    from ..backends import get_backend  # brings onnx, which no other step's values need
-    from ..backends.base import ExportOptions
+    from ..backends.options import ExportOptions
+    from ..backends.registry import get_backend  # brings onnx, which no other step's values need
 
     for precision, backend in product(several(options.precision), several(options.to)):
         own = {name.partition(".")[2]: value for name, value in options.set.items() if name.startswith(f"{backend}.")}

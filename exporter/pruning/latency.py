@@ -13,9 +13,9 @@ from ...calibration.pruning.budget import Budget
 from ...calibration.pruning.groups import Price, Structure, costs_of
 from ...errors import InconclusiveError, UsageError
 from ...models.sources import Model
-from ..artifact import Batch
-from ..backends.graph import export_graph
-from ..backends.torchscript import script
+from ..artifact.manifest import Batch
+from ..backends.graph.graph import export_graph
+from ..backends.torchscript.backend import script
 from ..faster import measure
 from .shapes import measure_times
 

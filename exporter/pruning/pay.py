@@ -21,9 +21,9 @@ from ...config import cache_folder
 from ...errors import UsageError
 from ...models.copies import copy_of
 from ...models.sources import Model
-from ..artifact import Batch
-from ..backends.graph import export_graph
-from ..backends.torchscript import script
+from ..artifact.manifest import Batch
+from ..backends.graph.graph import export_graph
+from ..backends.torchscript.backend import script
 from ..checks.machine import BUSY, Watch, cpu_name
 from ..faster import FLOAT_ISLANDS, THREADS, time_graph
 from .latency import timed_shape

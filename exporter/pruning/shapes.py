@@ -23,7 +23,7 @@ from ...atomic import write_file
 from ...calibration.pruning.groups import Cost, Form, Structure
 from ...config import cache_folder
 from ...errors import UnavailableError, UsageError
-from ..backends import get_backend
+from ..backends.registry import get_backend
 from ..checks.machine import cpu_name
 from ..faster import THREADS
 

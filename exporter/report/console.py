@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...errors import printable
-from ..artifact import Receipt
+from ..artifact.manifest import Receipt
 
 PROGRESS = "ZOO_PROGRESS"
 # What is counted where that is not what the command counts otherwise, by the beginning of what a bar is called.

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from zoo.calibration.adaround import flip_to_fit, moments
 from zoo.calibration.choice import Choice
 from zoo.calibration.quantize import channel_scales, to_int8
-from zoo.calibration.targets import onnx as target
 from zoo.calibration.view import View
-from zoo.exporter.backends.layers import list_layers
+from zoo.exporter.backends.graph.layers import list_layers
+from zoo.exporter.backends.onnx import int8 as target
 
 
 def problem(seed: int, rows: int, inner: int, groups: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -62,8 +62,8 @@ def test_a_spoiled_channel_is_mended() -> None:
         for name in pair.first:
             state[name][0].mul_(20)
         state[pair.second][:, 0].mul_(1 / 20)
-    from zoo.exporter.artifact import Batch
-    from zoo.exporter.backends.graph import trace_graph
+    from zoo.exporter.artifact.manifest import Batch
+    from zoo.exporter.backends.graph.graph import trace_graph
 
     _, program = trace_graph(spoiled, model.spec, "fp32", Batch(1, 8, 64))
     table = collect(program, {pair.edge}, [images(32)])

@@ -13,12 +13,12 @@ from torch import nn
 from zoo.calibration.choice import Choice
 from zoo.calibration.qat import FakeQuantised, QatOptions
 from zoo.calibration.ranges import RangeTable, collect
-from zoo.calibration.targets import onnx as for_onnx
-from zoo.calibration.targets import trt as for_trt
 from zoo.errors import UnavailableError, UsageError
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.graph import trace_graph
-from zoo.exporter.backends.layers import list_layers
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.graph.graph import trace_graph
+from zoo.exporter.backends.graph.layers import list_layers
+from zoo.exporter.backends.onnx import int8 as for_onnx
+from zoo.exporter.backends.tensorrt import int8 as for_trt
 from zoo.exporter.qat import learned_ranges
 
 TARGETS = {"onnx": for_onnx, "trt": for_trt}

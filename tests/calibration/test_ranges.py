@@ -14,8 +14,8 @@ from calibration_help import calibrated_model, images
 from torch import nn
 from zoo.calibration.ranges import ALL_METHODS, RangeTable, collect
 from zoo.errors import IntegrityError, UsageError
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.graph import trace_graph
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.graph.graph import trace_graph
 from zoo.exporter.calibrate import graph_digest
 
 

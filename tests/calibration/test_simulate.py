@@ -16,8 +16,8 @@ from torch.nn import functional
 from zoo.calibration.choice import Calibrated, Choice
 from zoo.calibration.simulate import Simulation, simulate
 from zoo.errors import UsageError
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.layers import list_layers
+from zoo.exporter.backends.graph.layers import list_layers
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.faithful import JITTER, RULES, measure_distances
 from zoo.exporter.starting import cpu_flags, suitable_bits
 from zoo.models.arithmetic import logits_in

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 from zoo import atomic
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.base import ExportOptions
-from zoo.exporter.golden import make_golden
+from zoo.exporter.artifact.golden import make_golden
+from zoo.exporter.backends.options import ExportOptions
+from zoo.exporter.backends.registry import get_backend
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(1)

@@ -12,10 +12,10 @@ from calibration_help import calibrated_model, images
 from conftest import tiny_model
 from zoo.calibration.choice import Choice
 from zoo.calibration.sensitivity import Cost, Effect
-from zoo.calibration.targets import onnx as target
 from zoo.errors import GateError, UsageError
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.layers import list_layers
+from zoo.exporter.backends.graph.layers import list_layers
+from zoo.exporter.backends.onnx import int8 as target
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.climb import Judge
 from zoo.exporter.costs import Costs, by_layer, hold_drop, measure_costs
 from zoo.exporter.int8 import Int8Options

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ENVIRONMENT
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
 from zoo.models.sources import resolve
 

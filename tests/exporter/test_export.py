@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from zoo.errors import UsageError
-from zoo.exporter.backends.onnx import Onnx
+from zoo.exporter.backends.onnx.backend import Onnx
 from zoo.exporter.export import export
 from zoo.models.sources import Model
 

@@ -16,10 +16,11 @@ from zoo.calibration.choice import Calibrated, Choice
 from zoo.errors import GateError, InconclusiveError, UsageError
 from zoo.exporter import climb as climbing
 from zoo.exporter import faster
-from zoo.exporter.artifact import Batch, Layer, Receipt, evidence_path, load_artifact, read_manifest
-from zoo.exporter.backends.base import ExportOptions
-from zoo.exporter.backends.graph import export_graph
-from zoo.exporter.backends.layers import list_layers
+from zoo.exporter.artifact.folder import evidence_path, load_artifact, read_manifest
+from zoo.exporter.artifact.manifest import Batch, Layer, Receipt
+from zoo.exporter.backends.graph.graph import export_graph
+from zoo.exporter.backends.graph.layers import list_layers
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.calibrate import calibrate
 from zoo.exporter.checks.check import check
 from zoo.exporter.checks.precision import integer_share
@@ -96,7 +97,7 @@ def test_without_images_int8_is_refused(trained_folder: Path, tmp_path: Path) ->
 
 
 def test_random_weights_are_not_climbed_with(few_digits: Dataset) -> None:
-    from zoo.exporter.backends import get_backend
+    from zoo.exporter.backends.registry import get_backend
 
     model = replace(tiny_model(), meaningful=False, weights="random, seed 0")
     calibrated = calibrate(model, few_digits, images=50)
@@ -273,7 +274,7 @@ def test_what_is_not_integer_is_said_with_its_reason(made: dict[str, Path]) -> N
 
 class TestNeverSlower:
     def test_torchscript_is_timed_too(self, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-        from zoo.exporter.backends import get_backend
+        from zoo.exporter.backends.registry import get_backend
 
         monkeypatch.setattr(faster, "ROUNDS", 1)
         monkeypatch.setattr(faster, "RUNS", 3)
@@ -293,9 +294,9 @@ class TestNeverSlower:
         self, ratio: float, batch: Batch | None, taken: bool, few_digits: Dataset, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        from zoo.calibration.targets import blocks
         from zoo.exporter import starting, timed
-        from zoo.exporter.backends import get_backend
+        from zoo.exporter.backends.onnx import blocks
+        from zoo.exporter.backends.registry import get_backend
 
         monkeypatch.setattr(blocks, "WIDE", 1)
         for module, times in ((faster, 0.9), (timed, ratio)):
@@ -422,8 +423,8 @@ class TestNeverSlower:
 
 def test_layers_know_why_they_stay_float(few_digits: Dataset, tmp_path: Path) -> None:
     """A mixed graph: the receipt names each layer's precision, and the gate weighs them by MACs."""
-    from zoo.exporter.backends import get_backend
-    from zoo.exporter.golden import make_golden
+    from zoo.exporter.artifact.golden import make_golden
+    from zoo.exporter.backends.registry import get_backend
 
     model = tiny_model("mobilenet_v2")
     calibrated = calibrate(model, few_digits, images=100)
@@ -458,7 +459,7 @@ def test_a_file_that_does_not_compute_its_plan_is_refused_before_timing_and_kept
     few_digits: Dataset, trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One layer's scales in the written graph are wrong; the yardstick is not read from it."""
-    from zoo.exporter.backends import onnx as backend
+    from zoo.exporter.backends.onnx import backend
 
     right = backend._render
 
@@ -496,7 +497,7 @@ def test_a_file_that_does_not_compute_its_plan_is_refused_before_timing_and_kept
 def test_one_backends_failure_does_not_stop_the_others(
     tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zoo.exporter.backends.torchscript import TorchScript
+    from zoo.exporter.backends.torchscript.backend import TorchScript
 
     def broken(*_: object, **__: object) -> None:
         raise SystemError("error return without exception set")

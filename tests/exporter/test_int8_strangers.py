@@ -14,8 +14,8 @@ from conftest import tiny_model
 from torch import Tensor, nn
 from zoo.calibration.qat import FakeQuantised, QatOptions
 from zoo.errors import IntegrityError, UsageError
-from zoo.exporter.artifact import load_artifact
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.artifact.folder import load_artifact
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
 from zoo.exporter.plan import parse_plan

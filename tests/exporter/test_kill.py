@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from zoo.errors import UsageError
-from zoo.exporter.artifact import load_artifact
+from zoo.exporter.artifact.folder import load_artifact
 
 HELPER = Path(__file__).with_name("killed_export.py")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from zoo.errors import UsageError
-from zoo.exporter.artifact import Batch, load_artifact
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.artifact.folder import load_artifact
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
 from zoo.exporter.qat import qat_recipe
 from zoo.exporter.starting import starting_choice
-from zoo.exporter.training import Asked, set_up
+from zoo.exporter.train import Asked, set_up
 from zoo.models.data.dataset import Dataset
 from zoo.models.runs import Learned, read_run
 from zoo.models.sources import resolve

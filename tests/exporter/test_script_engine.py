@@ -15,9 +15,10 @@ import pytest
 import torch
 from conftest import as_json, reseal, tiny_model, zoo
 from zoo.errors import IntegrityError, UsageError
-from zoo.exporter.artifact import Batch, load_artifact, read_manifest
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.artifact.folder import load_artifact, read_manifest
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.options import ExportOptions
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.export import Exported, export
 from zoo.exporter.int8 import Int8Options
 from zoo.exporter.package.bundle import pack

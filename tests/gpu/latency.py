@@ -9,7 +9,7 @@ import statistics
 import sys
 
 import numpy as np
-from zoo.exporter.api import load
+from zoo.exporter.load import load
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import torch
 from conftest import tiny_model
 from torch import Tensor, nn
 from zoo.errors import UsageError
-from zoo.exporter.backends.torch_common import in_precision
+from zoo.exporter.backends.eager.modules import in_precision
 from zoo.models.arithmetic import logits_in
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....errors import GateError, UsageError, one_line
-from ...artifact import Batch
+from ...artifact.manifest import Batch
 from .log import Log
 from .options import BuildOptions
 from .progress import make_monitor

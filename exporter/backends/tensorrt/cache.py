@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .... import atomic
 from ....config import cache_folder
-from ...artifact import Platform
+from ...artifact.manifest import Platform
 
 
 def cache_path(here: Platform) -> Path:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....errors import IntegrityError
-from ...artifact import Layer, Receipt
+from ...artifact.manifest import Layer, Receipt
 
 BITS = {"int8": 8, "fp8": 8, "fp16": 16, "bf16": 16, "fp32": 32}
 # In this order: "BFloat16" holds "float", "INT8" would be found in "UINT8".

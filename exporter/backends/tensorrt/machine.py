@@ -14,7 +14,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from ..base import Unavailable
+from ..options import Unavailable
 from .log import Log
 
 OLDEST, NEWEST = (10, 3), 11  # from this version to this major

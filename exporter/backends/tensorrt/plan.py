@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ...artifact import Platform
+from ...artifact.manifest import Platform
 from .options import BuildOptions
 
 

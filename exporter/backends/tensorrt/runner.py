@@ -13,7 +13,7 @@ import numpy as np
 from ....errors import IntegrityError, UnavailableError, UsageError, quoted
 from ....models.preprocess import Images
 from ....models.spec import ModelSpec
-from ...artifact import Batch, Layer, Receipt
+from ...artifact.manifest import Batch, Layer, Receipt
 from ..runner import Logits, Runner
 from .cuda import ALIGNMENT, Captured, Cuda
 from .inspector import make_receipt, parse_engine

@@ -11,13 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from zoo.calibration.pruning.pattern import holds_2_4
-from zoo.calibration.pruning.sparsity import (
-    layers_2_4,
-    mask_2_4,
-    masks_by_magnitude,
-    sparsify,
-    sparsity_of,
-)
+from zoo.calibration.pruning.sparsity import layers_2_4, mask_2_4, masks_by_magnitude, sparsify, sparsity_of
 from zoo.errors import UsageError
 from zoo.models.registry import create_model
 from zoo.models.training.step import Zeros

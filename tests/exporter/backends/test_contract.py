@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 from zoo.errors import IntegrityError, UnavailableError, UsageError, ZooError
-from zoo.exporter.artifact import Golden, load_artifact
-from zoo.exporter.backends import BACKENDS, backend_names, get_backend
-from zoo.exporter.backends.base import Available, Backend, ExportOptions, Unavailable
+from zoo.exporter.artifact.folder import Golden, load_artifact
+from zoo.exporter.artifact.golden import make_golden
+from zoo.exporter.backends.base import Backend
+from zoo.exporter.backends.options import Available, ExportOptions, Unavailable
+from zoo.exporter.backends.registry import BACKENDS, backend_names, get_backend
 from zoo.exporter.checks.check import check_golden
-from zoo.exporter.golden import make_golden
 
 AVAILABLE = [name for name in backend_names() if isinstance(get_backend(name).available(), Available)]
 # int8 takes a graph with Q/DQ: test_graph.py
@@ -157,7 +158,7 @@ def test_unknown_backends_name_near_ones() -> None:
 
 
 def test_third_parties_come_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    import zoo.exporter.backends as registry
+    import zoo.exporter.backends.registry as registry
 
     class Entry:
         name, value = "mine", "package:Mine"
@@ -203,7 +204,7 @@ def test_a_damaged_model_is_an_integrity_error(name: str, made, tmp_path: Path) 
     import json
     import shutil
 
-    from zoo.exporter.artifact import record
+    from zoo.exporter.artifact.folder import record
 
     folder = Path(shutil.copytree(made[name, "fp32"], tmp_path / "copy"))
     manifest = json.loads((folder / "artifact.json").read_text())

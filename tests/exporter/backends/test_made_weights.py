@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from zoo.calibration.choice import Choice
 from zoo.calibration.simulate import simulate
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.graph import export_graph
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.graph.graph import export_graph
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.starting import cpu_flags, suitable_bits
 from zoo.models.arithmetic import logits_in
 

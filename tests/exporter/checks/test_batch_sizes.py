@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from zoo.exporter.artifact import Batch
+from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.checks.batch_sizes import VALUES, draw_sizes
 from zoo.exporter.checks.consistency import INTEGERS, allowed_shift, judge_consistency, measure_consistency
 

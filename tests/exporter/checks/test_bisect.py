@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from zoo.calibration.ranges import observe
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.graph import trace_graph
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.graph.graph import trace_graph
 from zoo.exporter.checks.bisect import Finding, first_divergence, relative_error, search
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)

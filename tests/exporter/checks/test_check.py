@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from conftest import reseal, tiny_model
 from zoo.errors import GATE, INTEGRITY, UNAVAILABLE, USAGE
-from zoo.exporter.artifact import read_manifest
+from zoo.exporter.artifact.folder import read_manifest
 from zoo.exporter.checks.check import Checked, check
 from zoo.models.data.dataset import Dataset
 from zoo.models.sources import rebuild
@@ -101,7 +101,7 @@ def test_a_wrong_preprocess_cannot_hide_in_the_accuracy_either(exported, few_dig
 
 def test_another_models_file_fails(exported, few_digits, tmp_path: Path) -> None:
     import torch
-    from zoo.exporter.backends.torch_common import in_precision
+    from zoo.exporter.backends.eager.modules import in_precision
 
     other = in_precision(tiny_model().module, "fp32")
     traced = torch.jit.trace(other, torch.zeros(2, 3, 32, 32))

@@ -64,7 +64,7 @@ def made(photographs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def made_int8(photographs: Dataset, made: Path) -> Path:
     """The same network in int8."""
-    from zoo.exporter.backends.base import ExportOptions
+    from zoo.exporter.backends.options import ExportOptions
     from zoo.exporter.export import export
     from zoo.exporter.int8 import Int8Options
     from zoo.models.sources import resolve

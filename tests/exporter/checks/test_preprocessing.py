@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from PIL import Image
 from zoo.errors import GATE, INTEGRITY
-from zoo.exporter.artifact import Golden
+from zoo.exporter.artifact.folder import Golden
+from zoo.exporter.artifact.golden import make_probes
+from zoo.exporter.artifact.probes import made_probes
 from zoo.exporter.checks.check import check, check_probes
 from zoo.exporter.checks.gate import Gate
 from zoo.exporter.checks.mistakes import mistakes
 from zoo.exporter.checks.preprocessing import judge_preprocessing, opposite
-from zoo.exporter.golden import make_probes
-from zoo.exporter.probes import made_probes
 from zoo.models.preprocess import prepare
 from zoo.models.sources import Model, logits_of
 from zoo.models.spec import Preprocess

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import as_json, reseal, zoo
 from zoo.errors import GATE, INCONCLUSIVE, UNAVAILABLE, UsageError
-from zoo.exporter.artifact import record
+from zoo.exporter.artifact.folder import record
 from zoo.exporter.cli.check import check
 from zoo.exporter.cli.shell import Outcome
 

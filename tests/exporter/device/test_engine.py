@@ -16,8 +16,9 @@ import pytest
 from conftest import as_json, reseal, tiny_model, zoo
 from sshd_help import Sshd
 from zoo.errors import GateError, IntegrityError, UnavailableError, UsageError, quoted
-from zoo.exporter.artifact import Batch, load_artifact
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.artifact.folder import load_artifact
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.cli.profile import engine_lines
 from zoo.exporter.device import built, ssh
 from zoo.exporter.device.built import lacks
@@ -34,8 +35,8 @@ STAND_IN = """
 import sys
 sys.path.append({stand_in!r})
 from fake import FakeCuda, World, make_fake
-from zoo.exporter.backends.tensorrt import cuda, machine
-from zoo.exporter.backends.tensorrt.cuda import Gpu
+from zoo.exporter.backends.tensorrt.backend import cuda, machine
+from zoo.exporter.backends.tensorrt.backend.cuda import Gpu
 class Seen(World):
     def __getattribute__(self, name):
         if name == "slow":

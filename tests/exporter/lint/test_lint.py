@@ -12,9 +12,9 @@ import pytest
 from conftest import tiny_model
 from onnx import TensorProto, helper, numpy_helper
 from zoo.errors import GateError, UsageError
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.base import ExportOptions
-from zoo.exporter.backends.graph import export_graph
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.graph.graph import export_graph
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
 from zoo.exporter.lint import TARGETS, lint, lint_errors, lint_file
 from zoo.exporter.lint.trt import operators
@@ -411,7 +411,7 @@ def test_weights_in_another_file_do_not_turn_the_rules_off(tmp_path: Path) -> No
 
 
 def test_export_refuses_what_lint_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from zoo.exporter.backends import tensorrt
+    from zoo.exporter.backends.tensorrt import backend as tensorrt
 
     bad = Sketch()
     antialias(bad)

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from zoo.errors import GateError, IntegrityError, UsageError
-from zoo.exporter.artifact import load_artifact, record
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.artifact.folder import load_artifact, record
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.checks.mistakes import _bilinear, mistakes
 from zoo.exporter.export import export
 from zoo.exporter.package.bundle import evidence_of, pack

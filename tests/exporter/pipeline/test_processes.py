@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ENVIRONMENT, as_json, need, zoo
-from zoo.exporter.artifact import load_artifact
+from zoo.exporter.artifact.folder import load_artifact
 from zoo.exporter.package.container import Package
 from zoo.exporter.pipeline import run as running
 from zoo.exporter.pipeline.commands import Command

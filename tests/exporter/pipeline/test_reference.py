@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from zoo.exporter.backends import backend_names
+from zoo.exporter.backends.registry import backend_names
 from zoo.exporter.pipeline.file import read_pipeline
 from zoo.exporter.pipeline.graph import expand
 from zoo.exporter.pipeline.reference import put_in

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY, need
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.checks.check import check
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options

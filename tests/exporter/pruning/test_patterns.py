@@ -11,10 +11,10 @@ import torch
 from onnx import numpy_helper
 from zoo.calibration.pruning.sparsity import layers_2_4
 from zoo.errors import GateError
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.base import ExportOptions
-from zoo.exporter.backends.graph import export_graph
-from zoo.exporter.backends.sparse import sparse_layers, told_sparse, verified_sparse
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.graph.graph import export_graph
+from zoo.exporter.backends.graph.sparse import sparse_layers, told_sparse, verified_sparse
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
 from zoo.exporter.pruning.options import PruneOptions
@@ -130,7 +130,7 @@ def test_channels_first_and_then_the_pattern(trained_folder: Path, few_digits, t
 
 
 def test_training_on_keeps_the_zeros(sparse: Path, few_digits, tmp_path: Path) -> None:
-    from zoo.exporter.training import Asked, set_up
+    from zoo.exporter.train import Asked, set_up
     from zoo.models.training.loop import train
 
     made = set_up(

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 from conftest import as_json, zoo
 from zoo.errors import IntegrityError, UsageError
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.checks.check import check
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from zoo.exporter.backends.layers import list_layers
+from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.tensorrt.cuda import Gpu
 
 HERE = Path(__file__).parent

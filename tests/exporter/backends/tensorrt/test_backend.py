@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 from zoo.errors import GateError, IntegrityError, UnavailableError, UsageError
-from zoo.exporter.artifact import Batch, load_artifact
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.base import Available, ExportOptions
+from zoo.exporter.artifact.folder import load_artifact
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.options import Available, ExportOptions
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.backends.tensorrt.cache import cache_path
 from zoo.exporter.backends.tensorrt.cuda import Gpu
 from zoo.exporter.checks.check import check
@@ -180,7 +181,7 @@ def test_a_version_compatible_plan_goes_on_working(one_machine, tmp_path: Path) 
 
 
 def test_a_damaged_plan_is_an_integrity_error(one_machine, folder: Path) -> None:
-    from zoo.exporter.artifact import record
+    from zoo.exporter.artifact.folder import record
 
     build(folder)
     plan = folder / "model.plan"
@@ -222,8 +223,8 @@ def test_build_later_is_for_backends_that_build(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_is_not_what_the_folder_says_is_not_built(one_machine, folder: Path) -> None:
-    from zoo.exporter.artifact import record
-    from zoo.exporter.backends.graph import export_graph, save_graph
+    from zoo.exporter.artifact.folder import record
+    from zoo.exporter.backends.graph.graph import export_graph, save_graph
 
     model = tiny_model()
     save_graph(export_graph(model.module, model.spec, "fp32", Batch(1, 4, 8)), folder / "model.onnx")

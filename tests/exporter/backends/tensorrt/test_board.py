@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from conftest import tiny_model
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.base import ExportOptions
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
 
 BOARD = Path(__file__).parent / "board.py"

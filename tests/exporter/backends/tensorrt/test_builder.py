@@ -11,8 +11,8 @@ import onnx
 import pytest
 from conftest import tiny_model
 from zoo.errors import GateError, UnavailableError, UsageError, ZooError
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.graph import export_graph
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.graph.graph import export_graph
 from zoo.exporter.backends.tensorrt.builder import build
 from zoo.exporter.backends.tensorrt.options import BuildOptions
 

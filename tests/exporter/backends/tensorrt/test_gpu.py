@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_model
-from zoo.exporter.artifact import Batch, load_artifact
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.base import Available, ExportOptions
+from zoo.exporter.artifact.folder import load_artifact
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.options import Available, ExportOptions
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.check import check
 from zoo.exporter.export import build, export
 from zoo.models.registry import FAMILIES

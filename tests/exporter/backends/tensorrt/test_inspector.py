@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from zoo.errors import IntegrityError
-from zoo.exporter.artifact import Layer
+from zoo.exporter.artifact.manifest import Layer
 from zoo.exporter.backends.tensorrt.inspector import make_receipt, parse_engine, precision_in
 from zoo.exporter.checks.precision import judge_precision
 

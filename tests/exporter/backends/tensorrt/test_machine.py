@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from zoo.exporter.artifact import Platform
-from zoo.exporter.backends import get_backend
-from zoo.exporter.backends.base import Unavailable
+from zoo.exporter.artifact.manifest import Platform
+from zoo.exporter.backends.options import Unavailable
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.backends.tensorrt import machine
 from zoo.exporter.backends.tensorrt.log import tidy
 from zoo.exporter.backends.tensorrt.machine import Facts, diagnose

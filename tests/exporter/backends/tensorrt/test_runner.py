@@ -9,9 +9,9 @@ import pytest
 from conftest import tiny_model
 from fake import FakeCuda
 from zoo.errors import IntegrityError, UnavailableError, UsageError, ZooError
-from zoo.exporter.artifact import Batch
-from zoo.exporter.backends.graph import export_graph
-from zoo.exporter.backends.layers import list_layers
+from zoo.exporter.artifact.manifest import Batch
+from zoo.exporter.backends.graph.graph import export_graph
+from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.tensorrt import cuda
 from zoo.exporter.backends.tensorrt.builder import build
 from zoo.exporter.backends.tensorrt.options import BuildOptions

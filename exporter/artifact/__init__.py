@@ -1,0 +1,1 @@
+"""What an export writes: the manifest, the folder, and the golden images with the source's answers."""

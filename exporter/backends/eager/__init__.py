@@ -1,0 +1,1 @@
+"""eager: the module itself, in torch."""

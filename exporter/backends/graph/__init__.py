@@ -1,0 +1,1 @@
+"""What several backends share of ONNX graphs: tracing, layers, types, pixels, and where Q/DQ goes."""

@@ -1,0 +1,1 @@
+"""onnx: typed ONNX graphs, run by ONNX Runtime."""

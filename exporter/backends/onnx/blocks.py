@@ -1,0 +1,96 @@
+"""Linear layers that are read in blocks: for one image at a time, whose time is that of reading the weights.
+
+A linear layer of millions of weights reads each of them once for an image, so that its time is the memory's. QGemm
+reads 8-bit weights more slowly than the memory gives them; ONNX Runtime's MatMulNBits, made for language models that
+answer one word at a time, does not. Its weights have a scale for each 256 in a row, and what it reads is quantised as
+it comes, block by block, so that it needs no range and rounds less. From a few images at once on QGemm is faster.
+
+MatMulNBits is an operator of ONNX Runtime's own (com.microsoft): no other runtime reads such a file. The standard's
+blocked DequantizeLinear before a MatMul would be read anywhere, but becomes this operator in new versions of ONNX
+Runtime alone, and there not before a Relu: elsewhere weights would be dequantised for every image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from ....calibration.quantize import SMALLEST
+from ....calibration.view import View, attribute, given
+
+BLOCK = 256  # weights to a scale: the largest that the operator's kernels have
+WIDE = 4_000_000  # weights of a layer, from which on reading them is what takes the time
+DOMAIN = "com.microsoft"
+ZERO = 128  # stands for zero where no zero points are given
+
+
+def wide_layers(view: View) -> frozenset[str]:
+    """Names of the linear layers that may be read in blocks: plain products with so many constant weights.
+
+    What is added to the product must be constant too, one number or one for each output: MatMulNBits takes a bias.
+    """
+    found: set[str] = set()
+    for node in view.nodes:
+        if node.op_type not in ("Gemm", "MatMul") or not view.is_constant(given(node, 1)):
+            continue
+        plain = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1 and not attribute(node, "transA", 0)
+        shape = view.shapes.get(node.input[1], ())
+        if not plain or len(shape) != 2 or int(shape[0]) * int(shape[1]) < WIDE:
+            continue
+        outputs = shape[0] if node.op_type == "Gemm" and attribute(node, "transB", 0) else shape[1]
+        added = given(node, 2)
+        bias = view.value(added)
+        if not added or (bias is not None and bias.size in (1, outputs)):
+            found.add(node.name)
+    return frozenset(found)
+
+
+def to_blocks(weight: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Weights of K outputs from C inputs (K x C) as integers of K x blocks x BLOCK, with K x blocks scales.
+
+    Symmetric around ZERO; what the last block lacks stands for zero.
+    """
+    outputs, inputs = weight.shape
+    padded = np.pad(np.asarray(weight, np.float32), ((0, 0), (0, -inputs % BLOCK)))
+    blocks = padded.reshape(outputs, -1, BLOCK)
+    scales = np.maximum(np.abs(blocks).max(-1) / 127, SMALLEST).astype(np.float32)
+    steps = np.clip(np.round(blocks / scales[..., None]), -127, 127)
+    return (steps + ZERO).astype(np.uint8), scales
+
+
+def from_blocks(
+    integers: npt.NDArray[np.uint8], scales: npt.NDArray[np.float32], inputs: int
+) -> npt.NDArray[np.float32]:
+    """What the integers stand for: K x C."""
+    values = (integers.astype(np.float32) - ZERO) * scales[..., None]
+    return values.reshape(len(integers), -1)[:, :inputs]
+
+
+def read_in_blocks(proto: onnx.ModelProto, node: onnx.NodeProto, names: list[str], shape: tuple[int, int]) -> None:
+    """Make a linear layer of K outputs and C inputs (`shape`) a MatMulNBits, in place.
+
+    Args:
+        proto: the graph's model; it is told of the operator's domain.
+        node: of the layer.
+        names: of the integers, the scales, and where there is one the bias.
+        shape: K, C.
+    """
+    outputs, inputs = shape
+    integers, scales, *bias = names
+    made = helper.make_node(
+        "MatMulNBits",
+        [node.input[0], integers, scales, *(["", "", *bias] if bias else [])],
+        list(node.output),
+        node.name,
+        domain=DOMAIN,
+        K=inputs,
+        N=outputs,
+        bits=8,
+        block_size=BLOCK,
+        accuracy_level=4,  # products of 8-bit integers; the others compute in float
+    )
+    node.CopyFrom(made)
+    if DOMAIN not in {one.domain for one in proto.opset_import}:
+        proto.opset_import.append(helper.make_opsetid(DOMAIN, 1))
