@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from .exporter.backends.options import ExportOptions
     from .exporter.calibrate import calibrate
     from .exporter.checks.budget import read_budget
-    from .exporter.checks.check import check
-    from .exporter.checks.rounds import LatencyOptions
+    from .exporter.checks.run import check
     from .exporter.evaluate import evaluate
     from .exporter.export import export
     from .exporter.int8 import Int8Options
     from .exporter.load import load, open_any
     from .exporter.sensitivity import sensitivity
+    from .exporter.timing.engine import LatencyOptions
     from .exporter.train import train
     from .models.data.catalog import open_data
     from .models.registry import create_model

@@ -15,8 +15,8 @@ from collections import Counter
 from pathlib import Path
 
 from zoo.exporter.checks.latency import judge_latency, verdict_word
-from zoo.exporter.checks.machine import Watch, cores_here
-from zoo.exporter.checks.rounds import LatencyOptions, Task, compare
+from zoo.exporter.timing.engine import LatencyOptions, Task, compare
+from zoo.exporter.timing.machine import Watch, cores_here
 
 SLOWED = Path(__file__).parents[1] / "tests" / "exporter" / "checks" / "slowed_worker.py"
 

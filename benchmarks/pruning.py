@@ -23,7 +23,8 @@ from zoo.exporter.faster import measure
 from zoo.exporter.pruning.latency import left, share_of_time
 from zoo.exporter.pruning.options import usual_block
 from zoo.exporter.pruning.pay import will_it_pay
-from zoo.exporter.starting import cpu_flags, suitable_bits
+from zoo.exporter.starting import suitable_bits
+from zoo.exporter.timing.machine import cpu_flags
 from zoo.models.data.catalog import open_data
 from zoo.models.sources import Model, SourceOptions, resolve
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,21 +18,18 @@ from ..calibration.sensitivity import Cost, Effect, Logits, give_back_order, mea
 from ..errors import GateError, InconclusiveError
 from .backends.base import Backend
 from .backends.graph.layers import list_layers
-from .backends.onnx.runner import OrtRunner, original_names
+from .backends.onnx.runner import OrtRunner
 from .backends.runner import Runner
 from .checks.accuracy import judge_accuracy, measure_accuracy
 from .checks.gate import Gate
 from .climb import Judge, Tried, answers
 from .faster import HALF, time_graph
+from .timing.operators import by_layer
 
 if TYPE_CHECKING:
-    import onnx
-
     from ..models.sources import Model
 
 ROUNDS = 3
-_PARTS = ("_QuantizeLinear", "_DequantizeLinear")
-_BRINGS = ("DequantizeLinear", "Pad", "Reshape", "Transpose")  # between Q and a layer: stem.py of the target
 
 
 @dataclass(frozen=True)
@@ -125,42 +122,6 @@ def time_layers(
         return statistics.median(one.get(name, 0.0) for one in rounds[key])
 
     return {name: median("float", name) - median("int8", name) for name in names}
-
-
-def by_layer(times: Mapping[str, float], graph: onnx.ModelProto, layers: Collection[str]) -> dict[str, float]:
-    """Node times as layer times: a layer has its own kernel and the Q/DQ on what it writes.
-
-    Q/DQ on what no layer wrote, and what then brings it into a layer's shape, is shared by the layers that read it.
-    Other nodes are nobody's.
-    """
-    original = original_names(graph)
-    nodes = {node.name: node for node in graph.graph.node}
-    readers: dict[str, list[str]] = defaultdict(list)
-    for node in graph.graph.node:
-        for name in node.input:
-            readers[name].append(node.name)
-
-    def sharing(node: onnx.NodeProto) -> list[str]:
-        after = [one for out in node.output for one in readers[out]]
-        return [
-            name
-            for one in after
-            for name in ([one] if one in layers else sharing(nodes[one]) if nodes[one].op_type in _BRINGS else [])
-        ]
-
-    found: dict[str, float] = defaultdict(float)
-    for name, time in times.items():
-        own = original(name)
-        stem = next((own.removesuffix(part) for part in _PARTS if own.endswith(part)), None)
-        if own in layers:
-            found[own] += time
-        elif stem is not None and original(stem) in layers:
-            found[original(stem)] += time
-        elif own in nodes and (stem is not None or nodes[own].op_type in _BRINGS):
-            several = sharing(nodes[own])
-            for one in several:
-                found[one] += time / len(several)
-    return dict(found)
 
 
 def hold_drop(

@@ -17,10 +17,10 @@ from .artifact.manifest import Receipt, form_of
 from .backends.base import Backend
 from .backends.options import ExportOptions, Progress, Unavailable
 from .backends.registry import get_backend
-from .checks.check import check_golden
 from .checks.evidence import write_failed
 from .checks.gate import Gate
 from .checks.precision import judge_precision
+from .checks.run import check_golden
 from .checks.yardstick import with_yardstick
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from ..models.preprocess import normalise
 from .backends.registry import get_backend
 from .calibrate import BATCH, calibrate
 from .costs import Costs, measure_costs
-from .starting import cpu_flags, suitable_bits
+from .starting import suitable_bits
+from .timing.machine import cpu_flags
 
 if TYPE_CHECKING:
     from ..models.sources import Model

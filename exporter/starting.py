@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..calibration.choice import Choice
+from .timing.machine import cpu_flags
 
 if TYPE_CHECKING:
     from ..models.runs import Learned
@@ -30,13 +30,3 @@ def suitable_bits(backend: str, flags: frozenset[str]) -> int:
     """7-bit weights where a runtime's kernels would add pairs of products in 16 bits: x86 without VNNI or AMX."""
     vnni = flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
     return 7 if backend in ("onnx", "torchscript") and "sse2" in flags and not vnni else 8
-
-
-def cpu_flags() -> frozenset[str]:
-    """What /proc/cpuinfo says the first processor can; empty where it cannot be read."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return frozenset()
-    line = next((one for one in text.splitlines() if one.split(":")[0].strip() in ("flags", "Features")), "")
-    return frozenset(line.partition(":")[2].split())

@@ -21,7 +21,8 @@ from ..models.training.recipe import Recipe, default_recipe, load_recipe
 from ..models.training.setup import data_in_order, spec_for_training, stem_arguments
 from ..models.training.start import Recovery
 from .qat import QatStandin, qat_recipe
-from .starting import cpu_flags, suitable_bits
+from .starting import suitable_bits
+from .timing.machine import cpu_flags
 
 if TYPE_CHECKING:
     from ..models.data.dataset import Dataset

@@ -26,7 +26,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from zoo.exporter.checks.gate import Gate
-from zoo.exporter.package import bundle
+from zoo.exporter.package import pack as bundle
 from zoo.exporter.package.container import Package
 from zoo.exporter.package.verify import Verified
 from zoo.exporter.package.writer import measured, write

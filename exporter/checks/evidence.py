@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ import rfc8785
 
 from ... import atomic
 from ...config import read_json, to_mapping
-from ...errors import UsageError
-from ..artifact.folder import ARTIFACT, attestation_path, evidence_path, read_manifest, record
-from .attestation import statement_of
+from ...errors import GateError, UsageError, one_line
+from ..artifact.folder import ARTIFACT, Artifact, attestation_path, evidence_path, read_manifest, record
+from ..package.container import sha256
+from ..package.verify import not_passed
+from ..timing.machine import cores_here, cpu_name
+from .attestation import EVIDENCE_ENTRY, statement_of
 from .budget import Budget
-from .check import Checked
 from .gate import Gate
-from .machine import cores_here, cpu_name
-from .record import EVIDENCE_FORMAT
+from .record import EVIDENCE_FORMAT, Record, parse_record
 from .regression import judge_regression
+from .run import Checked
 
 # By the name that people know.
 PACKAGES = {
@@ -146,3 +149,64 @@ def versions() -> dict[str, str]:
             except PackageNotFoundError:
                 continue
     return found
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a check found of an artifact, or why there is nothing."""
+
+    content: bytes | None
+    reason: str = ""
+    record: Record | None = None
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Each gate's."""
+        return self.record.verdicts if self.record is not None else {}
+
+
+def evidence_of(artifact: Artifact) -> Evidence:
+    """What zoo check wrote beside an artifact, if it is of the artifact as it was opened."""
+    path, manifest = evidence_path(artifact.folder), artifact.manifest
+    if path.exists() and not path.is_file():
+        return Evidence(None, f"{path.name} is no regular file")
+    try:
+        content = path.read_bytes()
+        found = parse_record(content)
+    except FileNotFoundError:
+        return Evidence(None, "not checked")
+    except (OSError, ValueError) as error:
+        return Evidence(None, f"{path.name} is no evidence of zoo check: {one_line(error)}")
+    if other := _another_statement(artifact.folder, content):
+        return Evidence(None, f"{path.name} was changed since {other} was written with it")
+    same = (found.backend, found.precision) == (manifest.backend, manifest.precision)
+    if found.artifact_sha256 != artifact.seal or not same:
+        return Evidence(None, f"{path.name} is of an artifact that was replaced")
+    return Evidence(content, record=found)
+
+
+def _another_statement(folder: Path, evidence: bytes) -> str:
+    """The name of the statement beside an artifact where it is of other evidence; "" where none is, or it fits."""
+    place = attestation_path(folder)
+    try:
+        listed = json.loads(place.read_bytes())["predicate"]["configuration"]
+        digests = [one["digest"]["sha256"] for one in listed if one["name"] == EVIDENCE_ENTRY]
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return place.name
+    return "" if digests == [sha256(evidence).hexdigest()] else place.name
+
+
+def refuse_unchecked(evidence: Mapping[str, Evidence]) -> None:
+    """Raise GateError for an artifact that no check has passed."""
+    for name, one in evidence.items():
+        if one.content is None:
+            raise GateError(f"{name}: {one.reason}", fix="zoo check FOLDER --data DATA")
+        if one.record is not None and one.record.unjudged:
+            raise GateError(
+                f"{name} was not judged by its check: {' and '.join(one.record.unjudged)} skipped",
+                fix="zoo check FOLDER --data DATA says why",
+            )
+        if doubts := not_passed(one.verdicts):
+            raise GateError(f"{name} did not pass its check: {doubts}", fix="zoo check FOLDER --data DATA says why")

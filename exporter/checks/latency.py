@@ -9,110 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from .budget import LatencyLimits
+from ...errors import UsageError, ZooError
+from ..artifact.folder import read_manifest
+from ..artifact.manifest import Manifest
+from ..timing.engine import LatencyOptions, Task, as_reference, compare
+from ..timing.machine import Watch, cores_here
+from ..timing.statistics import MIN_ROUNDS, NEEDED, Compared, Ratio, percentile, ratio_of
+from .budget import Budget, LatencyLimits
 from .gate import Gate, hardest
+from .reference import Progress
 
 MARGIN = 0.03
-MIN_ROUNDS = 10  # below, an interval says little about how it would look with more
-TRIM = 0.2  # of the log-ratios at either end: a neighbour's burst spoils a round or two
-RESAMPLES = 4000
-CERTAINTY = 0.95
-# The fewest samples whose largest bounds the quantile with 95 % certainty: q^n <= 0.05.
-NEEDED = {50: 10, 90: 29, 95: 59, 99: 299}
 TIMES_KEPT = 2000
-
-
-@dataclass(frozen=True)
-class Side:
-    """What one side of the comparison showed.
-
-    Attributes:
-        name: onnx-fp32, or `the eager reference`.
-        rounds: the median milliseconds of a run, a round each.
-        times: milliseconds of single runs, of all rounds.
-        load_ms: from the file to ready, the median over processes.
-        first_ms: of the first run.
-        peak_memory_mb: of the process.
-        upload_ms, fetch_ms: transfers to and from a GPU; None on a CPU.
-        unstable: processes whose warm-up did not become stable.
-    """
-
-    name: str
-    rounds: tuple[float, ...]
-    times: tuple[float, ...]
-    load_ms: float
-    first_ms: float
-    peak_memory_mb: float | None = None
-    upload_ms: float | None = None
-    fetch_ms: float | None = None
-    unstable: int = 0
-
-
-@dataclass(frozen=True)
-class Compared:
-    """An artifact against its reference, and that against itself."""
-
-    artifact: Side
-    reference: Side
-    control: Side
-    device: str = "cpu"
-    throughput: tuple[dict[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
-    order: tuple[str, ...] = field(default=())
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio of times with its interval of 95 % certainty."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
-
-
-def ratio_of(times: Sequence[float], others: Sequence[float], seed: int = 0) -> Ratio:
-    """The ratio of paired times, a pair a round, by a trimmed mean of their logarithms and its bootstrap interval.
-
-    Studentised and symmetric, which keeps its certainty with few rounds and heavy tails where the percentile method
-    does not: Wilcox 2012, Introduction to Robust Estimation and Hypothesis Testing, section 4.4.
-    """
-    logs = np.log(np.asarray(times, np.float64) / np.asarray(others, np.float64))
-    value, error = _trimmed(logs[None])
-    draws = np.random.default_rng(seed).integers(0, len(logs), (RESAMPLES, len(logs)))
-    values, errors = _trimmed(logs[draws])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        far = np.where(errors > 0, np.abs(values - value) / errors, np.where(values == value, 0.0, np.inf))
-    half = float(np.quantile(far, CERTAINTY, method="higher")) * float(error[0])
-    if len(logs) < MIN_ROUNDS or not math.isfinite(
-        half
-    ):  # resampled errors vanish: few rounds, or all as good as alike
-        half = float(np.ptp(logs))
-    return Ratio(math.exp(value[0]), math.exp(value[0] - half), math.exp(value[0] + half))
-
-
-def _trimmed(rows: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Trimmed mean of each row and its standard error, from the winsorised deviation (Tukey and McLaughlin 1963)."""
-    count = rows.shape[1]
-    cut = int(TRIM * count)
-    ranked = np.sort(rows, axis=1)
-    kept = ranked[:, cut : count - cut]
-    winsorised = np.clip(ranked, kept[:, :1], kept[:, -1:])
-    deviation = winsorised.std(axis=1, ddof=1) if count > 1 else np.full(len(rows), np.inf)
-    return kept.mean(axis=1), deviation / ((1 - 2 * TRIM) * math.sqrt(count))
-
-
-def percentile(times: Sequence[float], which: int) -> float | None:
-    """A percentile of single runs; None where there are too few to bound it."""
-    return float(np.percentile(times, which)) if len(times) >= NEEDED[which] else None
 
 
 def measured_numbers(compared: Compared, margin: float) -> dict[str, Any]:
@@ -217,3 +131,118 @@ def _thinned(times: Sequence[float]) -> list[float]:
     if len(times) <= TIMES_KEPT:
         return list(times)
     return [times[int(index)] for index in np.linspace(0, len(times) - 1, TIMES_KEPT)]
+
+
+EAGER = "eager"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A row of a check: its artifact's folder, its manifest (none, where it could not be opened), its copy."""
+
+    folder: str
+    manifest: Manifest | None
+    copy: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An artifact to time: its folder as people know it, and where it is read."""
+
+    folder: str
+    manifest: Manifest
+    place: str
+
+    @property
+    def name(self) -> str:
+        """As people call it: onnx-int8."""
+        return f"{self.manifest.backend}-{self.manifest.precision}"
+
+
+def check_latency(
+    rows: Sequence[Timed],
+    options: LatencyOptions,
+    device: str,
+    budget: Budget,
+    progress: Progress,
+) -> dict[str, Gate]:
+    """A gate by the folder of each row that could be opened.
+
+    Args:
+        rows: of the check.
+        options: how it is measured, and against what.
+        device: cpu or cuda.
+        budget: its margins and plain limits.
+        progress: is told (what, rounds done, rounds in all).
+
+    Raises:
+        UsageError: what the options name as reference is no artifact of the same input.
+    """
+    subjects = [Subject(one.folder, one.manifest, one.copy or one.folder) for one in rows if one.manifest is not None]
+    other = _asked(options, subjects)
+    found: dict[str, Gate] = {}
+    for one in subjects:
+        task = Task(one.name, one.place)
+        reference = other or fp32_of(one, subjects)
+        against = _task(reference, task)
+        mine = replace(options, images=max(options.images, _smallest(one), _smallest(reference)))
+        limits = budget.limits(one.manifest.backend, one.manifest.precision).latency
+        watch = Watch(device)
+
+        def told(done: int, total: int, name: str = one.name, watch: Watch = watch) -> None:
+            watch.look()
+            progress(f"latency of {name}", done, total)
+
+        try:
+            largest = one.manifest.batch.max if one.manifest.batch else None
+            compared = compare(task, against, mine, device, told, largest)
+        except ZooError as error:
+            found[one.folder] = Gate(
+                "latency", "inconclusive", f"it could not be measured: {str(error).replace(one.place, one.folder)}"
+            )
+            continue
+        gate = judge_latency(compared, limits)
+        machine = asdict(watch.seen(options.threads or len(cores_here())))
+        found[one.folder] = replace(gate, numbers={**gate.numbers, "batch": mine.images, "machine": machine})
+    return found
+
+
+def fp32_of(one: Subject, others: Sequence[Subject]) -> Subject | None:
+    """What a smaller precision must not be slower than: the fp32 export of the same backend and weights beside it.
+
+    None for the eager reference: for an fp32 export, or where that export is not among those checked.
+    """
+    return next(
+        (
+            other
+            for other in others
+            if one.manifest.precision != "fp32"
+            and other.manifest.precision == "fp32"
+            and other.manifest.backend == one.manifest.backend
+            and other.manifest.weights_sha256 == one.manifest.weights_sha256
+        ),
+        None,
+    )
+
+
+def _asked(options: LatencyOptions, subjects: Sequence[Subject]) -> Subject | str | None:
+    """What the options name: an artifact, eager, or None for what suits each."""
+    if options.against is None or options.against == EAGER:
+        return options.against
+    manifest = read_manifest(Path(options.against))
+    for one in subjects:
+        if one.manifest.spec.input != manifest.spec.input:
+            raise UsageError(
+                f"--against {options.against} takes images of {manifest.spec.input}, "
+                f"{one.folder} of {one.manifest.spec.input}"
+            )
+    return Subject(options.against, manifest, options.against)
+
+
+def _smallest(subject: Subject | str | None) -> int:
+    """The smallest batch it takes."""
+    return subject.manifest.batch.min if isinstance(subject, Subject) and subject.manifest.batch else 1
+
+
+def _task(other: Subject | str | None, mine: Task) -> Task:
+    return Task(other.name, other.place) if isinstance(other, Subject) else as_reference(mine)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .answers import softmax
+from .answer_statistics import softmax
 from .gate import Gate
 
 if TYPE_CHECKING:

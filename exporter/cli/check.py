@@ -16,8 +16,8 @@ from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, 
 from .source_options import Input, Labels, Spec, source_options
 
 if TYPE_CHECKING:
-    from ..checks.check import Checked
-    from ..checks.rounds import LatencyOptions
+    from ..checks.run import Checked
+    from ..timing.engine import LatencyOptions
 
 JUNIT_MARK = b'<testsuites name="zoo check"'  # of our files
 
@@ -78,8 +78,8 @@ def check(
         from ..artifact.folder import BESIDE
         from ..checks import evidence
         from ..checks.budget import Budget, read_budget
-        from ..checks.check import check as check_artifacts
         from ..checks.regression import read_baseline
+        from ..checks.run import check as check_artifacts
         from ..report.result import as_result, pictures_of
         from ..report.rows import data_of, problems, read_rows, standing
 
@@ -133,7 +133,7 @@ def check(
 
 def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> LatencyOptions | None:
     """How latency is measured; None where it is not, which then is an error if something was asked of it."""
-    from ..checks.rounds import LatencyOptions
+    from ..timing.engine import LatencyOptions
 
     given = {name: value for name, value in asked.items() if value is not None}
     if not wanted:

@@ -37,7 +37,8 @@ def package(
     del debug, json
     from ...config import near
     from ..artifact.folder import BESIDE, load_artifact
-    from ..package.bundle import evidence_of, pack, place_of, refuse_unchecked
+    from ..checks.evidence import evidence_of, refuse_unchecked
+    from ..package.pack import pack, place_of
     from ..package.signing import read_key, refuse_signature_place, refuse_stale_signature
     from ..package.signing import sign as sign_package
     from ..package.verify import not_passed
@@ -101,7 +102,7 @@ def _with_failed(outcome: Outcome, failed: Mapping[str, str]) -> Outcome:
 
 
 def _triton(artifacts: list[Path], out: Path) -> Outcome:
-    from ..package.triton import write_repository
+    from ..package.layouts.triton import write_repository
     from ..report.console import say
 
     names = write_repository(artifacts, out)
@@ -115,7 +116,7 @@ def _triton(artifacts: list[Path], out: Path) -> Outcome:
 
 
 def _mlflow(artifacts: list[Path], out: Path | None) -> Outcome:
-    from ..package.mlflow_layout import write_model
+    from ..package.layouts.mlflow import write_model
     from ..report.console import say
 
     folder = out or Path("mlflow-model")

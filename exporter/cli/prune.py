@@ -93,9 +93,9 @@ def prune(
     from ..pruning.prune import Told
     from ..pruning.prune import prune as prune_model
     from ..pruning.report import told_beside, told_channels, told_of, told_zeros
-    from ..pruning.shapes import refuse_target
     from ..report.console import notes, progress, say, table, waiting
-    from ..starting import cpu_flags
+    from ..timing.layer_table import refuse_target
+    from ..timing.machine import cpu_flags
     from .train import line_of, told_how_to_go_on
 
     given = source_options(weights=weights, input_=input_, spec=spec, labels=labels, seed=seed)

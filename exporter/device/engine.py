@@ -25,7 +25,8 @@ from ...models.preprocess import Images
 from ..artifact.folder import load_artifact
 from ..backends.registry import get_backend
 from ..backends.runner import Logits, Runner
-from ..package.timing import LEAST, Profile, count_right, machine_name, measure_all, peak_mb
+from ..package.timing import LEAST, Profile, count_right, measure_all
+from ..timing.machine import machine_name, peak_mb
 
 
 class Engine:

@@ -230,7 +230,7 @@ def write_samples(spec: ModelSpec, data: Dataset, images: int, folder: Path) -> 
 def _packed(what: Path, folder: Path) -> Path:
     """The package itself, or one made of an artifact."""
     if (what / ARTIFACT).is_file():
-        from ..package.bundle import pack
+        from ..package.pack import pack
 
         return pack([what], folder / "made.zoo").path
     if what.is_dir():

@@ -21,7 +21,7 @@ from .verify import NOT_PASSED, not_passed
 
 if TYPE_CHECKING:
     from ..artifact.manifest import Manifest
-    from .bundle import Evidence
+    from ..checks.evidence import Evidence
     from .container import Package
 
 NO_LICENCE = "No licence was given for these weights.\n"
@@ -72,7 +72,7 @@ def judge_card(package: Package) -> Gate:
     Raises:
         IntegrityError: a file that it is made of is corrupt.
     """
-    from .bundle import Evidence
+    from ..checks.evidence import Evidence
 
     made_by, here = package.manifest.get("zoo"), versions()["zoo"]
     if made_by != _made_by(package):

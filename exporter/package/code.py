@@ -17,7 +17,7 @@ RUNTIME = (
     "errors.py", "models/__init__.py", "models/spec.py", "models/preprocess.py",
     "models/processors.py",
     "calibration/__init__.py", "calibration/engine.py", "exporter/__init__.py",
-    "exporter/checks/__init__.py", "exporter/checks/answers.py", "exporter/checks/gate.py",
+    "exporter/checks/__init__.py", "exporter/checks/answer_statistics.py", "exporter/checks/gate.py",
     "exporter/checks/numerics.py", "exporter/checks/faithful.py", "exporter/checks/record.py",
     "exporter/checks/mistakes.py",
     "exporter/artifact/golden_answers.py",
@@ -25,7 +25,7 @@ RUNTIME = (
     "exporter/package/manifest.py", "exporter/package/operators.py", "exporter/package/programs.py",
     "exporter/package/wire.py", "exporter/package/predictor.py",
     "exporter/package/verify.py",
-    "exporter/package/tegrastats.py", "exporter/package/telemetry.py", "exporter/package/timing.py",
+    "exporter/timing/tegrastats.py", "exporter/timing/telemetry.py", "exporter/package/timing.py",
     "exporter/package/entry.py",
 )  # fmt: skip
 MAIN = '''"""Runs the package: python MODEL.zoo predict IMAGE..., verify, profile."""

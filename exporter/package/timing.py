@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
-import platform
-import statistics
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,16 +12,17 @@ import numpy as np
 
 from ...errors import UsageError, one_line
 from ...models.preprocess import Images, as_input
-from ...models.processors import cpus, limited_cpus
 from ...models.spec import ModelSpec
+from ..timing.machine import machine_name, peak_mb, runtime
+from ..timing.operators import Operator, operators
+from ..timing.statistics import interval_of_median
+from ..timing.telemetry import Telemetry, Watching
 from .container import Package
-from .predictor import INPUT, Predictor
-from .telemetry import Telemetry, Watching
+from .predictor import Predictor
 
 WARM_SECONDS, LEAST, SECONDS = 0.5, 100, 3.0
 FEWEST, LONGEST = 20, 60.0  # runs of a batch so large that LEAST of them take longer than so many seconds
 SAMPLES_FOR = {50: 20, 90: 100, 95: 200, 99: 1000}  # runs below which a percentile is not said
-OPERATOR_RUNS = 50
 
 
 class Runs(Protocol):
@@ -70,21 +66,6 @@ class Row:
     per_second: float
     cpu: float
     joules: float | None
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A node of the graph that the runtime made.
-
-    Attributes:
-        name: of the node.
-        kind: its operator.
-        microseconds: a run, in the median.
-    """
-
-    name: str
-    kind: str
-    microseconds: float
 
 
 @dataclass(frozen=True)
@@ -206,36 +187,6 @@ def more(runs: int, seconds: float) -> bool:
     return runs < FEWEST or seconds < SECONDS or (runs < LEAST and seconds < LONGEST)
 
 
-def operators(package: Package, predictor: Predictor) -> tuple[Operator, ...]:
-    """The time of each node, from ONNX Runtime's own profile; nothing of another runtime."""
-    if predictor.artifact["backend"] != "onnx":
-        return ()
-    import onnxruntime
-
-    pixels = np.zeros((1, *predictor.spec.input), np.uint8)
-    images = as_input(pixels, predictor.spec.preprocess, predictor.pixels)
-    durations: dict[tuple[str, str], list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        options.intra_op_num_threads = predictor.threads or limited_cpus() or 0  # 0: as many as ONNX Runtime counts
-        session = onnxruntime.InferenceSession(
-            package.read(predictor.artifact["model"]), options, providers=["CPUExecutionProvider"]
-        )
-        for _ in range(OPERATOR_RUNS):
-            session.run(None, {INPUT: images})
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    for event in events:
-        if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time"):
-            key = str(event["name"]).removesuffix("_kernel_time"), str(event["args"].get("op_name", ""))
-            durations.setdefault(key, []).append(float(event["dur"]))
-    found = (Operator(name, kind, statistics.fmean(sorted(values)[len(values) // 4 : -len(values) // 4 or None]))
-             for (name, kind), values in durations.items())  # fmt: skip
-    return tuple(sorted(found, key=lambda one: -one.microseconds))
-
-
 def count_right(predictor: Runs, samples: Path) -> tuple[int, int]:
     """Right answers, and images, on this machine's runtime.
 
@@ -255,60 +206,3 @@ def count_right(predictor: Runs, samples: Path) -> tuple[int, int]:
         for index in range(len(pixels))
     )
     return right, len(labels)
-
-
-def interval_of_median(ordered: list[float]) -> tuple[float, float]:
-    """The order statistics around the median that hold it with 95 % certainty, by the binomial's normal form.
-
-    Source: Conover 1999, Practical Nonparametric Statistics, section 3.2. Runs that follow each other are not
-    independent, so it is somewhat too narrow.
-    """
-    count = len(ordered)
-    half = 1.96 * math.sqrt(count) / 2
-    low = max(0, math.floor(count / 2 - half) - 1)
-    high = min(count - 1, math.ceil(count / 2 + half))
-    return ordered[low], ordered[high]
-
-
-def peak_mb() -> float | None:
-    """The largest resident size of this process so far; None where the system does not tell."""
-    try:  # Linux counts what was there before exec in ru_maxrss: the process that started this one
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / (1 << 20) if platform.system() == "Darwin" else used / 1024
-
-
-def machine_name(threads: int | None) -> str:
-    """The machine, in words."""
-    model = ""
-    for path in ("/proc/device-tree/model", "/proc/cpuinfo"):
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            continue
-        lines = [line.partition(":")[2] for line in text.splitlines() if line.lower().startswith("model name")]
-        model = (lines or [text.splitlines()[0] if "device-tree" in path else ""])[0].strip("\0 \t")
-        if model:
-            break
-    given = f"{threads} threads" if threads else "the runtime's own threads"
-    return f"{model or platform.processor()}, {platform.system()} {platform.machine()}, {cpus()} cores, {given}"
-
-
-def runtime(artifact: Mapping[str, Any]) -> str:
-    """What runs it, with its version."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    package = {"onnx": "onnxruntime", "torchscript": "torch"}[artifact["backend"]]
-    for name in (package, f"{package}-gpu", f"{package}-openvino"):
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
-    return package

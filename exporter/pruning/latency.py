@@ -17,7 +17,7 @@ from ..artifact.manifest import Batch
 from ..backends.graph.graph import export_graph
 from ..backends.torchscript.backend import script
 from ..faster import measure
-from .shapes import measure_times
+from ..timing.layer_table import measure_times
 
 CLOSE, WITHIN, TRIES = 0.05, 0.1, 6  # of what was asked: good enough, the most, and how often it is tried
 NOISY = 1.15  # times as long as before for the same widths: nothing can be told from that

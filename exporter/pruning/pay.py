@@ -24,11 +24,11 @@ from ...models.sources import Model
 from ..artifact.manifest import Batch
 from ..backends.graph.graph import export_graph
 from ..backends.torchscript.backend import script
-from ..checks.machine import BUSY, Watch, cpu_name
 from ..faster import FLOAT_ISLANDS, THREADS, time_graph
+from ..timing.layer_table import Times, measure_times, refuse_target
+from ..timing.machine import BUSY, Watch, cpu_name
 from .latency import timed_shape
 from .options import BLOCK
-from .shapes import Times, measure_times, refuse_target
 
 SHARES = (0.75, 0.5, 0.25)  # of the MACs
 PAYS, HARDLY = 0.9, 0.98  # of the latency

@@ -9,8 +9,8 @@ from typing import Any
 
 from ...models.data.dataset import Dataset
 from ...models.preprocess import in_mode
-from ..checks.check import Checked
 from ..checks.evidence import as_mapping, versions
+from ..checks.run import Checked
 
 PICTURE = 160  # pixels across, at most
 

@@ -17,9 +17,10 @@ from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.onnx import int8 as target
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.climb import Judge
-from zoo.exporter.costs import Costs, by_layer, hold_drop, measure_costs
+from zoo.exporter.costs import Costs, hold_drop, measure_costs
 from zoo.exporter.int8 import Int8Options
 from zoo.exporter.sensitivity import save, sensitivity
+from zoo.exporter.timing.operators import by_layer
 from zoo.exporter.timing_worker import node_times
 from zoo.models.data.dataset import Dataset
 

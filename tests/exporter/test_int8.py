@@ -22,8 +22,8 @@ from zoo.exporter.backends.graph.graph import export_graph
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.calibrate import calibrate
-from zoo.exporter.checks.check import check
 from zoo.exporter.checks.precision import integer_share
+from zoo.exporter.checks.run import check
 from zoo.exporter.climb import Judge, climb, make_judge, rungs_for
 from zoo.exporter.export import export
 from zoo.exporter.faster import Timed, candidates, fastest, measure

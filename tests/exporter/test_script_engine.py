@@ -21,8 +21,8 @@ from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.export import Exported, export
 from zoo.exporter.int8 import Int8Options
-from zoo.exporter.package.bundle import pack
-from zoo.exporter.package.triton import write_repository
+from zoo.exporter.package.layouts.triton import write_repository
+from zoo.exporter.package.pack import pack
 from zoo.exporter.timing_worker import script_times
 from zoo.models.data.dataset import Dataset
 from zoo.models.preprocess import prepare

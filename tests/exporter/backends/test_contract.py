@@ -16,7 +16,7 @@ from zoo.exporter.artifact.golden import make_golden
 from zoo.exporter.backends.base import Backend
 from zoo.exporter.backends.options import Available, ExportOptions, Unavailable
 from zoo.exporter.backends.registry import BACKENDS, backend_names, get_backend
-from zoo.exporter.checks.check import check_golden
+from zoo.exporter.checks.run import check_golden
 
 AVAILABLE = [name for name in backend_names() if isinstance(get_backend(name).available(), Available)]
 # int8 takes a graph with Q/DQ: test_graph.py

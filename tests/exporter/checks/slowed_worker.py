@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from zoo.exporter.checks.latency_worker import main
+from zoo.exporter.timing.worker import main
 
 
 class Slowed:

@@ -17,7 +17,7 @@ from conftest import TINY, reseal
 from onnx import helper, numpy_helper
 from PIL import Image
 from zoo.errors import GATE
-from zoo.exporter.checks.check import Checked, check
+from zoo.exporter.checks.run import Checked, check
 from zoo.models.data.dataset import Dataset
 
 CROP, EACH = 44, 60

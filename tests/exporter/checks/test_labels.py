@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo.errors import GATE
 from zoo.exporter.checks.accuracy import certainly_more, share_interval
-from zoo.exporter.checks.check import check
 from zoo.exporter.checks.gate import Gate
 from zoo.exporter.checks.labels import judge_labels
+from zoo.exporter.checks.run import check
 from zoo.models.data.dataset import Dataset
 
 TEN = tuple("abcdefghij")

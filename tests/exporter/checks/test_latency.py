@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo.exporter.checks.budget import LatencyLimits
-from zoo.exporter.checks.latency import NEEDED, Compared, Side, judge_latency, percentile, ratio_of, verdict_word
+from zoo.exporter.checks.latency import judge_latency, verdict_word
+from zoo.exporter.timing.statistics import NEEDED, Compared, Side, percentile, ratio_of
 
 ROUNDS = 20
 

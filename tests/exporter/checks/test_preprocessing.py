@@ -21,10 +21,10 @@ from zoo.errors import GATE, INTEGRITY
 from zoo.exporter.artifact.folder import Golden
 from zoo.exporter.artifact.golden import make_probes
 from zoo.exporter.artifact.probes import made_probes
-from zoo.exporter.checks.check import check, check_probes
 from zoo.exporter.checks.gate import Gate
 from zoo.exporter.checks.mistakes import mistakes
 from zoo.exporter.checks.preprocessing import judge_preprocessing, opposite
+from zoo.exporter.checks.run import check, check_probes
 from zoo.models.preprocess import prepare
 from zoo.models.sources import Model, logits_of
 from zoo.models.spec import Preprocess

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.artifact.folder import attestation_path, evidence_path, load_artifact, record
-from zoo.exporter.checks.check import check
 from zoo.exporter.checks.evidence import write_evidence
 from zoo.exporter.checks.private import PREFIX, private_folder
 from zoo.exporter.checks.record import parse_record
+from zoo.exporter.checks.run import check
 from zoo.exporter.report.result import as_result
 
 

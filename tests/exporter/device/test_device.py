@@ -19,7 +19,7 @@ from zoo.exporter.device import ssh
 from zoo.exporter.device.place import Place, places
 from zoo.exporter.device.profile import ProfileOptions, profile
 from zoo.exporter.device.ssh import LinkError, clean, probe, run_there
-from zoo.exporter.package.bundle import pack
+from zoo.exporter.package.pack import pack
 
 pytestmark = pytest.mark.enable_socket  # of the loopback address
 

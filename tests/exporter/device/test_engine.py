@@ -26,7 +26,7 @@ from zoo.exporter.device.place import Place
 from zoo.exporter.device.profile import ProfileOptions, profile
 from zoo.exporter.device.ssh import Device, LinkError, probe
 from zoo.exporter.export import export
-from zoo.exporter.package.bundle import pack
+from zoo.exporter.package.pack import pack
 
 pytestmark = pytest.mark.enable_socket  # of the loopback address
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import as_json, zoo
-from zoo.exporter.package.bundle import pack
 from zoo.exporter.package.code import RUNTIME
 from zoo.exporter.package.entry import beside_latency
-from zoo.exporter.package.timing import interval_of_median
+from zoo.exporter.package.pack import pack
+from zoo.exporter.timing.statistics import interval_of_median
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from conftest import zoo
 from hostile_packages import GRAPHS, MARK, PROGRAMS, UNREADABLE, samples, with_files, with_model
-from zoo.exporter.checks.check import check
 from zoo.exporter.checks.evidence import write_evidence
-from zoo.exporter.package.bundle import pack
+from zoo.exporter.checks.run import check
+from zoo.exporter.package.pack import pack
 from zoo.exporter.report.result import as_result
 
 SECONDS = "4"  # the limit that a package of this size has by itself is tried by benchmarks/hostile.py

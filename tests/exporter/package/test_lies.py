@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 from zoo.errors import IntegrityError
-from zoo.exporter.checks.check import check
 from zoo.exporter.checks.evidence import write_evidence
-from zoo.exporter.package.bundle import pack
+from zoo.exporter.checks.run import check
 from zoo.exporter.package.card import judge_card
 from zoo.exporter.package.container import Package
+from zoo.exporter.package.pack import pack
 from zoo.exporter.package.predictor import refuse_odd
 from zoo.exporter.package.verify import refuse_lies, verify
 from zoo.exporter.package.writer import write

@@ -18,9 +18,9 @@ import pytest
 from conftest import as_json, zoo
 from PIL import Image
 from zoo.errors import UsageError
-from zoo.exporter.package.bundle import pack
 from zoo.exporter.package.container import Package
-from zoo.exporter.package.mlflow_layout import write_model
+from zoo.exporter.package.layouts.mlflow import write_model
+from zoo.exporter.package.pack import pack
 from zoo.exporter.package.predictor import Predictor
 
 ENVIRONMENT = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from conftest import need, zoo
 from hostile_packages import PICKLE, PROGRAMS, with_files, with_model
-from zoo.exporter.package.bundle import pack
 from zoo.exporter.package.code import carried
 from zoo.exporter.package.container import Package
+from zoo.exporter.package.pack import pack
 from zoo.exporter.package.writer import write
 
 BIN = Path(sys.prefix) / "scanners" / "bin"

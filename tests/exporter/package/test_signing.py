@@ -10,8 +10,8 @@ from conftest import as_json, zoo
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from zoo.errors import IntegrityError, UsageError
-from zoo.exporter.package.bundle import pack
 from zoo.exporter.package.container import Package
+from zoo.exporter.package.pack import pack
 from zoo.exporter.package.signing import sign, signature_path, verify_signature
 from zoo.exporter.package.writer import write
 

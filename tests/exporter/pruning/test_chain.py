@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import TINY, need
 from zoo.exporter.backends.options import ExportOptions
-from zoo.exporter.checks.check import check
+from zoo.exporter.checks.run import check
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
 from zoo.exporter.pruning.options import PruneOptions

@@ -11,7 +11,7 @@ import safetensors.torch
 from conftest import as_json, zoo
 from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.backends.options import ExportOptions
-from zoo.exporter.checks.check import check
+from zoo.exporter.checks.run import check
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
 from zoo.exporter.pruning.options import PruneOptions

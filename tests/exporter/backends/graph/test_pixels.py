@@ -15,7 +15,7 @@ from zoo.exporter.artifact.folder import load_artifact
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.bisect import Finding, bisect_artifact
-from zoo.exporter.checks.check import check
+from zoo.exporter.checks.run import check
 from zoo.exporter.export import export
 from zoo.models.preprocess import normalise, steps_outside, to_pixels
 from zoo.models.sources import Model

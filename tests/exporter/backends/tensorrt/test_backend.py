@@ -17,7 +17,7 @@ from zoo.exporter.backends.options import Available, ExportOptions
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.backends.tensorrt.cache import cache_path
 from zoo.exporter.backends.tensorrt.cuda import Gpu
-from zoo.exporter.checks.check import check
+from zoo.exporter.checks.run import check
 from zoo.exporter.export import build, export
 from zoo.models.registry import FAMILIES
 

@@ -11,7 +11,7 @@ from zoo.exporter.artifact.folder import load_artifact
 from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.options import Available, ExportOptions
 from zoo.exporter.backends.registry import get_backend
-from zoo.exporter.checks.check import check
+from zoo.exporter.checks.run import check
 from zoo.exporter.export import build, export
 from zoo.models.registry import FAMILIES
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from ...models.processors import cpus
 
 BUSY = 0.1  # of the CPUs used by others, from which on it is noted
 STOLEN = 0.02
@@ -237,3 +241,57 @@ class _Gpu:
         if self._reasons & ~idle:
             found.append(f"the GPU was throttled (NVML reasons {self._reasons & ~idle:#x})")
         return tuple(found)
+
+
+def peak_mb() -> float | None:
+    """The largest resident size of this process so far; None where the system does not tell."""
+    try:  # Linux counts what was there before exec in ru_maxrss: the process that started this one
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (1 << 20) if platform.system() == "Darwin" else used / 1024
+
+
+def machine_name(threads: int | None) -> str:
+    """The machine, in words."""
+    model = ""
+    for path in ("/proc/device-tree/model", "/proc/cpuinfo"):
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            continue
+        lines = [line.partition(":")[2] for line in text.splitlines() if line.lower().startswith("model name")]
+        model = (lines or [text.splitlines()[0] if "device-tree" in path else ""])[0].strip("\0 \t")
+        if model:
+            break
+    given = f"{threads} threads" if threads else "the runtime's own threads"
+    return f"{model or platform.processor()}, {platform.system()} {platform.machine()}, {cpus()} cores, {given}"
+
+
+def runtime(artifact: Mapping[str, Any]) -> str:
+    """What runs it, with its version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    package = {"onnx": "onnxruntime", "torchscript": "torch"}[artifact["backend"]]
+    for name in (package, f"{package}-gpu", f"{package}-openvino"):
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    return package
+
+
+def cpu_flags() -> frozenset[str]:
+    """What /proc/cpuinfo says the first processor can; empty where it cannot be read."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    line = next((one for one in text.splitlines() if one.split(":")[0].strip() in ("flags", "Features")), "")
+    return frozenset(line.partition(":")[2].split())

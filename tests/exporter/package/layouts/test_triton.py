@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from zoo.errors import UnavailableError, UsageError
 from zoo.exporter.artifact.folder import load_artifact, read_manifest, seal
 from zoo.exporter.artifact.manifest import Platform
-from zoo.exporter.package.triton import config_of, model_config_pb2, write_repository
+from zoo.exporter.package.layouts.triton import config_of, model_config_pb2, write_repository
 
 
 def config(folder: Path):

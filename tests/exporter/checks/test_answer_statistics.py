@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zoo.exporter.checks.answers import BINS, calibration_error, compare_answers, softmax
+from zoo.exporter.checks.answer_statistics import BINS, calibration_error, compare_answers, softmax
 
 NAMES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, Self
 
 from ...errors import UnavailableError, UsageError
-from .latency import Compared, Side
 from .machine import cores_here
+from .statistics import Compared, Side
 
 # -P: a folder `zoo` where the user is would be taken for ours
-WORKER = (sys.executable, "-P", "-m", "zoo.exporter.checks.latency_worker")
+WORKER = (sys.executable, "-P", "-m", "zoo.exporter.timing.worker")
 BLOCK_MS, LEAST_RUNS = 80.0, 5
 READY_S, BLOCK_S = 300.0, 300.0
 THROUGHPUT_MS, THROUGHPUT_PROCESSES = 500.0, 3

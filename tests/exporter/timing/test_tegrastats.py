@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ENVIRONMENT, as_json, zoo
-from zoo.exporter.package.tegrastats import Stats, Tegrastats, parse, total_of
-from zoo.exporter.package.telemetry import Watching
+from zoo.exporter.timing.tegrastats import Stats, Tegrastats, parse, total_of
+from zoo.exporter.timing.telemetry import Watching
 
 # From the issues and tests of monitors of Jetson boards on GitHub.
 TX1 = (
@@ -204,7 +204,7 @@ def test_it_is_stopped_when_the_run_fails_and_when_it_will_not_end(path: Path, t
 
 def test_it_ends_when_the_process_that_reads_it_is_killed(path: Path, tmp_path: Path) -> None:
     program(path, [NANO], every=0.05)
-    code = "import time; from zoo.exporter.package.tegrastats import Tegrastats as T; T(0.05).start(); time.sleep(60)"
+    code = "import time; from zoo.exporter.timing.tegrastats import Tegrastats as T; T(0.05).start(); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code])
     for _ in range(100):
         time.sleep(0.1)

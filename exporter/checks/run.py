@@ -23,8 +23,9 @@ from ..backends.base import PrecisionClaimError
 from ..backends.options import Unavailable
 from ..backends.registry import backend_names, get_backend
 from ..backends.runner import Runner
+from ..timing.engine import LatencyOptions
 from .accuracy import judge_accuracy, judge_agreement, paired_answers, unbelievable, without_ties
-from .answers import compare_answers
+from .answer_statistics import compare_answers
 from .batch_sizes import draw_sizes
 from .bisect import bisect_artifact
 from .budget import Budget, Limits
@@ -33,14 +34,13 @@ from .faithful import RULES as FAITHFUL
 from .faithful import judge_faithful, other_plan, relative_distance
 from .gate import Gate, hardest
 from .labels import WITHOUT_DATA, judge_labels
+from .latency import Timed, check_latency
 from .mistakes import mistakes, prepared
 from .numerics import judge_asked, judge_numerics, measure_numerics
 from .precision import judge_precision
 from .preprocessing import NO_PROBES, judge_preprocessing
 from .private import private_folder
 from .reference import Judged, Progress, Shared, golden_batch
-from .rounds import LatencyOptions
-from .speed import Timed, check_latency
 
 if TYPE_CHECKING:
     from torch import nn

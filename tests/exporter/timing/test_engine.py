@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from zoo.errors import UnavailableError, UsageError
 from zoo.exporter.checks.budget import Budget, LatencyLimits, Limits
-from zoo.exporter.checks.check import check
-from zoo.exporter.checks.rounds import WORKER, LatencyOptions, Task, Worker, as_reference, compare
+from zoo.exporter.checks.run import check
+from zoo.exporter.timing.engine import WORKER, LatencyOptions, Task, Worker, as_reference, compare
 
 SLOWED = (sys.executable, "-P", str(Path(__file__).parent / "slowed_worker.py"))
 
@@ -64,7 +64,7 @@ def test_a_process_that_fails_says_why(task: Task, words: str) -> None:
 
 
 def test_one_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.exporter.checks.rounds.READY_S", 0.2)
+    monkeypatch.setattr("zoo.exporter.timing.engine.READY_S", 0.2)
     task = Task("asleep", "x", command=(sys.executable, "-c", "import time; time.sleep(60)"))
     with pytest.raises(UnavailableError, match="asleep did not answer in 0 s"):
         compare(task, task, LatencyOptions(rounds=1), "cpu", lambda *_: None)

@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import UnavailableError, UsageError
-from .bundle import pack
-from .container import Package
+from ....errors import UnavailableError, UsageError
+from ..container import Package
+from ..pack import pack
 from .mlflow_model import IMAGE
 
 REQUIREMENTS = ["onnxruntime", "numpy", "pillow", "pandas"]

@@ -24,8 +24,8 @@ from ...calibration.pruning.groups import Cost, Form, Structure
 from ...config import cache_folder
 from ...errors import UnavailableError, UsageError
 from ..backends.registry import get_backend
-from ..checks.machine import cpu_name
 from ..faster import THREADS
+from .machine import cpu_name
 
 POINTS = 8  # widths an axis is measured at; between them it is read by straight lines
 FEW_POINTS = 4  # of a matrix product: its weights are read once, and its time goes with their number
@@ -177,7 +177,7 @@ def time_shapes(shapes: list[Shape], target: str, progress: Callable[[int, int],
     Raises:
         UnavailableError: the process ended without them.
     """
-    command = [sys.executable, "-P", "-m", "zoo.exporter.pruning.shape_worker", target, str(THREADS)]
+    command = [sys.executable, "-P", "-m", "zoo.exporter.timing.layer_models", target, str(THREADS)]
     found: list[float] = []
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from zoo.exporter.package.telemetry import Telemetry, Watching, output_of
+from zoo.exporter.timing.telemetry import Telemetry, Watching, output_of
 
 
 def write(root: Path, **files: str) -> None:

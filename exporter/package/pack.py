@@ -9,25 +9,13 @@ from pathlib import Path
 
 from ...atomic import beside, put_in_place
 from ...config import to_json
-from ...errors import GateError, IntegrityError, UsageError, one_line, unwritable
-from ..artifact.folder import (
-    ANSWERS,
-    ARTIFACT,
-    GOLDEN,
-    WEIGHTS,
-    Artifact,
-    attestation_path,
-    evidence_path,
-    load_artifact,
-    read_manifest,
-)
-from ..checks.attestation import EVIDENCE_ENTRY
-from ..checks.evidence import versions
+from ...errors import GateError, IntegrityError, UsageError, unwritable
+from ..artifact.folder import ANSWERS, ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact, read_manifest
+from ..checks.evidence import Evidence, evidence_of, refuse_unchecked, versions
 from ..checks.private import private_folder
-from ..checks.record import Record, parse_record
 from .card import CARD, NO_LICENCE, card_of, judge_card
 from .code import LICENCE, carried, judge_code
-from .container import Package, sha256
+from .container import Package
 from .manifest import manifest_of
 from .sbom import sbom_of
 from .verify import not_passed, verify
@@ -55,20 +43,6 @@ class Packed:
     failed: Mapping[str, str]
     unchecked: Mapping[str, str]
     replaced: bool
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a check found of an artifact, or why there is nothing."""
-
-    content: bytes | None
-    reason: str = ""
-    record: Record | None = None
-
-    @property
-    def verdicts(self) -> dict[str, str]:
-        """Each gate's."""
-        return self.record.verdicts if self.record is not None else {}
 
 
 def pack(
@@ -173,53 +147,6 @@ def refuse_strangers(artifacts: Sequence[Artifact]) -> list[str]:
             raise UsageError(f"two of the artifacts are {name}", fix="give one of them")
         names.append(name)
     return names
-
-
-def evidence_of(artifact: Artifact) -> Evidence:
-    """What zoo check wrote beside an artifact, if it is of the artifact as it was opened."""
-    path, manifest = evidence_path(artifact.folder), artifact.manifest
-    if path.exists() and not path.is_file():
-        return Evidence(None, f"{path.name} is no regular file")
-    try:
-        content = path.read_bytes()
-        found = parse_record(content)
-    except FileNotFoundError:
-        return Evidence(None, "not checked")
-    except (OSError, ValueError) as error:
-        return Evidence(None, f"{path.name} is no evidence of zoo check: {one_line(error)}")
-    if other := _another_statement(artifact.folder, content):
-        return Evidence(None, f"{path.name} was changed since {other} was written with it")
-    same = (found.backend, found.precision) == (manifest.backend, manifest.precision)
-    if found.artifact_sha256 != artifact.seal or not same:
-        return Evidence(None, f"{path.name} is of an artifact that was replaced")
-    return Evidence(content, record=found)
-
-
-def _another_statement(folder: Path, evidence: bytes) -> str:
-    """The name of the statement beside an artifact where it is of other evidence; "" where none is, or it fits."""
-    place = attestation_path(folder)
-    try:
-        listed = json.loads(place.read_bytes())["predicate"]["configuration"]
-        digests = [one["digest"]["sha256"] for one in listed if one["name"] == EVIDENCE_ENTRY]
-    except FileNotFoundError:
-        return ""
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return place.name
-    return "" if digests == [sha256(evidence).hexdigest()] else place.name
-
-
-def refuse_unchecked(evidence: Mapping[str, Evidence]) -> None:
-    """Raise GateError for an artifact that no check has passed."""
-    for name, one in evidence.items():
-        if one.content is None:
-            raise GateError(f"{name}: {one.reason}", fix="zoo check FOLDER --data DATA")
-        if one.record is not None and one.record.unjudged:
-            raise GateError(
-                f"{name} was not judged by its check: {' and '.join(one.record.unjudged)} skipped",
-                fix="zoo check FOLDER --data DATA says why",
-            )
-        if doubts := not_passed(one.verdicts):
-            raise GateError(f"{name} did not pass its check: {doubts}", fix="zoo check FOLDER --data DATA says why")
 
 
 def contents(

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...atomic import staged
-from ...config import to_json
-from ...errors import UnavailableError, UsageError, quoted
-from ...models.preprocess import steps_outside
-from ..artifact.folder import Artifact, load_artifact
-from ..artifact.manifest import Batch
+from ....atomic import staged
+from ....config import to_json
+from ....errors import UnavailableError, UsageError, quoted
+from ....models.preprocess import steps_outside
+from ...artifact.folder import Artifact, load_artifact
+from ...artifact.manifest import Batch
 
 PLATFORMS = {"onnx": ("onnxruntime_onnx", "model.onnx"), "torchscript": ("pytorch_libtorch", "model.pt"),
              "trt": ("tensorrt_plan", "model.plan")}  # fmt: skip
@@ -42,7 +42,7 @@ def write_repository(folders: Sequence[str | Path], out: Path) -> list[str]:
         UnavailableError: tritonclient is missing, or an artifact is not built yet.
         IntegrityError: a file of an artifact was changed.
     """
-    from .bundle import refuse_strangers
+    from ..pack import refuse_strangers
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is in the way", fix="give another --out")

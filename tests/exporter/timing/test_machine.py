@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from zoo.exporter.checks.machine import Watch, notes_of, shares
+from zoo.exporter.timing.machine import Watch, notes_of, shares
 
 BEFORE = {"user": 100, "nice": 0, "system": 0, "idle": 1000, "iowait": 0, "irq": 0, "softirq": 0, "steal": 10}
 

@@ -13,7 +13,7 @@ import torch
 from conftest import reseal, tiny_model
 from zoo.errors import GATE, INTEGRITY, UNAVAILABLE, USAGE
 from zoo.exporter.artifact.folder import read_manifest
-from zoo.exporter.checks.check import Checked, check
+from zoo.exporter.checks.run import Checked, check
 from zoo.models.data.dataset import Dataset
 from zoo.models.sources import rebuild
 from zoo.models.weights import digest

@@ -1,4 +1,4 @@
-"""Times single layers on this machine's CPU, in a process of its own: `python -m zoo.exporter.pruning.shape_worker`.
+"""Times single layers on this machine's CPU, in a process of its own: `python -m zoo.exporter.timing.layer_models`.
 
 Reads a JSON list of shapes from stdin, and prints the microseconds of each as a line, as it is measured.
 """

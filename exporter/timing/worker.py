@@ -1,4 +1,4 @@
-"""One side of a latency check, in a process of its own: `python -m zoo.exporter.checks.latency_worker TASK`.
+"""One side of a latency check, in a process of its own: `python -m zoo.exporter.timing.worker TASK`.
 
 Two runtimes in one process disturb each other: the spinning threads of one slow the other two- to threefold. TASK is a
 JSON object. The process imports what it needs and says so on a line of JSON; at the line `{}` it loads the artifact,
@@ -62,7 +62,7 @@ def _opened(task: dict[str, Any], artifact: Artifact, make: Callable[[], Any]) -
     """A runner that is loaded and warm, and what that took."""
     import numpy as np
 
-    from .reference import golden_batch
+    from ..checks.reference import golden_batch
 
     images = golden_batch(artifact.golden(), artifact)
     batch = images[np.arange(task["images"]) % len(images)]

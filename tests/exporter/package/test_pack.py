@@ -21,10 +21,11 @@ from PIL import Image
 from zoo.errors import GateError, IntegrityError, UsageError
 from zoo.exporter.artifact.folder import load_artifact, record
 from zoo.exporter.backends.options import ExportOptions
+from zoo.exporter.checks.evidence import evidence_of
 from zoo.exporter.checks.mistakes import _bilinear, mistakes
 from zoo.exporter.export import export
-from zoo.exporter.package.bundle import evidence_of, pack
 from zoo.exporter.package.container import Package
+from zoo.exporter.package.pack import pack
 from zoo.exporter.package.predictor import Predictor
 from zoo.exporter.package.timing import profile
 from zoo.exporter.package.verify import verify

@@ -1,0 +1,1 @@
+"""Packages as other servers read them: Triton's model repository, MLflow's model."""

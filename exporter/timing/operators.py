@@ -1,0 +1,111 @@
+"""The time of each operator of a graph, from the runtime's own profile."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...models.preprocess import as_input
+from ...models.processors import limited_cpus
+from ..backends.onnx.runner import original_names
+from ..package.container import Package
+from ..package.predictor import INPUT, Predictor
+
+if TYPE_CHECKING:
+    import onnx
+
+
+OPERATOR_RUNS = 50
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A node of the graph that the runtime made.
+
+    Attributes:
+        name: of the node.
+        kind: its operator.
+        microseconds: a run, in the median.
+    """
+
+    name: str
+    kind: str
+    microseconds: float
+
+
+def operators(package: Package, predictor: Predictor) -> tuple[Operator, ...]:
+    """The time of each node, from ONNX Runtime's own profile; nothing of another runtime."""
+    if predictor.artifact["backend"] != "onnx":
+        return ()
+    import onnxruntime
+
+    pixels = np.zeros((1, *predictor.spec.input), np.uint8)
+    images = as_input(pixels, predictor.spec.preprocess, predictor.pixels)
+    durations: dict[tuple[str, str], list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.intra_op_num_threads = predictor.threads or limited_cpus() or 0  # 0: as many as ONNX Runtime counts
+        session = onnxruntime.InferenceSession(
+            package.read(predictor.artifact["model"]), options, providers=["CPUExecutionProvider"]
+        )
+        for _ in range(OPERATOR_RUNS):
+            session.run(None, {INPUT: images})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    for event in events:
+        if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time"):
+            key = str(event["name"]).removesuffix("_kernel_time"), str(event["args"].get("op_name", ""))
+            durations.setdefault(key, []).append(float(event["dur"]))
+    found = (Operator(name, kind, statistics.fmean(sorted(values)[len(values) // 4 : -len(values) // 4 or None]))
+             for (name, kind), values in durations.items())  # fmt: skip
+    return tuple(sorted(found, key=lambda one: -one.microseconds))
+
+
+_PARTS = ("_QuantizeLinear", "_DequantizeLinear")
+_BRINGS = ("DequantizeLinear", "Pad", "Reshape", "Transpose")  # between Q and a layer: stem.py of the target
+
+
+def by_layer(times: Mapping[str, float], graph: onnx.ModelProto, layers: Collection[str]) -> dict[str, float]:
+    """Node times as layer times: a layer has its own kernel and the Q/DQ on what it writes.
+
+    Q/DQ on what no layer wrote, and what then brings it into a layer's shape, is shared by the layers that read it.
+    Other nodes are nobody's.
+    """
+    original = original_names(graph)
+    nodes = {node.name: node for node in graph.graph.node}
+    readers: dict[str, list[str]] = defaultdict(list)
+    for node in graph.graph.node:
+        for name in node.input:
+            readers[name].append(node.name)
+
+    def sharing(node: onnx.NodeProto) -> list[str]:
+        after = [one for out in node.output for one in readers[out]]
+        return [
+            name
+            for one in after
+            for name in ([one] if one in layers else sharing(nodes[one]) if nodes[one].op_type in _BRINGS else [])
+        ]
+
+    found: dict[str, float] = defaultdict(float)
+    for name, time in times.items():
+        own = original(name)
+        stem = next((own.removesuffix(part) for part in _PARTS if own.endswith(part)), None)
+        if own in layers:
+            found[own] += time
+        elif stem is not None and original(stem) in layers:
+            found[original(stem)] += time
+        elif own in nodes and (stem is not None or nodes[own].op_type in _BRINGS):
+            several = sharing(nodes[own])
+            for one in several:
+                found[one] += time / len(several)
+    return dict(found)
