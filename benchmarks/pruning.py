@@ -20,9 +20,9 @@ from zoo.calibration.pruning.structured import prune_channels
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.calibrate import calibrate
 from zoo.exporter.faster import measure
-from zoo.exporter.pruning.latency import left, share_of_time
-from zoo.exporter.pruning.options import usual_block
-from zoo.exporter.pruning.pay import will_it_pay
+from zoo.exporter.prune.estimate import will_it_pay
+from zoo.exporter.prune.latency_target import left, share_of_time
+from zoo.exporter.prune.options import usual_block
 from zoo.exporter.starting import suitable_bits
 from zoo.exporter.timing.machine import cpu_flags
 from zoo.models.data.catalog import open_data

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ...models.sources import SourceOptions
-    from ..pruning.options import PruneOptions
+    from ..prune.options import PruneOptions
 
 
 def prune(
@@ -89,10 +89,10 @@ def prune(
     from ...models.sources import resolve
     from ...models.training.epoch import Watcher
     from ...models.training.recipe import load_recipe
-    from ..pruning.options import PruneOptions, usual_block
-    from ..pruning.prune import Told
-    from ..pruning.prune import prune as prune_model
-    from ..pruning.report import told_beside, told_channels, told_of, told_zeros
+    from ..prune.options import PruneOptions, usual_block
+    from ..prune.run import Told
+    from ..prune.run import prune as prune_model
+    from ..prune.summary import told_beside, told_channels, told_of, told_zeros
     from ..report.console import notes, progress, say, table, waiting
     from ..timing.layer_table import refuse_target
     from ..timing.machine import cpu_flags
@@ -192,7 +192,7 @@ def _will_it_pay(
     source: str, given: SourceOptions, target: str, round_to: int, shape: tuple[int, int, int] | None
 ) -> Outcome:
     from ...models.sources import resolve
-    from ..pruning.pay import as_mapping, told_rows, will_it_pay
+    from ..prune.estimate import as_mapping, told_rows, will_it_pay
     from ..report.console import notes, progress, say, table, waiting
 
     with waiting("loading the model"):

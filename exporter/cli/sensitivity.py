@@ -117,8 +117,8 @@ def _stages(
     with waiting("loading the model and the data"):
         from ...models.data.catalog import open_data
         from ...models.sources import resolve
-        from ..pruning.options import known_criterion
-        from ..pruning.sensitivity import FILES, as_mapping, claim_place, judged_images, save, stage_curves
+        from ..prune.options import known_criterion
+        from ..prune.sensitivity import FILES, as_mapping, claim_place, judged_images, save, stage_curves
 
         known = known_criterion(criterion)
         if out is not None:

@@ -12,8 +12,8 @@ from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.checks.run import check
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
-from zoo.exporter.pruning.options import PruneOptions
-from zoo.exporter.pruning.prune import prune
+from zoo.exporter.prune.options import PruneOptions
+from zoo.exporter.prune.run import prune
 from zoo.models.data import catalog
 from zoo.models.data.catalog import open_data
 from zoo.models.fresh import new_model

@@ -17,9 +17,9 @@ from zoo.exporter.backends.graph.sparse import sparse_layers, told_sparse, verif
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
 from zoo.exporter.int8 import Int8Options
-from zoo.exporter.pruning.options import PruneOptions
-from zoo.exporter.pruning.prune import prune
-from zoo.exporter.pruning.report import told_of
+from zoo.exporter.prune.options import PruneOptions
+from zoo.exporter.prune.run import prune
+from zoo.exporter.prune.summary import told_of
 from zoo.models.runs import newest_run, read_run
 from zoo.models.sources import resolve
 from zoo.models.training.recipe import load_recipe

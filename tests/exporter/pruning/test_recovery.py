@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from zoo.calibration.pruning.sparsity import layers_2_4
 from zoo.errors import UsageError
-from zoo.exporter.pruning import prune as pruning
-from zoo.exporter.pruning.judged import DropGate
-from zoo.exporter.pruning.options import PruneOptions
-from zoo.exporter.pruning.prune import Told, prune
-from zoo.exporter.pruning.report import told_of
-from zoo.exporter.pruning.sensitivity import as_mapping, save, stage_curves
+from zoo.exporter.prune import run as pruning
+from zoo.exporter.prune.accuracy import DropGate
+from zoo.exporter.prune.options import PruneOptions
+from zoo.exporter.prune.run import Told, prune
+from zoo.exporter.prune.sensitivity import as_mapping, save, stage_curves
+from zoo.exporter.prune.summary import told_of
 from zoo.exporter.timing import layer_table as shapes
 from zoo.exporter.timing.layer_table import Shape
 from zoo.models.fresh import new_model

@@ -27,7 +27,7 @@ from ..backends.torchscript.backend import script
 from ..faster import FLOAT_ISLANDS, THREADS, time_graph
 from ..timing.layer_table import Times, measure_times, refuse_target
 from ..timing.machine import BUSY, Watch, cpu_name
-from .latency import timed_shape
+from .latency_target import timed_shape
 from .options import BLOCK
 
 SHARES = (0.75, 0.5, 0.25)  # of the MACs

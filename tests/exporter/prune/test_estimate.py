@@ -10,9 +10,9 @@ import pytest
 from conftest import as_json, tiny_model, zoo
 from zoo.calibration.pruning.removable import structure_of
 from zoo.errors import UnavailableError, UsageError
-from zoo.exporter.pruning import pay
-from zoo.exporter.pruning.options import usual_block
-from zoo.exporter.pruning.pay import Row, as_mapping, notes_of, told_rows, will_it_pay
+from zoo.exporter.prune import estimate as pay
+from zoo.exporter.prune.estimate import Row, as_mapping, notes_of, told_rows, will_it_pay
+from zoo.exporter.prune.options import usual_block
 from zoo.exporter.timing import layer_table as shapes
 from zoo.exporter.timing.layer_table import Shape
 

@@ -12,9 +12,9 @@ from ...calibration.pruning.structured import Pruned
 from ...models.runs import Run
 from ..checks.gate import Gate
 from ..faster import THREADS
-from .latency import left
+from .latency_target import left
 from .options import BLOCK, PruneOptions
-from .rival import Beside
+from .width_baseline import Beside
 
 BUSY = 1.25  # times as long in one round as in another: something else ran
 

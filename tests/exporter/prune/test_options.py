@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from zoo.errors import UsageError
 from zoo.exporter.cli.prune import asked_for, parse_stages
-from zoo.exporter.pruning.options import PruneOptions
+from zoo.exporter.prune.options import PruneOptions
 
 
 @pytest.mark.parametrize(

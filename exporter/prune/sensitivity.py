@@ -19,7 +19,7 @@ from ...config import to_json
 from ...models.copies import copy_of
 from ...models.data.dataset import Dataset, Split
 from ...models.sources import Model, named_by
-from .judged import measured_accuracy, prepared, settle, suitable_data
+from .accuracy import measured_accuracy, prepared, settle, suitable_data
 
 FILES = ("pruning.json", "pruning.png")
 SETTLED, JUDGED = 512, 2000  # images that norms are settled with, and that accuracy is read from

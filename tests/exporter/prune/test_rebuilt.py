@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from zoo.errors import IntegrityError, UsageError
-from zoo.exporter.pruning.options import PruneOptions
-from zoo.exporter.pruning.prune import Told, prune
+from zoo.exporter.prune.options import PruneOptions
+from zoo.exporter.prune.run import Told, prune
 from zoo.models.data.dataset import Dataset
 from zoo.models.fresh import new_model
 from zoo.models.runs import CHECKPOINT, RUN, is_run

@@ -16,8 +16,8 @@ from zoo.calibration.pruning.budget import Budget
 from zoo.calibration.pruning.groups import Cost, Form
 from zoo.calibration.pruning.removable import structure_of
 from zoo.errors import InconclusiveError, UnavailableError, UsageError
-from zoo.exporter.pruning import latency
-from zoo.exporter.pruning.latency import TRIES, aim, next_share, timed_shape
+from zoo.exporter.prune import latency_target as latency
+from zoo.exporter.prune.latency_target import TRIES, aim, next_share, timed_shape
 from zoo.exporter.timing import layer_table as shapes
 from zoo.exporter.timing.layer_models import input_shape, layer_graph
 from zoo.exporter.timing.layer_table import Shape, Times, axis, grids_of, load_table, measure_times, rising, time_shapes

@@ -20,7 +20,7 @@ from ...models.copies import copy_of
 from ...models.data.dataset import Split
 from ...models.runs import WEIGHTS, Origin
 from ...models.sources import Model, build, logits_of, rebuild
-from .judged import prepared
+from .accuracy import prepared
 
 IMAGES = 8
 CLOSE = 1e-4  # of the logits' size: the same sums of the same weights

@@ -29,13 +29,13 @@ from ...models.training.loop import train
 from ...models.training.recipe import Recipe, default_recipe, load_recipe
 from ...models.training.start import Recovery
 from ...models.widths import narrowed, widths_of
-from .judged import DropGate, measured_accuracy, prepared, settle, suitable_data
-from .latency import aim, left, share_of_time, timed_shape
+from .accuracy import DropGate, measured_accuracy, prepared, settle, suitable_data
+from .latency_target import aim, left, share_of_time, timed_shape
 from .options import PruneOptions
 from .rebuilt import refuse_unopenable, refuse_unwritten
-from .report import Report, speed_of, told_stays
-from .rival import Beside, from_scratch, narrow_like
 from .sensitivity import stage_curves
+from .summary import Report, speed_of, told_stays
+from .width_baseline import Beside, from_scratch, narrow_like
 
 IMAGES = 1024  # that gradients and statistics of norms are taken from
 
