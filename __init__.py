@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import ZooError
     from .exporter.backends.options import ExportOptions
-    from .exporter.calibrate import calibrate
     from .exporter.checks.budget import read_budget
     from .exporter.checks.run import check
     from .exporter.evaluate import evaluate
     from .exporter.export import export
-    from .exporter.int8 import Int8Options
     from .exporter.load import load, open_any
-    from .exporter.sensitivity import sensitivity
+    from .exporter.quantize.calibrate import calibrate
+    from .exporter.quantize.options import Int8Options
+    from .exporter.quantize.sensitivity import sensitivity
     from .exporter.timing.engine import LatencyOptions
     from .exporter.train import train
     from .models.data.catalog import open_data

@@ -20,13 +20,13 @@ from zoo.exporter.artifact.golden import make_golden
 from zoo.exporter.backends.onnx.runner import OrtRunner
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.backends.registry import get_backend
-from zoo.exporter.calibrate import calibrate
 from zoo.exporter.checks.consistency import allowed_difference, judge_consistency, measure_consistency
 from zoo.exporter.checks.precision import judge_precision
 from zoo.exporter.checks.reference import golden_batch
 from zoo.exporter.checks.run import judge_golden
 from zoo.exporter.checks.yardstick import with_yardstick
-from zoo.exporter.starting import suitable_bits
+from zoo.exporter.quantize.calibrate import calibrate
+from zoo.exporter.quantize.initial import suitable_bits
 from zoo.exporter.timing.machine import cpu_flags
 from zoo.models.data.dataset import Dataset
 from zoo.models.preprocess import prepare

@@ -18,12 +18,12 @@ from zoo.calibration.choice import Choice
 from zoo.calibration.pruning.budget import Budget, Spread
 from zoo.calibration.pruning.structured import prune_channels
 from zoo.exporter.backends.registry import get_backend
-from zoo.exporter.calibrate import calibrate
-from zoo.exporter.faster import measure
 from zoo.exporter.prune.estimate import will_it_pay
 from zoo.exporter.prune.latency_target import left, share_of_time
 from zoo.exporter.prune.options import usual_block
-from zoo.exporter.starting import suitable_bits
+from zoo.exporter.quantize.calibrate import calibrate
+from zoo.exporter.quantize.initial import suitable_bits
+from zoo.exporter.quantize.partition import measure
 from zoo.exporter.timing.machine import cpu_flags
 from zoo.models.data.catalog import open_data
 from zoo.models.sources import Model, SourceOptions, resolve

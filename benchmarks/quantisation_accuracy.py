@@ -25,13 +25,13 @@ import onnx
 import onnxruntime
 from quantize_static import static
 from zoo.calibration.images import choose_images
-from zoo.exporter import faster
 from zoo.exporter.artifact.folder import read_manifest
 from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.graph.graph import export_graph
 from zoo.exporter.backends.onnx import int8 as for_onnx
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.accuracy import interval_of_drop, measure_accuracy
+from zoo.exporter.quantize import partition as faster
 from zoo.models.data.catalog import open_data
 from zoo.models.data.dataset import batches
 from zoo.models.preprocess import normalise

@@ -34,7 +34,7 @@ from zoo.exporter.checks.faithful import measure_distances
 from zoo.exporter.checks.numerics import TOLERANCES, judge_numerics, measure_numerics
 from zoo.exporter.checks.reference import golden_batch
 from zoo.exporter.export import export
-from zoo.exporter.int8 import Int8Options
+from zoo.exporter.quantize.options import Int8Options
 from zoo.models.data.catalog import open_data
 from zoo.models.sources import Model, SourceOptions, resolve
 

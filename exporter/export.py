@@ -25,7 +25,7 @@ from .checks.yardstick import with_yardstick
 
 if TYPE_CHECKING:
     from ..models.sources import Model
-    from .int8 import Int8Options
+    from .quantize.options import Int8Options
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,10 @@ def export(
     model = named_by(model, data)
     progress("golden images, in float32 and float64", 0, 0)
     golden = make_golden(model, data, seed)
-    from .calibrate import calibrate
-    from .int8 import Int8Options, decide, require_enough  # reads images only where it is asked for
-    from .plan import parse_plan
+    from .quantize.calibrate import calibrate
+    from .quantize.options import Int8Options
+    from .quantize.plan import parse_plan
+    from .quantize.search import decide, require_enough  # reads images only where it is asked for
 
     absent = {} if options.build_later or options.graph else _absent(found)
     calibrated = None
@@ -163,7 +164,7 @@ def export(
 def _judged(golden: Golden, backend: Backend, model: Model, own: ExportOptions) -> Golden:
     """The golden answers with the yardstick of what is exported."""
     if own.calibrated is not None:
-        from .int8 import int8_yardstick
+        from .quantize.search import int8_yardstick
 
         return int8_yardstick(golden, backend, model, own.calibrated, own.choice)
     return with_yardstick(golden, model, own.precision)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ..calibration.choice import Calibrated, Choice
 from .backends.base import Timing
 from .backends.graph.layers import list_layers
-from .calibrate import Progress
-from .faster import ALIKE, fastest, measure
+from .quantize.calibrate import Progress
+from .quantize.partition import ALIKE, fastest, measure
 
 if TYPE_CHECKING:
     from ..models.sources import Model

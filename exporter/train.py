@@ -20,8 +20,8 @@ from ..models.training.picture_size import small_input
 from ..models.training.recipe import Recipe, default_recipe, load_recipe
 from ..models.training.setup import data_in_order, spec_for_training, stem_arguments
 from ..models.training.start import Recovery
-from .qat import QatStandin, qat_recipe
-from .starting import suitable_bits
+from .quantize.initial import suitable_bits
+from .quantize.qat import QatStandin, qat_recipe
 from .timing.machine import cpu_flags
 
 if TYPE_CHECKING:

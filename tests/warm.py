@@ -22,7 +22,7 @@ from typing import Any
 _IMPORTED = (
     "numpy", "PIL.Image", "onnx", "torch", "torch.export", "torch.onnx", "onnxscript", "torchvision",
     "rich.progress", "rich.table", "zoo.exporter.cli.app", "zoo.exporter.export", "zoo.exporter.checks.run",
-    "zoo.exporter.int8", "zoo.models.sources", "zoo.models.training.loop",
+    "zoo.exporter.quantize.search", "zoo.models.sources", "zoo.models.training.loop",
 )  # fmt: skip
 
 

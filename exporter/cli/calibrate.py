@@ -47,7 +47,7 @@ def calibrate(
         from ...calibration.ranges import claim_place
         from ...models.data.catalog import open_data
         from ...models.sources import resolve
-        from ..calibrate import calibrate as measure
+        from ..quantize.calibrate import calibrate as measure
 
         if out is not None:
             claim_place(out)

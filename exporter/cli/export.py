@@ -103,7 +103,7 @@ def export(
         from ..artifact.folder import evidence_path
         from ..export import export as export_model
         from ..export import refuse_options
-        from ..int8 import Int8Options
+        from ..quantize.options import Int8Options
 
         share = None if max_drop is None else max_drop / 100
         counted = DEFAULT_IMAGES if images is None else images

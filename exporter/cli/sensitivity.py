@@ -53,8 +53,8 @@ def sensitivity(
     with waiting("loading the model and the data"):
         from ...models.data.catalog import open_data
         from ...models.sources import resolve
-        from ..sensitivity import FILES, as_mapping, claim_place, save
-        from ..sensitivity import sensitivity as measure
+        from ..quantize.sensitivity import FILES, as_mapping, claim_place, save
+        from ..quantize.sensitivity import sensitivity as measure
 
         if out is not None:
             claim_place(out)

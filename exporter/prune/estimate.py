@@ -24,7 +24,7 @@ from ...models.sources import Model
 from ..artifact.manifest import Batch
 from ..backends.graph.graph import export_graph
 from ..backends.torchscript.backend import script
-from ..faster import FLOAT_ISLANDS, THREADS, time_graph
+from ..quantize.partition import FLOAT_ISLANDS, THREADS, time_graph
 from ..timing.layer_table import Times, measure_times, refuse_target
 from ..timing.machine import BUSY, Watch, cpu_name
 from .latency_target import timed_shape

@@ -16,7 +16,7 @@ from ...models.sources import Model
 from ..artifact.manifest import Batch
 from ..backends.graph.graph import export_graph
 from ..backends.torchscript.backend import script
-from ..faster import measure
+from ..quantize.partition import measure
 from ..timing.layer_table import measure_times
 
 CLOSE, WITHIN, TRIES = 0.05, 0.1, 6  # of what was asked: good enough, the most, and how often it is tried

@@ -11,7 +11,7 @@ from ...calibration.pruning.stages import stage_of
 from ...calibration.pruning.structured import Pruned
 from ...models.runs import Run
 from ..checks.gate import Gate
-from ..faster import THREADS
+from ..quantize.partition import THREADS
 from .latency_target import left
 from .options import BLOCK, PruneOptions
 from .width_baseline import Beside

@@ -24,7 +24,7 @@ from ...calibration.pruning.groups import Cost, Form, Structure
 from ...config import cache_folder
 from ...errors import UnavailableError, UsageError
 from ..backends.registry import get_backend
-from ..faster import THREADS
+from ..quantize.partition import THREADS
 from .machine import cpu_name
 
 POINTS = 8  # widths an axis is measured at; between them it is read by straight lines

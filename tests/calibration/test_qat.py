@@ -19,7 +19,7 @@ from zoo.exporter.backends.graph.graph import trace_graph
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.onnx import int8 as for_onnx
 from zoo.exporter.backends.tensorrt import int8 as for_trt
-from zoo.exporter.qat import learned_ranges
+from zoo.exporter.quantize.qat import learned_ranges
 
 TARGETS = {"onnx": for_onnx, "trt": for_trt}
 

@@ -16,7 +16,7 @@ from zoo.calibration.ranges import ALL_METHODS, RangeTable, collect
 from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.graph.graph import trace_graph
-from zoo.exporter.calibrate import graph_digest
+from zoo.exporter.quantize.calibrate import graph_digest
 
 
 def test_ranges_are_those_of_the_onnx_graphs_tensors() -> None:

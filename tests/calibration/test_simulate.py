@@ -19,7 +19,7 @@ from zoo.errors import UsageError
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.faithful import JITTER, RULES, measure_distances
-from zoo.exporter.starting import suitable_bits
+from zoo.exporter.quantize.initial import suitable_bits
 from zoo.exporter.timing.machine import cpu_flags
 from zoo.models.arithmetic import logits_in
 from zoo.models.sources import Model

@@ -17,8 +17,8 @@ from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.artifact.folder import load_artifact
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
-from zoo.exporter.int8 import Int8Options
-from zoo.exporter.plan import parse_plan
+from zoo.exporter.quantize.options import Int8Options
+from zoo.exporter.quantize.plan import parse_plan
 from zoo.models.data.dataset import Dataset
 from zoo.models.runs import Learned
 from zoo.models.sources import Model

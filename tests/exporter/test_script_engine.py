@@ -20,9 +20,9 @@ from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.export import Exported, export
-from zoo.exporter.int8 import Int8Options
 from zoo.exporter.package.layouts.triton import write_repository
 from zoo.exporter.package.pack import pack
+from zoo.exporter.quantize.options import Int8Options
 from zoo.exporter.timing_worker import script_times
 from zoo.models.data.dataset import Dataset
 from zoo.models.preprocess import prepare

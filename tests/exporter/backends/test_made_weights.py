@@ -15,7 +15,7 @@ from zoo.calibration.simulate import simulate
 from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.graph.graph import export_graph
 from zoo.exporter.backends.registry import get_backend
-from zoo.exporter.starting import suitable_bits
+from zoo.exporter.quantize.initial import suitable_bits
 from zoo.exporter.timing.machine import cpu_flags
 from zoo.models.arithmetic import logits_in
 

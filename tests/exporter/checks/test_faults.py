@@ -66,7 +66,7 @@ def made_int8(photographs: Dataset, made: Path) -> Path:
     """The same network in int8."""
     from zoo.exporter.backends.options import ExportOptions
     from zoo.exporter.export import export
-    from zoo.exporter.int8 import Int8Options
+    from zoo.exporter.quantize.options import Int8Options
     from zoo.models.sources import resolve
 
     source, options = resolve(str(made.parent.parent / "run")), Int8Options(64, never_slower=False)

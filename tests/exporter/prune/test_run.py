@@ -13,11 +13,11 @@ from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.checks.run import check
 from zoo.exporter.export import export
-from zoo.exporter.int8 import Int8Options
 from zoo.exporter.prune.options import PruneOptions
 from zoo.exporter.prune.run import prune
 from zoo.exporter.prune.summary import Report, told_beside, told_of
 from zoo.exporter.prune.width_baseline import Beside, from_scratch, narrow_like
+from zoo.exporter.quantize.options import Int8Options
 from zoo.models.fresh import new_model
 from zoo.models.runs import newest_run, read_run
 from zoo.models.sources import SourceOptions, resolve

@@ -11,9 +11,9 @@ from conftest import TINY, need
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.checks.run import check
 from zoo.exporter.export import export
-from zoo.exporter.int8 import Int8Options
 from zoo.exporter.prune.options import PruneOptions
 from zoo.exporter.prune.run import prune
+from zoo.exporter.quantize.options import Int8Options
 from zoo.models.data import catalog
 from zoo.models.data.catalog import open_data
 from zoo.models.fresh import new_model

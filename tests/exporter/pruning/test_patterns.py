@@ -16,10 +16,10 @@ from zoo.exporter.backends.graph.graph import export_graph
 from zoo.exporter.backends.graph.sparse import sparse_layers, told_sparse, verified_sparse
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
-from zoo.exporter.int8 import Int8Options
 from zoo.exporter.prune.options import PruneOptions
 from zoo.exporter.prune.run import prune
 from zoo.exporter.prune.summary import told_of
+from zoo.exporter.quantize.options import Int8Options
 from zoo.models.runs import newest_run, read_run
 from zoo.models.sources import resolve
 from zoo.models.training.recipe import load_recipe

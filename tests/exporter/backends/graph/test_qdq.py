@@ -21,7 +21,7 @@ from zoo.exporter.backends.onnx import int8 as for_onnx
 from zoo.exporter.backends.tensorrt import int8 as for_trt
 from zoo.exporter.backends.torchscript import int8 as for_torchscript
 from zoo.exporter.lint import lint
-from zoo.exporter.starting import suitable_bits
+from zoo.exporter.quantize.initial import suitable_bits
 from zoo.exporter.timing.machine import cpu_flags
 
 NAMES = ["resnet18", "mobilenet_v2", "googlenet", "alexnet", "vgg11_bn", "efficientnet_b0"]

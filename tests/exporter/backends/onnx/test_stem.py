@@ -18,7 +18,7 @@ from zoo.calibration.choice import Choice
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.onnx import int8 as for_onnx
 from zoo.exporter.backends.onnx.stem import Stem, fold_weights, plan_stem, read_by_fours
-from zoo.exporter.starting import suitable_bits
+from zoo.exporter.quantize.initial import suitable_bits
 from zoo.exporter.timing.machine import cpu_flags
 
 

@@ -21,7 +21,7 @@ from zoo.errors import UnavailableError, UsageError
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.torchscript import additions
 from zoo.exporter.backends.torchscript import int8 as target
-from zoo.exporter.starting import suitable_bits
+from zoo.exporter.quantize.initial import suitable_bits
 from zoo.exporter.timing.machine import cpu_flags
 
 ONEDNN = pytest.mark.skipif(

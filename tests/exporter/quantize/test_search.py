@@ -14,21 +14,22 @@ from onnx import numpy_helper
 from zoo.atomic import failed_place
 from zoo.calibration.choice import Calibrated, Choice
 from zoo.errors import GateError, InconclusiveError, UsageError
-from zoo.exporter import climb as climbing
-from zoo.exporter import faster
 from zoo.exporter.artifact.folder import evidence_path, load_artifact, read_manifest
 from zoo.exporter.artifact.manifest import Batch, Layer, Receipt
 from zoo.exporter.backends.graph.graph import export_graph
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.options import ExportOptions
-from zoo.exporter.calibrate import calibrate
 from zoo.exporter.checks.precision import integer_share
 from zoo.exporter.checks.run import check
-from zoo.exporter.climb import Judge, climb, make_judge, rungs_for
 from zoo.exporter.export import export
-from zoo.exporter.faster import Timed, candidates, fastest, measure
-from zoo.exporter.int8 import Int8Options, confirm, decide, judged_by
-from zoo.exporter.starting import suitable_bits
+from zoo.exporter.quantize import candidates as climbing
+from zoo.exporter.quantize import partition as faster
+from zoo.exporter.quantize.calibrate import calibrate
+from zoo.exporter.quantize.candidates import Judge, climb, make_judge, rungs_for
+from zoo.exporter.quantize.initial import suitable_bits
+from zoo.exporter.quantize.options import Int8Options
+from zoo.exporter.quantize.partition import Timed, candidates, fastest, measure
+from zoo.exporter.quantize.search import confirm, decide, judged_by
 from zoo.models.data.dataset import Dataset
 from zoo.models.sources import Model, resolve
 
@@ -294,9 +295,10 @@ class TestNeverSlower:
         self, ratio: float, batch: Batch | None, taken: bool, few_digits: Dataset, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        from zoo.exporter import starting, timed
+        from zoo.exporter import timed
         from zoo.exporter.backends.onnx import blocks
         from zoo.exporter.backends.registry import get_backend
+        from zoo.exporter.quantize import initial as starting
 
         monkeypatch.setattr(blocks, "WIDE", 1)
         for module, times in ((faster, 0.9), (timed, ratio)):

@@ -16,10 +16,11 @@ from zoo.errors import GateError, UsageError
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.onnx import int8 as target
 from zoo.exporter.backends.registry import get_backend
-from zoo.exporter.climb import Judge
-from zoo.exporter.costs import Costs, hold_drop, measure_costs
-from zoo.exporter.int8 import Int8Options
-from zoo.exporter.sensitivity import save, sensitivity
+from zoo.exporter.quantize.candidates import Judge
+from zoo.exporter.quantize.fallback import hold_drop
+from zoo.exporter.quantize.layer_costs import Costs, measure_costs
+from zoo.exporter.quantize.options import Int8Options
+from zoo.exporter.quantize.sensitivity import save, sensitivity
 from zoo.exporter.timing.operators import by_layer
 from zoo.exporter.timing_worker import node_times
 from zoo.models.data.dataset import Dataset

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..calibration.qat import FakeQuantised, QatOptions
-from ..calibration.recognise import ALIKE, apart, known_edges, seen_by
-from ..errors import UsageError
-from ..models.data.dataset import Dataset, batches
-from ..models.preprocess import normalise
-from ..models.runs import Learned
-from .artifact.manifest import Batch
-from .backends.graph.graph import trace_graph
+from ...calibration.qat import FakeQuantised, QatOptions
+from ...calibration.recognise import ALIKE, apart, known_edges, seen_by
+from ...errors import UsageError
+from ...models.data.dataset import Dataset, batches
+from ...models.preprocess import normalise
+from ...models.runs import Learned
+from ..artifact.manifest import Batch
+from ..backends.graph.graph import trace_graph
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
     from torch.export import ExportedProgram
 
-    from ..models.spec import ModelSpec
-    from ..models.training.recipe import Recipe
+    from ...models.spec import ModelSpec
+    from ...models.training.recipe import Recipe
 
 SAMPLE = 8
 

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..calibration.adaround import Rounder
-from ..calibration.choice import Calibrated
-from ..calibration.images import DEFAULT_IMAGES, choose_images
-from ..calibration.ranges import FORMAT, RangeTable, collect
-from ..config import cache_folder
-from ..errors import IntegrityError, ZooError
-from ..models.data.dataset import Dataset, batches
-from ..models.preprocess import normalise
-from .artifact.manifest import Batch
-from .backends.graph.graph import trace_graph
+from ...calibration.adaround import Rounder
+from ...calibration.choice import Calibrated
+from ...calibration.images import DEFAULT_IMAGES, choose_images
+from ...calibration.ranges import FORMAT, RangeTable, collect
+from ...config import cache_folder
+from ...errors import IntegrityError, ZooError
+from ...models.data.dataset import Dataset, batches
+from ...models.preprocess import normalise
+from ..artifact.manifest import Batch
+from ..backends.graph.graph import trace_graph
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from ..models.sources import Model
-    from ..models.spec import ModelSpec
+    from ...models.sources import Model
+    from ...models.spec import ModelSpec
 
 Progress = Callable[[str, int, int], None]
 Batches = Callable[[], Iterator[npt.NDArray[np.float32]]]
@@ -91,7 +91,7 @@ def calibrate(
 
 def equalised(calibrated: Calibrated, spec: ModelSpec, device: str = "cpu") -> Calibrated:
     """The same model with like ranges between its layers (calibration/equalize.py), calibrated with the same images."""
-    from ..calibration.equalize import equalise
+    from ...calibration.equalize import equalise
 
     if calibrated.rounder is None:
         raise ValueError("nothing to calibrate with again")
@@ -107,8 +107,8 @@ def _calibrated(
     told: Callable[[int], None] | None,
     notes: tuple[str, ...],
 ) -> Calibrated:
-    from ..models.weights import digest
-    from .backends.onnx import int8 as target
+    from ...models.weights import digest
+    from ..backends.onnx import int8 as target
 
     graph, program = trace_graph(module, spec, "fp32", Batch(1, 8, 1024))
     edges = target.edges(target.prepare(graph))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..calibration.choice import Choice
-from .timing.machine import cpu_flags
+from ...calibration.choice import Choice
+from ..timing.machine import cpu_flags
 
 if TYPE_CHECKING:
-    from ..models.runs import Learned
+    from ...models.runs import Learned
 
 
 def starting_choice(backend: str, learned: Learned | None, bits: int | None) -> tuple[Choice, tuple[str, ...]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..calibration.choice import Calibrated, Choice
-from ..calibration.ranges import ALL_METHODS
-from ..config import read_json
-from ..errors import UsageError, one_line
-from .backends.graph.layers import list_layers
+from ...calibration.choice import Calibrated, Choice
+from ...calibration.ranges import ALL_METHODS
+from ...config import read_json
+from ...errors import UsageError, one_line
+from ..backends.graph.layers import list_layers
 
 
 def read_plan(path: Path, calibrated: Calibrated) -> Choice:

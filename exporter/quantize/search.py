@@ -11,62 +11,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..calibration.choice import Calibrated, Choice
-from ..calibration.images import DEFAULT_IMAGES
-from ..errors import GateError, InconclusiveError, UsageError
-from ..models.data.dataset import Dataset
-from .artifact.folder import Golden
-from .artifact.manifest import Batch
-from .backends.base import Backend
-from .backends.graph.layers import list_layers
-from .backends.onnx.runner import OrtRunner
-from .backends.options import ExportOptions
-from .backends.runner import Runner
+from ...calibration.choice import Calibrated, Choice
+from ...errors import GateError, InconclusiveError, UsageError
+from ...models.data.dataset import Dataset
+from ..artifact.folder import Golden
+from ..artifact.manifest import Batch
+from ..backends.base import Backend
+from ..backends.graph.layers import list_layers
+from ..backends.onnx.runner import OrtRunner
+from ..backends.options import ExportOptions
+from ..backends.runner import Runner
+from ..checks.accuracy import images_for_none, judge_accuracy, measure_accuracy
+from ..checks.faithful import judge_faithful
+from ..checks.yardstick import with_yardstick
+from ..timed import IN_BLOCKS, UNPORTABLE, never_slower, time_again
 from .calibrate import Progress, equalised
-from .checks.accuracy import images_for_none, judge_accuracy, measure_accuracy
-from .checks.faithful import judge_faithful
-from .checks.yardstick import with_yardstick
-from .climb import JUDGED, Judge, answers, climb, depthwise_layers, make_judge, rungs_for
-from .costs import hold_drop, measure_costs
+from .candidates import JUDGED, Judge, answers, climb, depthwise_layers, make_judge, rungs_for
+from .fallback import hold_drop
+from .initial import starting_choice
+from .layer_costs import measure_costs
+from .options import Int8Options
 from .plan import as_mapping, engine_of, measured_before, read_plan
-from .starting import starting_choice
-from .timed import IN_BLOCKS, UNPORTABLE, never_slower, time_again
 
 if TYPE_CHECKING:
-    from ..models.sources import Model
+    from ...models.sources import Model
 
 COMPARED = 64  # images that a layer's cost is measured on
 JUDGED_CLOSELY = 10_000  # images, when a drop was asked for
-
-
-@dataclass(frozen=True)
-class Int8Options:
-    """How an int8 export is made.
-
-    Attributes:
-        images: for calibration.
-        never_slower: turn layers back to float until the runtime at hand is not slower than with the float graph.
-        weight_bits: 8 or 7; None for what suits this CPU.
-        plan: artifact.json of an earlier int8 export: the same choices again, without measuring.
-        max_drop: the largest drop of top-1 that is accepted, as a share of the images; layers are given back to float
-            until it holds. None: the gate's own limit judges, and no layer is given back.
-    """
-
-    images: int = DEFAULT_IMAGES
-    never_slower: bool = True
-    weight_bits: int | None = None
-    plan: Path | None = None
-    max_drop: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_drop is not None and not 0 < self.max_drop < 1:
-            raise UsageError(
-                f"max_drop must be above 0 and below 100 points, got {100 * self.max_drop:g}", fix="for example 0.5"
-            )
-        if self.max_drop is not None and self.plan is not None:
-            raise UsageError("max_drop measures, a plan repeats without measuring", fix="give one of them")
-        if self.images < 1 or self.weight_bits not in (None, 7, 8):
-            raise UsageError(f"images must be at least 1 and weight_bits 7 or 8, got {self}")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import pytest
 from conftest import tiny_model
 from zoo.calibration.observers import Seen
 from zoo.calibration.ranges import RangeTable
-from zoo.exporter import calibrate as calibrating
-from zoo.exporter.calibrate import calibrate, equalised
+from zoo.exporter.quantize import calibrate as calibrating
+from zoo.exporter.quantize.calibrate import calibrate, equalised
 from zoo.models.data.dataset import Dataset
 
 

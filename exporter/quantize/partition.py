@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnavailableError
-from .artifact.manifest import Layer
+from ...errors import UnavailableError
+from ..artifact.manifest import Layer
 
 if TYPE_CHECKING:
     import onnx

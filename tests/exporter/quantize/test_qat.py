@@ -16,9 +16,9 @@ from zoo.exporter.artifact.folder import load_artifact
 from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
-from zoo.exporter.int8 import Int8Options
-from zoo.exporter.qat import qat_recipe
-from zoo.exporter.starting import starting_choice
+from zoo.exporter.quantize.initial import starting_choice
+from zoo.exporter.quantize.options import Int8Options
+from zoo.exporter.quantize.qat import qat_recipe
 from zoo.exporter.train import Asked, set_up
 from zoo.models.data.dataset import Dataset
 from zoo.models.runs import Learned, read_run
@@ -138,7 +138,7 @@ def test_wrong_requests_are_refused(trained_folder: Path, few_digits: Dataset, c
 
 
 def test_what_a_learned_choice_starts_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo.exporter import starting
+    from zoo.exporter.quantize import initial as starting
 
     learned = Learned("onnx", 8, {"x": (0.0, 1.0)}, 0.9)
     monkeypatch.setattr(starting, "cpu_flags", lambda: frozenset({"sse2"}))

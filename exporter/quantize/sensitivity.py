@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..atomic import claim, staged
-from ..calibration.choice import Choice
-from ..config import to_json
-from ..errors import UsageError
-from ..models.data.dataset import Dataset, batches
-from ..models.preprocess import normalise
-from .backends.registry import get_backend
+from ...atomic import claim, staged
+from ...calibration.choice import Choice
+from ...config import to_json
+from ...errors import UsageError
+from ...models.data.dataset import Dataset, batches
+from ...models.preprocess import normalise
+from ..backends.registry import get_backend
+from ..timing.machine import cpu_flags
 from .calibrate import BATCH, calibrate
-from .costs import Costs, measure_costs
-from .starting import suitable_bits
-from .timing.machine import cpu_flags
+from .initial import suitable_bits
+from .layer_costs import Costs, measure_costs
 
 if TYPE_CHECKING:
-    from ..models.sources import Model
+    from ...models.sources import Model
 
 FILES = ("sensitivity.json", "sensitivity.png")
 MOST_BARS = 40

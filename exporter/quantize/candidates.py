@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..calibration.choice import DEPTHWISE, ENDS, Choice
-from ..models.data.dataset import Dataset, batches
-from ..models.data.labels import Unmatched, match_classes
-from ..models.preprocess import normalise
-from ..models.spec import ModelSpec
-from .artifact.manifest import Layer
-from .backends.graph.layers import INT8_AT_LEAST
-from .backends.runner import Runner
-from .checks.accuracy import judge_accuracy, measure_accuracy
-from .checks.gate import Gate
+from ...calibration.choice import DEPTHWISE, ENDS, Choice
+from ...models.data.dataset import Dataset, batches
+from ...models.data.labels import Unmatched, match_classes
+from ...models.preprocess import normalise
+from ...models.spec import ModelSpec
+from ..artifact.manifest import Layer
+from ..backends.graph.layers import INT8_AT_LEAST
+from ..backends.runner import Runner
+from ..checks.accuracy import judge_accuracy, measure_accuracy
+from ..checks.gate import Gate
 
 if TYPE_CHECKING:
     import onnx
