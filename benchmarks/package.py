@@ -18,11 +18,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.exporter.package.container import Package
+from zoo.exporter.runtime.container import Package
 
 ROUNDS = 11
 IMPORT = "import time; begun = time.perf_counter(); import onnxruntime, numpy; {more}print(time.perf_counter() - begun)"
-OURS = "import sys; sys.path.insert(0, {path!r}); import zoo.exporter.package.predictor; "
+OURS = "import sys; sys.path.insert(0, {path!r}); import zoo.exporter.runtime.predictor; "
 SESSION = """
 import json, sys, time, numpy, onnxruntime
 options = onnxruntime.SessionOptions()

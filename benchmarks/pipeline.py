@@ -176,7 +176,7 @@ def begin_anew(calm: Path, rough: Path) -> None:
 def results(folder: Path, found: dict) -> dict[str, str]:
     """What each step left, as hashes; every artifact is loaded, every package verified."""
     from zoo.exporter.artifact.folder import load_artifact
-    from zoo.exporter.package.container import Package
+    from zoo.exporter.runtime.container import Package
 
     made: dict[str, str] = {}
     for one in found["nodes"]:

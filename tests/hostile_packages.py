@@ -27,9 +27,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from zoo.exporter.checks.gate import Gate
 from zoo.exporter.package import pack as bundle
-from zoo.exporter.package.container import Package
-from zoo.exporter.package.verify import Verified
 from zoo.exporter.package.writer import measured, write
+from zoo.exporter.runtime.container import Package
+from zoo.exporter.runtime.verify import Verified
 
 MARK = "written-by-a-model"  # in the folder where it runs
 CLASSES = 10

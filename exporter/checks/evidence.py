@@ -17,8 +17,8 @@ from ... import atomic
 from ...config import read_json, to_mapping
 from ...errors import GateError, UsageError, one_line
 from ..artifact.folder import ARTIFACT, Artifact, attestation_path, evidence_path, read_manifest, record
-from ..package.container import sha256
-from ..package.verify import not_passed
+from ..runtime.container import sha256
+from ..runtime.verify import not_passed
 from ..timing.machine import cores_here, cpu_name
 from .attestation import EVIDENCE_ENTRY, statement_of
 from .budget import Budget

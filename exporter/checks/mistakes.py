@@ -1,6 +1,6 @@
 """The usual mistakes in preprocessing: what integrators, converters and ports of a model do otherwise than its source.
 
-Packages show what each of them gives (exporter/package/verify.py), the gate `preprocessing` asks which of them an
+Packages show what each of them gives (exporter/runtime/verify.py), the gate `preprocessing` asks which of them an
 artifact's answers look like. numpy and Pillow alone: it travels in packages.
 """
 

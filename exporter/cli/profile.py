@@ -175,7 +175,7 @@ def write_html(result: dict[str, Any], code: int, html: Path) -> str:
 
 def artifacts_in(package: Path) -> list[str]:
     """The names of a package's artifacts, where it has several."""
-    from ..package.container import Package
+    from ..runtime.container import Package
 
     with Package(package) as opened:
         names = [str(one["name"]) for one in opened.manifest["artifacts"]]
@@ -184,9 +184,9 @@ def artifacts_in(package: Path) -> list[str]:
 
 def show(rows: list[Measured], written: list[Path | None], notes: list[str], per_layer: bool) -> None:
     """Print a table, then what each device reported."""
-    from ..package.entry import beside_latency
     from ..report.console import COLOURS, say, table
     from ..report.devices import COLUMNS
+    from ..runtime.main import beside_latency
 
     lines = [line for row in rows for line in lines_of(row)]
     table("latency on the device's own runtime", COLUMNS, lines)

@@ -25,7 +25,7 @@ from ...models.preprocess import Images
 from ..artifact.folder import load_artifact
 from ..backends.registry import get_backend
 from ..backends.runner import Logits, Runner
-from ..package.timing import LEAST, Profile, count_right, measure_all
+from ..runtime.profile import LEAST, Profile, count_right, measure_all
 from ..timing.machine import machine_name, peak_mb
 
 

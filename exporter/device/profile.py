@@ -16,9 +16,9 @@ import numpy as np
 from ...errors import UsageError, ZooError
 from ..artifact.folder import ARTIFACT, read_manifest
 from ..package.code import refuse_code
-from ..package.container import Package
 from ..package.layer_names import with_layers
-from ..package.predictor import refuse_odd
+from ..runtime.container import Package
+from ..runtime.predictor import refuse_odd
 from . import built
 from .place import LOCAL, Place
 from .ssh import run_there, understood
@@ -127,7 +127,7 @@ def profile(
 
 def _package(what: Path, options: ProfileOptions, data: Dataset | None, images: int, folder: Path) -> Run:
     """Measures a package, or one that is made of an artifact, with the modules that it brings."""
-    from ..package.predictor import spec_of
+    from ..runtime.predictor import spec_of
 
     files = {PACKAGE: _packed(what, folder)}
     if data is not None:

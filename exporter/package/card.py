@@ -17,12 +17,12 @@ from ..checks.evidence import versions
 from ..checks.gate import Gate
 from ..checks.record import parse_record
 from ..report.next_steps import next_step
-from .verify import NOT_PASSED, not_passed
+from ..runtime.verify import NOT_PASSED, not_passed
 
 if TYPE_CHECKING:
     from ..artifact.manifest import Manifest
     from ..checks.evidence import Evidence
-    from .container import Package
+    from ..runtime.container import Package
 
 NO_LICENCE = "No licence was given for these weights.\n"
 CARD = "README.md"

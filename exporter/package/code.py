@@ -10,7 +10,7 @@ from ..checks.evidence import versions
 from ..checks.gate import Gate
 
 if TYPE_CHECKING:
-    from .container import Package
+    from ..runtime.container import Package
 
 # What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
 RUNTIME = (
@@ -21,18 +21,18 @@ RUNTIME = (
     "exporter/checks/numerics.py", "exporter/checks/faithful.py", "exporter/checks/record.py",
     "exporter/checks/mistakes.py",
     "exporter/artifact/golden_answers.py",
-    "exporter/package/__init__.py", "exporter/package/container.py",
-    "exporter/package/manifest.py", "exporter/package/operators.py", "exporter/package/programs.py",
-    "exporter/package/wire.py", "exporter/package/predictor.py",
-    "exporter/package/verify.py",
-    "exporter/timing/tegrastats.py", "exporter/timing/telemetry.py", "exporter/package/timing.py",
-    "exporter/package/entry.py",
+    "exporter/package/__init__.py", "exporter/runtime/container.py",
+    "exporter/runtime/manifest.py", "exporter/runtime/operators.py", "exporter/runtime/programs.py",
+    "exporter/runtime/safety.py", "exporter/runtime/predictor.py",
+    "exporter/runtime/verify.py",
+    "exporter/timing/tegrastats.py", "exporter/timing/telemetry.py", "exporter/runtime/profile.py",
+    "exporter/runtime/main.py",
 )  # fmt: skip
 MAIN = '''"""Runs the package: python MODEL.zoo predict IMAGE..., verify, profile."""
 
 import sys
 
-from zoo.exporter.package.entry import main
+from zoo.exporter.runtime.main import main
 
 sys.exit(main(sys.path[0]))
 '''

@@ -13,10 +13,10 @@ from ...errors import IntegrityError
 from ..checks.gate import Gate
 from ..confined.confinement import Confinement, Walls
 from ..confined.room import Answered, ChildEndedError, line_of, run_confined
-from .container import Package
-from .predictor import PROGRAMS
-from .timing import Profile
-from .verify import Skew, Verified
+from ..runtime.container import Package
+from ..runtime.predictor import PROGRAMS
+from ..runtime.profile import Profile
+from ..runtime.verify import Skew, Verified
 
 MODULE = "zoo.exporter.package.inside"
 SECONDS, SECONDS_A_MB = 12.0, 0.5  # a network of 500 MB takes minutes on a slow CPU

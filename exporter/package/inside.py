@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...models.processors import limit_threads
-from .container import Package
+from ..runtime.container import Package
 
 if TYPE_CHECKING:
     from ..confined.child import Inside
@@ -36,9 +36,9 @@ def answer(task: Mapping[str, Any], inside: Inside) -> dict[str, Any]:
 
 
 def _verify(package: Package, _inside: Inside, artifact: str | None, *, allow_code: bool) -> dict[str, Any]:
+    from ..runtime.verify import verify
     from .card import judge_card
     from .code import judge_code
-    from .verify import verify
 
     found = verify(package, artifact, allow_code=allow_code)
     gates = [*found.gates[:2], judge_card(package), judge_code(package), *found.gates[2:]]
@@ -46,8 +46,8 @@ def _verify(package: Package, _inside: Inside, artifact: str | None, *, allow_co
 
 
 def _profile(package: Package, inside: Inside, samples: str | None, **options: Any) -> dict[str, Any]:
+    from ..runtime.profile import profile
     from .layer_names import with_layers
-    from .timing import profile
 
     folder = None if samples is None else Path(samples)
     return with_layers(asdict(profile(package, samples=folder, tell=inside.tell, **options)), package)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .container import Package
+    from ..runtime.container import Package
 
 
 def with_layers(found: dict[str, Any], package: Package) -> dict[str, Any]:

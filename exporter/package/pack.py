@@ -13,12 +13,12 @@ from ...errors import GateError, IntegrityError, UsageError, unwritable
 from ..artifact.folder import ANSWERS, ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact, read_manifest
 from ..checks.evidence import Evidence, evidence_of, refuse_unchecked, versions
 from ..checks.private import private_folder
+from ..runtime.container import Package
+from ..runtime.manifest import manifest_of
+from ..runtime.verify import not_passed, verify
 from .card import CARD, NO_LICENCE, card_of, judge_card
 from .code import LICENCE, carried, judge_code
-from .container import Package
-from .manifest import manifest_of
 from .sbom import sbom_of
-from .verify import not_passed, verify
 from .writer import measured, write
 
 SUFFIX = ".zoo"

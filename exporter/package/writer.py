@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
-from .container import (
+from ..runtime.container import (
     BLOCK,
     LARGEST,
     MANIFEST,

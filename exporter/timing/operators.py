@@ -16,8 +16,8 @@ import numpy as np
 from ...models.preprocess import as_input
 from ...models.processors import limited_cpus
 from ..backends.onnx.runner import original_names
-from ..package.container import Package
-from ..package.predictor import INPUT, Predictor
+from ..runtime.container import Package
+from ..runtime.predictor import INPUT, Predictor
 
 if TYPE_CHECKING:
     import onnx

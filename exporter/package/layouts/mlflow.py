@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ....errors import UnavailableError, UsageError
-from ..container import Package
+from ...runtime.container import Package
 from ..pack import pack
 from .mlflow_model import IMAGE
 

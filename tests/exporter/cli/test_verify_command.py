@@ -12,8 +12,8 @@ from conftest import ENVIRONMENT, as_json, zoo
 from hostile_packages import with_files
 from zoo.exporter.checks.gate import Gate
 from zoo.exporter.cli.verify import next_of, summary
-from zoo.exporter.package.container import Package
 from zoo.exporter.package.pack import pack
+from zoo.exporter.runtime.container import Package
 
 
 def gates(**verdicts: str) -> list[Gate]:

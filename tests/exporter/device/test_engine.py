@@ -164,7 +164,7 @@ def test_what_was_left_for_the_device_is_built_and_timed_there(
 def test_the_row_has_the_form_of_a_package(sshd: Sshd, jetson: Place, later: Path, tmp_path: Path, few_digits) -> None:
     from dataclasses import fields
 
-    from zoo.exporter.package.timing import Profile, Row
+    from zoo.exporter.runtime.profile import Profile, Row
 
     (tmp_path / "devices.toml").write_text(
         f'[[device]]\nname = "jetson"\non = "{jetson.on}"\npython = "{jetson.python}"\n'

@@ -18,12 +18,12 @@ from zoo.errors import IntegrityError
 from zoo.exporter.checks.evidence import write_evidence
 from zoo.exporter.checks.run import check
 from zoo.exporter.package.card import judge_card
-from zoo.exporter.package.container import Package
 from zoo.exporter.package.pack import pack
-from zoo.exporter.package.predictor import refuse_odd
-from zoo.exporter.package.verify import refuse_lies, verify
 from zoo.exporter.package.writer import write
 from zoo.exporter.report.result import as_result
+from zoo.exporter.runtime.container import Package
+from zoo.exporter.runtime.predictor import refuse_odd
+from zoo.exporter.runtime.verify import refuse_lies, verify
 
 RECORDS = ("artifact.json", "answers.json", ".check.json", "preprocess.json", "sbom.cdx.json", "logits.json")
 MOST = 25  # lies a record and a kind

@@ -18,10 +18,10 @@ import pytest
 from conftest import as_json, zoo
 from PIL import Image
 from zoo.errors import UsageError
-from zoo.exporter.package.container import Package
 from zoo.exporter.package.layouts.mlflow import write_model
 from zoo.exporter.package.pack import pack
-from zoo.exporter.package.predictor import Predictor
+from zoo.exporter.runtime.container import Package
+from zoo.exporter.runtime.predictor import Predictor
 
 ENVIRONMENT = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 

@@ -24,12 +24,12 @@ from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.checks.evidence import evidence_of
 from zoo.exporter.checks.mistakes import _bilinear, mistakes
 from zoo.exporter.export import export
-from zoo.exporter.package.container import Package
 from zoo.exporter.package.pack import pack
-from zoo.exporter.package.predictor import Predictor
-from zoo.exporter.package.timing import profile
-from zoo.exporter.package.verify import verify
 from zoo.exporter.package.writer import write
+from zoo.exporter.runtime.container import Package
+from zoo.exporter.runtime.predictor import Predictor
+from zoo.exporter.runtime.profile import profile
+from zoo.exporter.runtime.verify import verify
 from zoo.models.preprocess import prepare, to_pixels
 from zoo.models.sources import resolve
 from zoo.models.spec import Preprocess
@@ -410,7 +410,7 @@ def test_labels_that_look_like_markup_are_shown_as_they_are() -> None:
 
 
 def test_batches_that_take_long_are_run_fewer_times() -> None:
-    from zoo.exporter.package.timing import more
+    from zoo.exporter.runtime.profile import more
 
     assert more(19, 1e4)
     assert more(99, 59.0)

@@ -14,9 +14,9 @@ import pytest
 from conftest import need, zoo
 from hostile_packages import PICKLE, PROGRAMS, with_files, with_model
 from zoo.exporter.package.code import carried
-from zoo.exporter.package.container import Package
 from zoo.exporter.package.pack import pack
 from zoo.exporter.package.writer import write
+from zoo.exporter.runtime.container import Package
 
 BIN = Path(sys.prefix) / "scanners" / "bin"
 # True and meant: `profile` starts tegrastats and vcgencmd, where a board has them, and nothing else.

@@ -10,10 +10,10 @@ from conftest import as_json, zoo
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from zoo.errors import IntegrityError, UsageError
-from zoo.exporter.package.container import Package
 from zoo.exporter.package.pack import pack
 from zoo.exporter.package.signing import sign, signature_path, verify_signature
 from zoo.exporter.package.writer import write
+from zoo.exporter.runtime.container import Package
 
 
 def keys(folder: Path, name: str, key=None) -> tuple[Path, Path]:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zoo.errors import IntegrityError, UsageError
-from zoo.exporter.package.container import MANIFEST, Package, refuse_name
 from zoo.exporter.package.writer import write
+from zoo.exporter.runtime.container import MANIFEST, Package, refuse_name
 
 FILES: dict[str, bytes | Path] = {"a.txt": b"one", "b/c.bin": bytes(range(256)), "b/empty": b""}
 
@@ -147,7 +147,7 @@ def test_two_names_that_are_one_on_another_system_are_refused(tmp_path: Path) ->
      b'{"format": 1, "format": 1, "files": {"a.txt": {"sha256": "x", "bytes": 3}}}'],
 )  # fmt: skip
 def test_a_manifest_that_lies_or_is_none(tmp_path: Path, manifest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo.exporter.package import container
+    from zoo.exporter.runtime import container
 
     monkeypatch.setattr(container.json, "dumps", lambda *_args, **_named: manifest.decode("latin-1"))
     path = tmp_path / "p.zoo"

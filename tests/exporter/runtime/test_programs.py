@@ -15,9 +15,9 @@ from hostile_packages import scripted as archive
 from onnx import TensorProto, helper
 from torch import nn
 from zoo.errors import IntegrityError
-from zoo.exporter.package.operators import ATEN, ONNX
-from zoo.exporter.package.programs import acts, refuse_acting
-from zoo.exporter.package.wire import refuse_dangerous
+from zoo.exporter.runtime.operators import ATEN, ONNX
+from zoo.exporter.runtime.programs import acts, refuse_acting
+from zoo.exporter.runtime.safety import refuse_dangerous
 from zoo.models.registry import create_model
 
 

@@ -20,7 +20,7 @@ from ...models.processors import limit_threads
 from .container import Package
 
 if TYPE_CHECKING:
-    from .timing import Profile
+    from .profile import Profile
 
 
 def main(path: str, arguments: Sequence[str] | None = None) -> int:
@@ -135,7 +135,7 @@ def run_verify(package: Package, given: argparse.Namespace) -> Done:
 
 def run_profile(package: Package, given: argparse.Namespace) -> Done:
     """Load, first inference, percentiles, throughput, memory, and what the device tells meanwhile."""
-    from .timing import profile
+    from .profile import profile
 
     batches = given.batch or [1]
     for name, value in (*(("batch", one) for one in batches), ("threads", given.threads)):

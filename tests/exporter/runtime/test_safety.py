@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from zoo.errors import IntegrityError
-from zoo.exporter.package.wire import refuse_dangerous
+from zoo.exporter.runtime.safety import refuse_dangerous
 
 
 def graph_with(tensor: TensorProto, where: str) -> bytes:

@@ -29,7 +29,7 @@ from ..checks.record import REQUIRED, parse_record
 from .container import Package
 from .manifest import manifest_of
 from .predictor import Predictor, ProgramError, golden_of, refuse_odd, spec_of
-from .wire import refuse_dangerous
+from .safety import refuse_dangerous
 
 SOURCE_ERROR = 0.05  # of float32 against float64: what no network here comes near, and other answers are far beyond
 ANSWERS = "golden/answers.json"

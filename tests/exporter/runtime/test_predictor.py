@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from zoo.config import to_json
-from zoo.exporter.package.predictor import spec_of
+from zoo.exporter.runtime.predictor import spec_of
 from zoo.models.spec import ModelSpec, numbered_labels
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import as_json, zoo
 from zoo.exporter.package.code import RUNTIME
-from zoo.exporter.package.entry import beside_latency
 from zoo.exporter.package.pack import pack
+from zoo.exporter.runtime.main import beside_latency
 from zoo.exporter.timing.statistics import interval_of_median
 
 

@@ -17,7 +17,7 @@ from ...errors import IntegrityError, UnavailableError, UsageError, ZooError, on
 from ...models.processors import limited_cpus
 from ...models.spec import ModelSpec, Preprocess
 from .container import Package
-from .wire import refuse_dangerous
+from .safety import refuse_dangerous
 
 if TYPE_CHECKING:
     from ...models.preprocess import Images
