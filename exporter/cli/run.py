@@ -16,8 +16,8 @@ from ...errors import DONE, INCONCLUSIVE, UnavailableError, UsageError
 from .shell import Debug, Json, Outcome
 
 if TYPE_CHECKING:
-    from ..pipeline.file import Pipeline
-    from ..pipeline.run import Run
+    from ..pipeline.config import Pipeline
+    from ..pipeline.scheduler import Run
 
 LOCAL = "local"
 
@@ -42,7 +42,7 @@ def run(
         raise UsageError(f"--{' and --'.join(asked)} contradict each other", fix="give one")
     if clean and on != LOCAL:
         raise UsageError("--clean and --on contradict each other", fix="leave --on out")
-    from ..pipeline.file import read_pipeline
+    from ..pipeline.config import read_pipeline
 
     with _where(on, read_pipeline(file)) as engine:
         if clean:
@@ -56,7 +56,7 @@ def run(
 def _where(on: str, pipeline: Pipeline) -> Iterator[Run]:
     """The pipeline, to be run on this machine or on a Ray cluster, while the block lasts."""
     if on == LOCAL:
-        from ..pipeline.run import prepare
+        from ..pipeline.scheduler import prepare
 
         yield prepare(pipeline)
         return
@@ -65,7 +65,7 @@ def _where(on: str, pipeline: Pipeline) -> Iterator[Run]:
     for name in ("ray", "fsspec"):
         if importlib.util.find_spec(name) is None:
             raise UnavailableError(f"{name} is not installed here", fix='pip install "zoo-export[ray]"')
-    from ..pipeline.ray import connected
+    from ..pipeline.cluster.ray import connected
 
     with connected(on, pipeline) as engine:
         yield engine
@@ -90,8 +90,8 @@ def _clean(engine: Run) -> Outcome:
 
 def _look(engine: Run, *, planning: bool) -> Outcome:
     """What is done, and with `planning` what would be; nothing runs, and nothing is written."""
-    from ..pipeline.commands import MODEL
-    from ..pipeline.told import Planned, as_mapping, planned, standing
+    from ..pipeline.command_line import MODEL
+    from ..pipeline.serialize import Planned, as_mapping, planned, standing
     from ..report.console import say, table
 
     engine.state.refuse()
@@ -125,8 +125,8 @@ def _when(mapping: dict[str, Any]) -> str:
 
 def _run(engine: Run, file: Path, where: str) -> Outcome:
     from ..pipeline.report import write_report
-    from ..pipeline.run import run as run_all
-    from ..pipeline.told import as_mapping, exit_code, heading, standing
+    from ..pipeline.scheduler import run as run_all
+    from ..pipeline.serialize import as_mapping, exit_code, heading, standing
     from ..report.console import say, table
 
     with engine.state.locked():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .keys import digest_of
+from .cache_keys import digest_of
 
 SHOWN = 2
 SHORT = 12  # characters of a digest: they tell one state of a step from another, and prove nothing

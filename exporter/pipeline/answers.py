@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import DONE, GATE, INCONCLUSIVE, USAGE, ZooError
-from .graph import Node
+from .expand import Node
 from .kinds import Check, Export
 
 KINDS = {one.kind: one.exit_code for one in ZooError.__subclasses__()}  # as errors are called in JSON

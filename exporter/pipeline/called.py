@@ -9,8 +9,8 @@ from ...config import from_toml
 from ...errors import ZooError
 from ...models.runs import is_run, pruned_name, read_run
 from ...models.spec import ModelSpec, name_for
-from .commands import Made
-from .graph import Node
+from .command_line import Made
+from .expand import Node
 from .kinds import Kind, Prune, Source, Train
 
 

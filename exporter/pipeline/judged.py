@@ -11,11 +11,11 @@ from typing import Any
 
 from ...errors import BUG, DONE, GATE, INTEGRITY, UNAVAILABLE, USAGE
 from .answers import code_of, error_of, own_part, reason_of
-from .graph import Node
-from .here import Ended
+from .expand import Node
 from .kinds import Check, Export
 from .left import take
-from .outcome import FAILED, FINISHED, LACKING, Outcome
+from .local_process import Ended
+from .results import FAILED, FINISHED, LACKING, Outcome
 from .state import Record
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .again import parts_of
-from .file import Settings
-from .graph import Node, models_of
+from .cache_keys import BUILDS, code_of, digest_of, facts_of, fingerprint, outside
+from .config import Settings
+from .expand import Node, models_of
 from .imports import factory_of
-from .keys import BUILDS, code_of, digest_of, facts_of, fingerprint, outside
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.folder import ARTIFACT
-from .keys import digest_of, hash_of
+from .cache_keys import digest_of, hash_of
 
 RUN, WEIGHTS = "run.json", "weights.safetensors"
 RUN_FACTS = ("origin", "spec", "weights", "reached", "learned")  # of run.json, what an export of the run depends on

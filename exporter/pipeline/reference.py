@@ -15,7 +15,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from .file import COMMON, Needs, Settings
+from .config import COMMON, Needs, Settings
 from .kinds import KINDS, Kind, default_of, flag_of
 
 BEGIN, END = "<!-- made by zoo.exporter.pipeline.reference: begin -->", "<!-- end -->"

@@ -18,10 +18,10 @@ from ... import atomic
 from ...config import to_json
 from ...errors import UnavailableError, UsageError, quoted
 from ..artifact.folder import ARTIFACT
+from .cache_keys import code_hash, digest_of
 from .candidates import THERE, fronts_of, name_of, picks_of, short_front
-from .file import relative
-from .keys import code_hash, digest_of
-from .run import Run
+from .config import relative
+from .scheduler import Run
 from .state import REPORTS
 
 PAGE, KEPT, PROFILE = REPORTS[0], "report.json", "profile.json"

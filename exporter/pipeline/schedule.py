@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .graph import ALL, Node
+from .expand import ALL, Node
 
 
 @dataclass(frozen=True)

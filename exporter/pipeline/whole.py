@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...errors import INTEGRITY
-from .graph import Node, ancestors, inputs_of
-from .outcome import FAILED, FINISHED, RUNNING, WAITING, Outcome
+from .expand import Node, ancestors, inputs_of
+from .results import FAILED, FINISHED, RUNNING, WAITING, Outcome
 
 if TYPE_CHECKING:
-    from .run import Run
+    from .scheduler import Run
 
 PROVES = ("package", "check", "profile")  # kinds that say something of the very bytes that they are given
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zoo.exporter.pipeline.commands import Command
-from zoo.exporter.pipeline.file import read_pipeline
-from zoo.exporter.pipeline.graph import Node
-from zoo.exporter.pipeline.here import Ended
-from zoo.exporter.pipeline.lacks import MODULES, Facts
-from zoo.exporter.pipeline.run import Run, prepare
+from zoo.exporter.pipeline.command_line import Command
+from zoo.exporter.pipeline.config import read_pipeline
+from zoo.exporter.pipeline.expand import Node
+from zoo.exporter.pipeline.local_process import Ended
+from zoo.exporter.pipeline.requirements import MODULES, Facts
+from zoo.exporter.pipeline.scheduler import Run, prepare
 
 WHOLE = """
 [pipeline]
@@ -154,7 +154,7 @@ def stage(tmp_path: Path) -> Stage:
 def engine(tmp_path: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Makes a run of a file's text, on a machine."""
 
-    monkeypatch.setattr("zoo.exporter.pipeline.run.PAUSE", 0.0)
+    monkeypatch.setattr("zoo.exporter.pipeline.scheduler.PAUSE", 0.0)
 
     def make(text: str = WHOLE, facts: Facts = HERE) -> Run:
         path = tmp_path / "pipeline.toml"

@@ -12,8 +12,8 @@ import pytest
 from zoo.exporter.cli.run import _look
 from zoo.exporter.pipeline import left
 from zoo.exporter.pipeline.again import why
-from zoo.exporter.pipeline.run import run
-from zoo.exporter.pipeline.told import as_mapping, exit_code, standing
+from zoo.exporter.pipeline.scheduler import run
+from zoo.exporter.pipeline.serialize import as_mapping, exit_code, standing
 from zoo.exporter.pipeline.whole import inputs_are_whole
 
 ONE = """

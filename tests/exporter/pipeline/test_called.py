@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from zoo.exporter.pipeline.called import name_of, names_of
-from zoo.exporter.pipeline.commands import Made, expected
-from zoo.exporter.pipeline.file import read_pipeline
-from zoo.exporter.pipeline.graph import expand
+from zoo.exporter.pipeline.command_line import Made, expected
+from zoo.exporter.pipeline.config import read_pipeline
+from zoo.exporter.pipeline.expand import expand
 from zoo.exporter.pipeline.kinds import Calibrate, Prune, Source, Train
-from zoo.exporter.pipeline.told import planned
+from zoo.exporter.pipeline.serialize import planned
 from zoo.models.runs import read_run
 
 SPEC = """name = "mine"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zoo.exporter.pipeline.cache_keys import fingerprint
 from zoo.exporter.pipeline.imports import closure, factory_of
-from zoo.exporter.pipeline.keys import fingerprint
-from zoo.exporter.pipeline.sent import modules
+from zoo.exporter.pipeline.job_inputs import modules
 
 
 def lay(folder: Path, files: dict[str, str]) -> None:

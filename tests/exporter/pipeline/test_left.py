@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo.exporter.pipeline import left
-from zoo.exporter.pipeline.keys import digest_of, hash_of
+from zoo.exporter.pipeline.cache_keys import digest_of, hash_of
 from zoo.exporter.pipeline.left import Mark, difference, take, untouched
 from zoo.exporter.pipeline.state import Record, State
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import ENVIRONMENT, as_json, need, zoo
 from zoo.exporter.artifact.folder import load_artifact
-from zoo.exporter.pipeline import run as running
-from zoo.exporter.pipeline.commands import Command
-from zoo.exporter.pipeline.here import Process
+from zoo.exporter.pipeline import scheduler as running
+from zoo.exporter.pipeline.command_line import Command
+from zoo.exporter.pipeline.local_process import Process
 from zoo.exporter.runtime.container import Package
 
 PIPELINE = """

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from zoo.exporter.backends.registry import backend_names
-from zoo.exporter.pipeline.file import read_pipeline
-from zoo.exporter.pipeline.graph import expand
+from zoo.exporter.pipeline.config import read_pipeline
+from zoo.exporter.pipeline.expand import expand
 from zoo.exporter.pipeline.reference import put_in
 
 ROOT = Path(__file__).parents[3]

@@ -14,8 +14,8 @@ from page_help import check_outline, embedded
 from played_report import evidence, profile
 from zoo.errors import UnavailableError
 from zoo.exporter.pipeline.report import write_report
-from zoo.exporter.pipeline.run import Run, run
-from zoo.exporter.pipeline.told import as_mapping
+from zoo.exporter.pipeline.scheduler import Run, run
+from zoo.exporter.pipeline.serialize import as_mapping
 
 PROFILED = '\n[steps.boards]\ndo = "profile"\nfrom = "bundle"\non = "ssh://pi@board"\n'
 Ended = Callable[[], tuple[Run, dict[str, Any]]]
@@ -91,11 +91,11 @@ def test_a_second_run_imports_no_plotly_and_no_jinja(ended: Ended, tmp_path: Pat
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from zoo.exporter.pipeline.file import read_pipeline\n"
-        "from zoo.exporter.pipeline.lacks import MODULES, Facts\n"
+        "from zoo.exporter.pipeline.config import read_pipeline\n"
+        "from zoo.exporter.pipeline.requirements import MODULES, Facts\n"
         "from zoo.exporter.pipeline.report import write_report\n"
-        "from zoo.exporter.pipeline.run import prepare\n"
-        "from zoo.exporter.pipeline.told import as_mapping\n"
+        "from zoo.exporter.pipeline.scheduler import prepare\n"
+        "from zoo.exporter.pipeline.serialize import as_mapping\n"
         "facts = Facts(frozenset(MODULES) - {'tensorrt'}, 0, 2, 8.0)\n"
         f"made = prepare(read_pipeline(Path({str(tmp_path / 'pipeline.toml')!r})), None, facts)\n"
         "made.settle_all()\n"

@@ -8,10 +8,10 @@ from typing import Any
 
 from ...errors import DONE, INCONCLUSIVE, UNAVAILABLE, worst
 from .called import names_of
-from .commands import command_of, expected, together
-from .graph import Node
-from .outcome import BLOCKED, CACHED, FAILED, FINISHED, LACKING, RUNNING, WAITING, Outcome
-from .run import Run
+from .command_line import command_of, expected, together
+from .expand import Node
+from .results import BLOCKED, CACHED, FAILED, FINISHED, LACKING, RUNNING, WAITING, Outcome
+from .scheduler import Run
 
 WORDS = {FAILED: "fail", LACKING: "unavailable", BLOCKED: "skipped"}
 

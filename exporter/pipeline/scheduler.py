@@ -19,17 +19,17 @@ from pathlib import Path
 from ...errors import DONE, UNAVAILABLE, UnavailableError
 from .again import why
 from .answers import reason_of
-from .commands import Command, Made, command_of, model_of, together
-from .file import Pipeline
-from .fleet import Fleet
-from .graph import Node, expand
-from .here import Ended, Job, Process
+from .cache_keys import plan_key
+from .cluster.fleet import Fleet
+from .command_line import Command, Made, command_of, model_of, together
+from .config import Pipeline
+from .expand import Node, expand
 from .judged import judge
-from .keys import plan_key
 from .kinds import Check, Export, Prune, Source, Train
 from .known import Known
-from .lacks import Facts, lacking, look
-from .outcome import CACHED, LACKING, RUNNING, WAITING, Outcome, blocked
+from .local_process import Ended, Job, Process
+from .requirements import Facts, lacking, look
+from .results import CACHED, LACKING, RUNNING, WAITING, Outcome, blocked
 from .schedule import Limits, choose, free_gpus, gpus_of
 from .state import Look, Record, State
 from .whole import inputs_are_whole

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from zoo.errors import UsageError
-from zoo.exporter.pipeline.commands import command_of
-from zoo.exporter.pipeline.run import run
-from zoo.exporter.pipeline.sent import Luggage, luggage, modules, sort_out
+from zoo.exporter.pipeline.command_line import command_of
+from zoo.exporter.pipeline.job_inputs import Luggage, luggage, modules, sort_out
+from zoo.exporter.pipeline.scheduler import run
 
 TEXT = """
 [pipeline]

@@ -9,7 +9,7 @@ import pytest
 import typer
 from zoo.errors import UsageError
 from zoo.exporter.cli.app import app
-from zoo.exporter.pipeline.file import read_pipeline
+from zoo.exporter.pipeline.config import read_pipeline
 from zoo.exporter.pipeline.kinds import KINDS, Build, flag_of, flags
 from zoo.exporter.pipeline.values import AT_LEAST
 

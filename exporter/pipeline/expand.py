@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import UsageError
-from .file import Needs, Pipeline, Step
+from .config import Needs, Pipeline, Step
 from .kinds import Build, Calibrate, Check, Export, Kind, Package, Profile, Prune, Source, Train, several
 
 ALL = None  # cores: all that the pipeline may use

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ENVIRONMENT
 from zoo.errors import UnavailableError
-from zoo.exporter.pipeline import wheel
-from zoo.exporter.pipeline.keys import ROOT
+from zoo.exporter.pipeline.cache_keys import ROOT
+from zoo.exporter.pipeline.cluster import wheel
 
 WHERE = "import json, zoo, importlib.metadata as m; print(zoo.__file__); print(m.version('zoo-export'))"
 

@@ -364,7 +364,7 @@ def test_a_cluster_needs_a_store(tmp_path: Path) -> None:
 
 
 def test_neither_ray_nor_fsspec_is_loaded_where_nobody_asked() -> None:
-    code = ("import sys, zoo.exporter.cli.app, zoo.exporter.pipeline.run, zoo.exporter.pipeline.told; "
+    code = ("import sys, zoo.exporter.cli.app, zoo.exporter.pipeline.scheduler, zoo.exporter.pipeline.serialize; "
             "print(sorted({'ray', 'fsspec', 'torch'} & set(sys.modules)))")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -389,7 +389,7 @@ def test_without_ray_the_install_command_is_said(tmp_path: Path) -> None:
 
 
 def test_a_head_that_was_too_slow_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo.exporter.pipeline import ray as ours
+    from zoo.exporter.pipeline.cluster import ray as ours
 
     asked: list[dict[str, Any]] = []
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("fsspec", reason="fsspec comes with the extra ray")
 from zoo.errors import IntegrityError, UnavailableError, UsageError
-from zoo.exporter.pipeline.store import Held, Store, from_plain, plain
+from zoo.exporter.pipeline.cluster.store import Held, Store, from_plain, plain
 
 
 @pytest.fixture(params=["folder", "file", "memory"])
@@ -88,7 +88,7 @@ def test_the_same_content_is_sent_once(tmp_path: Path, monkeypatch: pytest.Monke
 KILLED = """
 import os, sys
 from pathlib import Path
-from zoo.exporter.pipeline.store import Store
+from zoo.exporter.pipeline.cluster.store import Store
 Store._name = lambda self, temporary, final: os._exit(9)
 Store(sys.argv[1], "first").put(Path(sys.argv[2]), ["a"])
 """

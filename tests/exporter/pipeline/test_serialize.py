@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
-from zoo.exporter.pipeline.run import run
-from zoo.exporter.pipeline.told import heading, planned
+from zoo.exporter.pipeline.scheduler import run
+from zoo.exporter.pipeline.serialize import heading, planned
 
 
 def test_every_command_is_known_before_anything_is_made(engine) -> None:

@@ -17,16 +17,16 @@ from typing import Any
 import ray
 import ray.exceptions as raised
 
-from ... import atomic
-from ...errors import BUG, IntegrityError, UnavailableError, ZooError, one_line
-from .commands import Command
+from .... import atomic
+from ....errors import BUG, IntegrityError, UnavailableError, ZooError, one_line
+from ..command_line import Command
+from ..expand import Node
+from ..job_inputs import luggage
+from ..kinds import Check, Export, Package, Prune
+from ..local_process import PATIENCE, Ended
+from ..scheduler import Run
 from .fleet import Fleet, elsewhere
-from .graph import Node
-from .here import PATIENCE, Ended
-from .kinds import Check, Export, Package, Prune
 from .remote import Task, as_mapping, there
-from .run import Run
-from .sent import luggage
 from .store import Store, from_plain, plain
 
 LOOK = 0.3  # seconds between two questions about a task

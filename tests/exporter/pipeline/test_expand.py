@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from zoo.errors import UsageError
-from zoo.exporter.pipeline.commands import Made, command_of, together
-from zoo.exporter.pipeline.file import Needs, read_pipeline
-from zoo.exporter.pipeline.graph import Node, distinct, expand, name_of
-from zoo.exporter.pipeline.keys import facts_of, fingerprint
+from zoo.exporter.pipeline.cache_keys import facts_of, fingerprint
+from zoo.exporter.pipeline.command_line import Made, command_of, together
+from zoo.exporter.pipeline.config import Needs, read_pipeline
+from zoo.exporter.pipeline.expand import Node, distinct, expand, name_of
 from zoo.exporter.pipeline.kinds import Check, Export, Prune, Train
-from zoo.exporter.pipeline.lacks import MODULES, Facts, lacking
+from zoo.exporter.pipeline.requirements import MODULES, Facts, lacking
 from zoo.exporter.pipeline.schedule import Limits, choose
 
 MODELS = """

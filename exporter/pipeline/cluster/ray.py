@@ -19,18 +19,18 @@ from typing import Any
 import ray
 import ray.exceptions as raised
 
-from ...errors import UnavailableError, UsageError, ZooError, one_line
-from ..report.console import say
-from .commands import Command
-from .file import Pipeline
+from ....errors import UnavailableError, UsageError, ZooError, one_line
+from ...report.console import say
+from ..cache_keys import cores_here
+from ..command_line import Command
+from ..config import Pipeline
+from ..expand import Node, artifact_of
+from ..kinds import Check, Profile
+from ..local_process import Job, Process
+from ..requirements import look
+from ..scheduler import Run, prepare
 from .fleet import GIGABYTE, Fleet, Place, stays
-from .graph import Node, artifact_of
-from .here import Job, Process
-from .keys import cores_here
-from .kinds import Check, Profile
-from .lacks import look
 from .remote import survey
-from .run import Run, prepare
 from .store import Store
 from .tasks import Cluster, Over, Remote, ended_by
 from .wheel import unpacked

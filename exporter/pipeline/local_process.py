@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..report.console import PROGRESS
-from .commands import Command
+from .command_line import Command
 
 CHILD = "zoo.exporter.cli.child"
 PATIENCE = 15.0  # seconds in which a command that is told to stop may end by itself

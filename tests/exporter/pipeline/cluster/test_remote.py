@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("fsspec", reason="fsspec comes with the extra ray")
 from zoo.errors import IntegrityError
-from zoo.exporter.pipeline import remote
-from zoo.exporter.pipeline.remote import Task, as_mapping, moved, survey, work
-from zoo.exporter.pipeline.store import Store, plain
+from zoo.exporter.pipeline.cluster import remote
+from zoo.exporter.pipeline.cluster.remote import Task, as_mapping, moved, survey, work
+from zoo.exporter.pipeline.cluster.store import Store, plain
 
 
 def task(store: Path, inputs: dict[str, tuple[str, int]], **more: Any) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def test_paths_are_told_as_the_driver_has_them() -> None:
 
 def test_what_was_left_takes_its_place_in_one_step(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is an extra")
-    from zoo.exporter.pipeline.tasks import bring
+    from zoo.exporter.pipeline.cluster.tasks import bring
 
     store, driver, worker = Store(str(tmp_path / "store")), tmp_path / "driver", tmp_path / "worker"
     (driver / "out/exports/a").mkdir(parents=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zoo.exporter.pipeline.commands import together
-from zoo.exporter.pipeline.file import Settings, read_pipeline
-from zoo.exporter.pipeline.fleet import Ask, Fleet, Place, ask, elsewhere, lacking_in, stays
-from zoo.exporter.pipeline.graph import Node, expand
-from zoo.exporter.pipeline.keys import facts_of, machine
-from zoo.exporter.pipeline.lacks import MODULES, Facts
+from zoo.exporter.pipeline.cache_keys import facts_of, machine
+from zoo.exporter.pipeline.cluster.fleet import Ask, Fleet, Place, ask, elsewhere, lacking_in, stays
+from zoo.exporter.pipeline.command_line import together
+from zoo.exporter.pipeline.config import Settings, read_pipeline
+from zoo.exporter.pipeline.expand import Node, expand
+from zoo.exporter.pipeline.requirements import MODULES, Facts
 
 HERE = Facts(frozenset(MODULES), 0, 2, 8.0)
 ALL = frozenset(MODULES)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...errors import UnavailableError
-from .file import Settings
-from .graph import ALL, TRT, Node
-from .keys import named, of_machine
-from .kinds import Build, Package, Profile
-from .lacks import INSTALL, Facts, lacking, needed
-from .schedule import Limits, gpus_of, memory_of
+from ....errors import UnavailableError
+from ..cache_keys import named, of_machine
+from ..config import Settings
+from ..expand import ALL, TRT, Node
+from ..kinds import Build, Package, Profile
+from ..requirements import INSTALL, Facts, lacking, needed
+from ..schedule import Limits, gpus_of, memory_of
 
 GIGABYTE = 10**9
 

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...config import from_mapping
-from ...errors import UnavailableError, UsageError, ZooError
-from .here import CHILD, PATIENCE
-from .keys import ROOT, machine
-from .lacks import look
+from ....config import from_mapping
+from ....errors import UnavailableError, UsageError, ZooError
+from ..cache_keys import ROOT, machine
+from ..local_process import CHILD, PATIENCE
+from ..requirements import look
 from .store import Store, from_plain, plain
 
 WORK = "zoo-run-"

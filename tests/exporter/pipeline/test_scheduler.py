@@ -10,11 +10,11 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 from zoo.errors import UsageError
-from zoo.exporter.pipeline.graph import expand
-from zoo.exporter.pipeline.lacks import MODULES, Facts
-from zoo.exporter.pipeline.run import run
+from zoo.exporter.pipeline.expand import expand
+from zoo.exporter.pipeline.requirements import MODULES, Facts
+from zoo.exporter.pipeline.scheduler import run
+from zoo.exporter.pipeline.serialize import as_mapping, exit_code
 from zoo.exporter.pipeline.state import State
-from zoo.exporter.pipeline.told import as_mapping, exit_code
 
 THERE = Facts(frozenset(MODULES), 1, 2, 8.0)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UnavailableError
-from .graph import TRT, Node
+from .expand import TRT, Node
 from .kinds import Build, Check, Export, Profile
 
 MODULES = ("torch", "onnxruntime", "onnxscript", "tensorrt", "torch_pruning", "torchao", "cyclonedx", "mlflow",
@@ -40,7 +40,7 @@ class Facts:
 
 def look() -> Facts:
     """This machine."""
-    from .keys import cores_here, gpu_names
+    from .cache_keys import cores_here, gpu_names
 
     found = frozenset(name for name in MODULES if importlib.util.find_spec(name) is not None)
     names = gpu_names()

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UsageError
-from .commands import Command, Made
-from .file import Settings
-from .graph import Node, models_of
+from .cache_keys import outside
+from .command_line import Command, Made
+from .config import Settings
+from .expand import Node, models_of
 from .imports import closure, factory_of
-from .keys import outside
 from .kinds import Check
 
 

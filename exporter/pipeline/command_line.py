@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .file import Settings
-from .graph import ALL, TRT, Node
+from .config import Settings
+from .expand import ALL, TRT, Node
 from .kinds import Build, Calibrate, Check, Export, Package, Profile, Prune, Source, Train, flags
 
 HTML = "report.html"

@@ -18,10 +18,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ... import atomic
-from ...config import cache_folder
-from ...errors import UnavailableError
-from .keys import ROOT
+from .... import atomic
+from ....config import cache_folder
+from ....errors import UnavailableError
+from ..cache_keys import ROOT
 
 NAME = "zoo-export"
 BUILD = "import sys, setuptools.build_meta as b; print(b.build_wheel(sys.argv[1]))"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ...models.processors import cpus
-from .file import Settings
-from .graph import Node
+from .config import Settings
+from .expand import Node
 from .imports import closure, factory_of
 from .kinds import Kind, Source, Train, Values
 

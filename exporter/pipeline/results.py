@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import DONE, INCONCLUSIVE
-from .graph import Node
+from .expand import Node
 from .state import Record
 
 # What a node can be.

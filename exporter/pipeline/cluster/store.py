@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from ...errors import IntegrityError, UnavailableError, UsageError, one_line
+from ....errors import IntegrityError, UnavailableError, UsageError, one_line
 
 PIECE = 1 << 20  # bytes read at once
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}

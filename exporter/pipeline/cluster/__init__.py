@@ -1,0 +1,1 @@
+"""A pipeline's steps on a Ray cluster: tasks, the machines, the store between them, the wheel they run."""
