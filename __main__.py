@@ -16,7 +16,7 @@ def main() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime's, on by itself since 1.31; nothing here uploads
     try:
         from .exporter.cli.app import app
-        from .exporter.cli.shell import run
+        from .exporter.cli.main import run
     except KeyboardInterrupt:
         sys.exit(130)
     code = run(app, sys.argv[1:])

@@ -27,7 +27,7 @@ def run(self, batch):
         spent[0] += time.perf_counter() - start
 base.Runner.run = run
 from zoo.exporter.cli.app import app
-from zoo.exporter.cli.shell import run as run_command
+from zoo.exporter.cli.main import run as run_command
 code = run_command(app, sys.argv[1:])
 sys.stderr.write(f"forward {spent[0]}\\n")
 sys.exit(code)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import need
-from zoo.exporter.device.place import Place
+from zoo.exporter.device.target import Place
 
 
 @dataclass

@@ -12,7 +12,6 @@ from . import (
     evaluate,
     export,
     lint,
-    listing,
     package,
     predict,
     profile,
@@ -22,6 +21,7 @@ from . import (
     train,
     verify,
 )
+from . import list as listing
 
 app = typer.Typer(
     name="zoo",

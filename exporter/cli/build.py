@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ...errors import UnavailableError, quoted
-from .shell import Debug, Device, Json, Outcome, Seed
+from .main import Debug, Device, Json, Outcome, Seed
 
 
 def build(

@@ -12,7 +12,7 @@ import typer
 
 from ... import atomic
 from ...errors import DONE, GATE, INCONCLUSIVE, UNAVAILABLE, USAGE, UsageError, quoted, worst
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .main import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, source_options
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> Laten
 
 def _refuse_places(html: Path | None, junit: Path | None, artifacts: Sequence[Path]) -> None:
     """Raise now, not after the check, where a report cannot be written, or would replace or break something else."""
-    from ..report.place import page_mark, refuse_place
+    from ..report.output_path import page_mark, refuse_place
 
     if html is not None and junit is not None and html.resolve() == junit.resolve():
         raise UsageError(f"--html and --junit are both {html}", fix="give two files")

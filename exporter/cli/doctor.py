@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ...models.processors import cpus
-from .shell import Debug, Device, Json, Outcome, Seed
+from .main import Debug, Device, Json, Outcome, Seed
 
 PACKAGES = {
     "torch": "full",

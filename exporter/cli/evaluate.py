@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .main import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, Weights, source_options
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import UNAVAILABLE, UsageError, quoted, worst
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .main import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, Weights, source_options
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ...errors import DONE, GATE, quoted
-from .shell import Debug, Device, Json, Outcome, Seed
+from .main import Debug, Device, Json, Outcome, Seed
 
 
 def lint(

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ...errors import UsageError
-from .shell import Debug, Json, Outcome
+from .main import Debug, Json, Outcome
 
 LAYOUTS = ("zoo", "triton", "mlflow")
 

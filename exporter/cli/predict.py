@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ...errors import GateError, UsageError
-from .shell import Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .main import Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, Weights, source_options
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import DONE, USAGE, UsageError, worst
-from .shell import DataRoot, Debug, Json, Outcome
+from .main import DataRoot, Debug, Json, Outcome
 
 if TYPE_CHECKING:
     from ..device.profile import Measured, ProfileOptions
@@ -42,9 +42,9 @@ def profile(
 ) -> Outcome:
     """Measure latency, throughput, memory, energy and heat here or on devices over ssh, where no torch is needed."""
     del debug, json
-    from ..device.place import places
     from ..device.profile import ProfileOptions, meaningful, worst_of
     from ..device.profile import profile as measure
+    from ..device.target import places
     from ..report.console import progress, say
 
     where = places(on)
@@ -129,7 +129,7 @@ def save(payload: dict[str, Any], rows: list[Measured], folder: Path) -> None:
 
 def refuse_html(html: Path, what: Path, out: Path | None) -> None:
     """Raise before anything is measured where the page cannot be made or written, or would break something else."""
-    from ..report.place import page_mark, refuse_place
+    from ..report.output_path import page_mark, refuse_place
     from ..report.profile_page import MADE_BY
     from ..report.skeleton import require_libraries
 

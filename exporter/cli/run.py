@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import DONE, INCONCLUSIVE, UnavailableError, UsageError
-from .shell import Debug, Json, Outcome
+from .main import Debug, Json, Outcome
 
 if TYPE_CHECKING:
     from ..pipeline.config import Pipeline

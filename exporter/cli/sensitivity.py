@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import quoted
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
+from .main import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, need_torch
 from .source_options import Input, Labels, Spec, Weights, source_options
 
 if TYPE_CHECKING:

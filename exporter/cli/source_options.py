@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .shell import parse_input
+from .main import parse_input
 
 if TYPE_CHECKING:
     from ...models.source_options import SourceOptions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import DONE, GATE, UsageError, quoted
-from .shell import DataRoot, Debug, Device, Json, Outcome, Seed, need_torch, own_device, parse_input
+from .main import DataRoot, Debug, Device, Json, Outcome, Seed, need_torch, own_device, parse_input
 from .source_options import Labels, Spec
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import worst
-from .shell import Debug, Json, Outcome
+from .main import Debug, Json, Outcome
 
 if TYPE_CHECKING:
     from ..checks.gate import Gate

@@ -19,9 +19,9 @@ from ..package.code import refuse_code
 from ..package.layer_names import with_layers
 from ..runtime.container import Package
 from ..runtime.predictor import refuse_odd
-from . import built
-from .place import LOCAL, Place
+from . import remote_build as built
 from .ssh import run_there, understood
+from .target import LOCAL, Place
 
 if TYPE_CHECKING:
     from ...models.data.dataset import Dataset

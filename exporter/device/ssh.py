@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...errors import GateError, IntegrityError, UnavailableError, UsageError
-from .launcher import PROBE, RUN
-from .place import Place
+from .bootstrap import PROBE, RUN
+from .target import Place
 
 COPY_TRIES = 3
 RUNS = 20  # times as long as for an answer it may take to copy, and to run

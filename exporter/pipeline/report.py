@@ -134,8 +134,8 @@ def with_weights(nodes: list[dict[str, Any]]) -> None:
 
 def _render(engine: Run, payload: Mapping[str, Any], found: Found, more: Mapping[str, Any]) -> str:
     from ..checks.evidence import versions
+    from ..report.output_path import page_mark, refuse_place
     from ..report.pipeline_page import MADE_BY, render_pipeline
-    from ..report.place import page_mark, refuse_place
     from ..report.skeleton import require_libraries
 
     require_libraries()

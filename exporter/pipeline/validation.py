@@ -48,7 +48,7 @@ def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
                 f"{here}.{one.name}: no such file, {value}", fix=f"it is looked for in {folder.absolute()}"
             )
     if isinstance(options, Profile):
-        from ..device.place import places
+        from ..device.target import places
 
         places(str(folder / options.on) if options.on.endswith(".toml") else options.on)
 

@@ -12,7 +12,7 @@ from conftest import as_json, reseal, zoo
 from zoo.errors import GATE, INCONCLUSIVE, UNAVAILABLE, UsageError
 from zoo.exporter.artifact.folder import record
 from zoo.exporter.cli.check import check
-from zoo.exporter.cli.shell import Outcome
+from zoo.exporter.cli.main import Outcome
 
 
 def run(folders: list[Path], **options: Any) -> Outcome:

@@ -48,7 +48,7 @@ def test_a_closed_stderr_is_no_files(tmp_path: Path) -> None:
 def test_an_impatient_second_signal_ends_without_a_traceback(again: signal.Signals, tmp_path: Path) -> None:
     """After the first one Python waits for threads, where nobody handles an interrupt."""
     code = (
-        "import sys, threading, time, typer; from zoo.exporter.cli.shell import run\n"
+        "import sys, threading, time, typer; from zoo.exporter.cli.main import run\n"
         "app = typer.Typer()\n"
         "@app.command()\n"
         "def wait():\n"

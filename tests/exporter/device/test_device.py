@@ -16,9 +16,9 @@ from page_help import embedded
 from sshd_help import Sshd, free_port
 from zoo.errors import IntegrityError, UnavailableError, UsageError
 from zoo.exporter.device import ssh
-from zoo.exporter.device.place import Place, places
 from zoo.exporter.device.profile import ProfileOptions, profile
 from zoo.exporter.device.ssh import LinkError, clean, probe, run_there
+from zoo.exporter.device.target import Place, places
 from zoo.exporter.package.pack import pack
 
 pytestmark = pytest.mark.enable_socket  # of the loopback address
@@ -211,7 +211,7 @@ def test_the_command_with_a_file_of_devices(sshd: Sshd, packed: Path, tmp_path: 
      ("ssh://h:0", "is not ssh"), ("ssh://@h", "is not ssh"), ("ssh://h\n", "is not ssh")],
 )  # fmt: skip
 def test_hosts_that_could_be_options_or_commands_are_refused(on: str, words: str) -> None:
-    from zoo.exporter.device.place import places
+    from zoo.exporter.device.target import places
 
     with pytest.raises(UsageError, match=words):
         places(on)
@@ -224,7 +224,7 @@ def test_pythons_that_could_be_commands_are_refused(python: str) -> None:
 
 
 def test_files_of_devices_that_cannot_be(tmp_path: Path) -> None:
-    from zoo.exporter.device.place import places
+    from zoo.exporter.device.target import places
 
     file = tmp_path / "d.toml"
     for text, words in (

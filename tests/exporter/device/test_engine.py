@@ -20,11 +20,12 @@ from zoo.exporter.artifact.folder import load_artifact
 from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.cli.profile import engine_lines
-from zoo.exporter.device import built, ssh
-from zoo.exporter.device.built import lacks
-from zoo.exporter.device.place import Place
+from zoo.exporter.device import remote_build as built
+from zoo.exporter.device import ssh
 from zoo.exporter.device.profile import ProfileOptions, profile
+from zoo.exporter.device.remote_build import lacks
 from zoo.exporter.device.ssh import Device, LinkError, probe
+from zoo.exporter.device.target import Place
 from zoo.exporter.export import export
 from zoo.exporter.package.pack import pack
 

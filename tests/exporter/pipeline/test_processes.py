@@ -106,7 +106,7 @@ def test_it_is_made_once(place: Path) -> None:
 
 
 def test_the_parent_imports_no_torch(place: Path) -> None:
-    code = ("import sys; from zoo.exporter.cli.app import app; from zoo.exporter.cli.shell import run; "
+    code = ("import sys; from zoo.exporter.cli.app import app; from zoo.exporter.cli.main import run; "
             "run(app, ['run', 'pipeline.toml', '--dry-run', '--json']); "
             "assert not {'torch', 'onnx', 'onnxruntime', 'plotly'} & set(sys.modules)")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False,
@@ -167,7 +167,7 @@ def test_a_run_sleeps_until_a_command_ends(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_command_whose_parent_is_gone_does_not_begin(tmp_path: Path) -> None:
     task = json.dumps({"parent": os.getpid() + 1_000_000, "copy": None, "arguments": ["list", "models"]})
-    done = subprocess.run([sys.executable, "-m", "zoo.exporter.cli.child", task], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "zoo.exporter.pipeline.child", task], capture_output=True, check=False)
     assert done.returncode == 9
     assert done.stdout == b""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .shell import Debug, Device, Json, Outcome, Seed
+from .main import Debug, Device, Json, Outcome, Seed
 
 What = Literal["models", "backends", "data", "recipes"]
 

@@ -19,9 +19,9 @@ from typing import Any
 from ...errors import UnavailableError, UsageError, quoted
 from ..artifact.folder import ARTIFACT, Artifact, load_artifact, read_manifest
 from ..backends.registry import get_backend
-from .launcher import ENGINE
-from .place import Place
+from .bootstrap import ENGINE
 from .ssh import Device, probe, run_program, understood
+from .target import Place
 
 OLDEST_PYTHON = (3, 11)
 ROOM = 3  # times its size is needed to build: what was sent, the new artifact beside it, and its plan
