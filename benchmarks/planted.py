@@ -15,14 +15,13 @@ from planted_graphs import IN_GRAPHS
 from planted_modules import IN_LOW_PRECISION, IN_MODULES
 from zoo.calibration.choice import Choice
 from zoo.errors import ZooError
-from zoo.exporter.artifact.folder import Golden
+from zoo.exporter.artifact.folder import Golden, golden_batch
 from zoo.exporter.artifact.golden import make_golden
 from zoo.exporter.backends.onnx.runner import OrtRunner
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.consistency import allowed_difference, judge_consistency, measure_consistency
 from zoo.exporter.checks.precision import judge_precision
-from zoo.exporter.checks.reference import golden_batch
 from zoo.exporter.checks.run import judge_golden
 from zoo.exporter.checks.yardstick import with_yardstick
 from zoo.exporter.quantize.calibrate import calibrate

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/quantisation.py [MODEL ...]
 
-Each graph in processes of its own, five rounds in an order drawn anew (exporter/quantize/partition.py); ratios of medians of 40
+Each graph in processes of its own, five rounds in an order drawn anew; ratios of medians of 40
 runs, with the smallest and largest round. Weights are random with live statistics, images are noise: speed only.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from quantize_static import static
+from zoo.calibration.blocks import wide_layers
 from zoo.calibration.choice import Calibrated, Choice
 from zoo.calibration.ranges import collect
 from zoo.calibration.view import View
@@ -22,7 +23,6 @@ from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.graph.graph import trace_graph
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.onnx import int8 as for_onnx
-from zoo.exporter.backends.onnx.blocks import wide_layers
 from zoo.exporter.backends.torchscript.backend import TorchScript
 from zoo.exporter.quantize import partition as faster
 from zoo.models.sources import Model, SourceOptions, resolve

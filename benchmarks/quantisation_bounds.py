@@ -21,12 +21,12 @@ import onnx
 from onnx import numpy_helper
 from quantisation import SHAPE, calibrated, time_scripts, told
 from quantize_static import static
+from zoo.calibration.blocks import wide_layers
 from zoo.calibration.choice import Choice
 from zoo.calibration.engine import quantised_engine
 from zoo.calibration.view import View
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.onnx import int8 as for_onnx
-from zoo.exporter.backends.onnx.blocks import wide_layers
 from zoo.exporter.backends.torchscript.backend import TorchScript
 from zoo.exporter.quantize import partition as faster
 

@@ -27,12 +27,11 @@ import numpy as np
 import planted
 import torch
 from zoo.errors import ZooError
-from zoo.exporter.artifact.folder import load_artifact
+from zoo.exporter.artifact.folder import golden_batch, load_artifact
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.faithful import measure_distances
 from zoo.exporter.checks.numerics import TOLERANCES, judge_numerics, measure_numerics
-from zoo.exporter.checks.reference import golden_batch
 from zoo.exporter.export import export
 from zoo.exporter.quantize.options import Int8Options
 from zoo.models.data.catalog import open_data

@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from ..errors import UsageError, ZooError, one_line
-from ..exporter.backends.graph.qdq_sites import bias_behind
-from ..exporter.backends.onnx.blocks import from_blocks, to_blocks, wide_layers
-from ..exporter.backends.torchscript.constants import constant_of
 from ..models.arithmetic import logits_in
 from .annotate import AVERAGES, JOINED, NATIVE_NORM, NORM, RULES, Rules, find_places, moves
 from .aten import kind, only_reader
 from .bias_correction import shift_of
+from .blocks import from_blocks, to_blocks, wide_layers
+from .constants import constant_of
 from .quantize import Affine, affine_uint8, channel_scales, from_int8, symmetric_scale, to_int8
+from .view import bias_behind
 
 if TYPE_CHECKING:
     from .choice import Calibrated, Choice

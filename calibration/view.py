@@ -147,3 +147,14 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def _external(proto: onnx.ModelProto) -> bool:
     return any(one.data_location == onnx.TensorProto.EXTERNAL for one in proto.graph.initializer)
+
+
+def bias_behind(view: View, node: onnx.NodeProto) -> onnx.NodeProto | None:
+    """The addition of a constant for each output that alone reads a matrix product: how ONNX has a bias of rank 3."""
+    readers = view.readers[node.output[0]] if node.op_type == "MatMul" else []
+    if len(readers) != 1 or readers[0].op_type != "Add":
+        return None
+    others = [name for name in readers[0].input if name != node.output[0]]
+    outputs = view.shapes.get(given(node, 1), (0,))[-1]
+    bias = view.value(others[0]) if len(others) == 1 else None
+    return readers[0] if bias is not None and bias.size == outputs == bias.shape[-1] else None

@@ -15,7 +15,7 @@ from PIL import Image
 from ...atomic import require_writable
 from ...config import from_mapping, to_json
 from ...errors import IntegrityError, UsageError, one_line, quoted, remedy
-from ...models.preprocess import decode
+from ...models.preprocess import decode, prepare
 from .golden_answers import parse_answers
 from .manifest import FORMAT, WITHOUT_TRUTH, FileRecord, Manifest
 from .probes import PROBES, Probes, read_probes, write_probes
@@ -279,3 +279,8 @@ def record(path: Path) -> FileRecord:
 def _files_in(folder: Path) -> list[str]:
     found = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     return sorted(str(path.relative_to(folder)) for path in found if path.name != ARTIFACT or path.parent != folder)
+
+
+def golden_batch(golden: Golden, artifact: Artifact) -> npt.NDArray[np.float32]:
+    """The golden images from the raw file on, through artifact.json's preprocessing."""
+    return prepare(list(golden.images), artifact.manifest.spec.preprocess)

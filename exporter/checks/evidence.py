@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,11 @@ from ... import atomic
 from ...config import read_json, to_mapping
 from ...errors import GateError, UsageError, one_line
 from ..artifact.folder import ARTIFACT, Artifact, attestation_path, evidence_path, read_manifest, record
-from ..runtime.container import sha256
-from ..runtime.verify import not_passed
 from ..timing.machine import cores_here, cpu_name
 from .attestation import EVIDENCE_ENTRY, statement_of
 from .budget import Budget
 from .gate import Gate
-from .record import EVIDENCE_FORMAT, Record, parse_record
+from .record import EVIDENCE_FORMAT, Record, not_passed, parse_record
 from .regression import judge_regression
 from .run import Checked
 

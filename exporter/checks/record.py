@@ -131,3 +131,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) != len(pairs):
         raise ValueError("a key is there twice")
     return dict(pairs)
+
+
+NOT_PASSED = {"fail": "failed", "inconclusive": "could not tell"}  # verdicts, as a sentence about a gate has them
+
+
+def not_passed(verdicts: Mapping[str, str]) -> str:
+    """Return the gates that failed or could not tell as words: `numerics failed, latency could not tell`."""
+    doubts = [(gate, verdict) for gate, verdict in verdicts.items() if verdict in NOT_PASSED]
+    doubts.sort(key=lambda pair: pair[1] != "fail")
+    return ", ".join(f"{gate} {NOT_PASSED[verdict]}" for gate, verdict in doubts)

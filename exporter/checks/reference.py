@@ -14,8 +14,8 @@ from ...config import to_json
 from ...errors import IntegrityError, UsageError
 from ...models.data.dataset import Dataset, batches
 from ...models.data.labels import Unmatched, match_classes
-from ...models.preprocess import Pixels, normalise, prepare
-from ..artifact.folder import GOLDEN, WEIGHTS, Artifact, Golden
+from ...models.preprocess import Pixels, normalise
+from ..artifact.folder import GOLDEN, WEIGHTS, Artifact, Golden, golden_batch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -156,11 +156,6 @@ def _exactly(module: nn.Module, images: Logits) -> npt.NDArray[np.float64] | Non
         return logits_in(module, images, "fp64")
     except UsageError:
         return None
-
-
-def golden_batch(golden: Golden, artifact: Artifact) -> Logits:
-    """The golden images from the raw file on, through artifact.json's preprocessing."""
-    return prepare(list(golden.images), artifact.manifest.spec.preprocess)
 
 
 def _ready(data: Dataset, artifact: Artifact, limit: int | None) -> Judged:

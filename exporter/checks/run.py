@@ -16,7 +16,7 @@ from ...errors import GATE, IntegrityError, UnavailableError, UsageError, ZooErr
 from ...models.data.dataset import Dataset
 from ...models.preprocess import Images
 from ...models.runs import Reached
-from ..artifact.folder import ARTIFACT, Artifact, Golden, load_artifact
+from ..artifact.folder import ARTIFACT, Artifact, Golden, golden_batch, load_artifact
 from ..artifact.manifest import WITHOUT_TRUTH, Manifest, Receipt
 from ..artifact.probes import Probes
 from ..backends.base import PrecisionClaimError
@@ -40,7 +40,7 @@ from .numerics import judge_asked, judge_numerics, measure_numerics
 from .precision import judge_precision
 from .preprocessing import NO_PROBES, judge_preprocessing
 from .private import private_folder
-from .reference import Judged, Progress, Shared, golden_batch
+from .reference import Judged, Progress, Shared
 
 if TYPE_CHECKING:
     from torch import nn

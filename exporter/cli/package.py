@@ -38,11 +38,11 @@ def package(
     from ...config import near
     from ..artifact.folder import BESIDE, load_artifact
     from ..checks.evidence import evidence_of, refuse_unchecked
+    from ..checks.record import not_passed
     from ..package.pack import pack, place_of
     from ..package.signing import read_key, refuse_signature_place, refuse_stale_signature
     from ..package.signing import sign as sign_package
     from ..report.console import notes, say, waiting
-    from ..runtime.verify import not_passed
 
     artifacts = [one for one in artifacts if not one.name.endswith(BESIDE)]  # `exports/resnet18/*` has them
     if not artifacts:

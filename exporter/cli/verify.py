@@ -36,10 +36,10 @@ def verify(
 ) -> Outcome:
     """Prove a package: its structure, hashes, and samples on this machine; and show what mistakes would give."""
     del debug, json
+    from ..checks.record import not_passed
     from ..package.foreign import Allowed, verify_foreign
     from ..report.console import COLOURS, say, table, waiting
     from ..runtime.container import Package
-    from ..runtime.verify import not_passed
 
     with waiting("verifying"), ExitStack() as stack:
         copy = None if key is None else stack.enter_context(private_copy(package))  # what is signed is what is opened

@@ -15,9 +15,8 @@ from ...models.preprocess import shape_of, steps_outside
 from ..artifact.folder import ARTIFACT, parse_manifest
 from ..checks.evidence import versions
 from ..checks.gate import Gate
-from ..checks.record import parse_record
+from ..checks.record import NOT_PASSED, not_passed, parse_record
 from ..report.next_steps import next_step
-from ..runtime.verify import NOT_PASSED, not_passed
 
 if TYPE_CHECKING:
     from ..artifact.manifest import Manifest

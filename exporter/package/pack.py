@@ -13,9 +13,10 @@ from ...errors import GateError, IntegrityError, UsageError, unwritable
 from ..artifact.folder import ANSWERS, ARTIFACT, GOLDEN, WEIGHTS, Artifact, load_artifact, read_manifest
 from ..checks.evidence import Evidence, evidence_of, refuse_unchecked, versions
 from ..checks.private import private_folder
+from ..checks.record import not_passed
 from ..runtime.container import Package
 from ..runtime.manifest import manifest_of
-from ..runtime.verify import not_passed, verify
+from ..runtime.verify import verify
 from .card import CARD, NO_LICENCE, card_of, judge_card
 from .code import LICENCE, carried, judge_code
 from .sbom import sbom_of

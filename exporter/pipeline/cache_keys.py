@@ -23,17 +23,20 @@ ROOT = Path(__file__).parents[2]
 # What of zoo's own code a command's result depends on.
 CODE: Mapping[str, tuple[str, ...]] = {
     "source": (),
-    "train": ("models", "exporter/train.py", "calibration/qat.py", "calibration/fake_quantize.py"),
-    "prune": ("models", "calibration", "exporter/pruning"),
-    "calibrate": ("models", "calibration"),
-    "export": ("models", "calibration", "exporter/backends", "exporter/checks", "exporter/lint", "exporter/*.py"),
-    "build": ("exporter/backends", "exporter/checks", "exporter/*.py"),
-    "check": ("models", "exporter/backends", "exporter/checks", "exporter/*.py"),
+    "train": ("models", "exporter/train.py", "exporter/quantize", "calibration"),
+    "prune": ("models", "calibration", "exporter/prune", "exporter/timing", "exporter/backends", "exporter/checks"),
+    "calibrate": ("models", "calibration", "exporter/quantize"),
+    "export": (
+        *("models", "calibration", "exporter/artifact", "exporter/backends", "exporter/checks", "exporter/lint"),
+        *("exporter/timing", "exporter/quantize", "exporter/*.py"),
+    ),
+    "build": ("exporter/artifact", "exporter/backends", "exporter/checks", "exporter/*.py"),
+    "check": ("models", "exporter/artifact", "exporter/backends", "exporter/timing", "exporter/checks"),
     "package": (
         *("models/preprocess.py", "models/processors.py", "models/spec.py", "errors.py"),
-        *("exporter/package", "exporter/checks"),
+        *("exporter/runtime", "exporter/package", "exporter/checks", "exporter/timing"),
     ),
-    "profile": ("exporter/package", "exporter/device"),
+    "profile": ("exporter/runtime", "exporter/timing", "exporter/package", "exporter/device", "exporter/backends"),
     "report": ("exporter/report", "exporter/pipeline"),
 }
 # Kinds of which the command builds the model anew, by the user's code where that is a factory.

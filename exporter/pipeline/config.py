@@ -13,8 +13,7 @@ from ...config import from_mapping, near, read_toml
 from ...errors import UsageError
 from ..checks.budget import read_budget
 from .kinds import KINDS, Check, Export, Kind, Source, Train, several
-from .validation import refuse_unknown
-from .values import refuse_values
+from .validation import refuse_unknown, refuse_values
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 COMMON = ("do", "from", "cores", "memory", "gpus", "accelerator_type", "resources", "device")

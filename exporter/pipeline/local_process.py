@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from ..report.console import PROGRESS
 from .command_line import Command
 
-CHILD = "zoo.exporter.pipeline.child"
+CHILD = "zoo.exporter.cli.child"
 PATIENCE = 15.0  # seconds in which a command that is told to stop may end by itself
 
 

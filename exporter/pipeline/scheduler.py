@@ -18,18 +18,16 @@ from pathlib import Path
 
 from ...errors import DONE, UNAVAILABLE, UnavailableError
 from .again import why
-from .answers import reason_of
 from .cache_keys import plan_key
 from .cluster.fleet import Fleet
 from .command_line import Command, Made, command_of, model_of, together
 from .config import Pipeline
 from .expand import Node, expand
-from .judged import judge
 from .kinds import Check, Export, Prune, Source, Train
 from .known import Known
 from .local_process import Ended, Job, Process
 from .requirements import Facts, lacking, look
-from .results import CACHED, LACKING, RUNNING, WAITING, Outcome, blocked
+from .results import CACHED, LACKING, RUNNING, WAITING, Outcome, blocked, judge, reason_of
 from .schedule import Limits, choose, free_gpus, gpus_of
 from .state import Look, Record, State
 from .whole import inputs_are_whole

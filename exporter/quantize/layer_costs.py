@@ -17,8 +17,8 @@ from ...calibration.choice import Calibrated, Choice
 from ...calibration.sensitivity import Cost, Effect, Logits, measure
 from ..backends.base import Backend
 from ..backends.graph.layers import list_layers
+from ..backends.onnx.layer_times import by_layer
 from ..backends.onnx.runner import OrtRunner
-from ..timing.operators import by_layer
 from .partition import time_graph
 
 if TYPE_CHECKING:

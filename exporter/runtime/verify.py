@@ -25,7 +25,7 @@ from ..checks.faithful import judge_faithful, other_plan, relative_distance
 from ..checks.gate import Gate
 from ..checks.mistakes import mistakes, prepared
 from ..checks.numerics import judge_numerics, measure_numerics
-from ..checks.record import REQUIRED, parse_record
+from ..checks.record import REQUIRED, not_passed, parse_record
 from .container import Package
 from .manifest import manifest_of
 from .predictor import Predictor, ProgramError, golden_of, refuse_odd, spec_of
@@ -34,7 +34,6 @@ from .safety import refuse_dangerous
 SOURCE_ERROR = 0.05  # of float32 against float64: what no network here comes near, and other answers are far beyond
 ANSWERS = "golden/answers.json"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-NOT_PASSED = {"fail": "failed", "inconclusive": "could not tell"}  # verdicts, as a sentence about a gate has them
 
 
 @dataclass(frozen=True)
@@ -172,13 +171,6 @@ def recorded(artifact: Mapping[str, Any]) -> Gate:
         return Gate(name, "skipped", f"DID NOT PASS zoo check: {doubts}; verify proves the package, not the model")
     passed = sum(verdict == "pass" for verdict in verdicts.values())
     return Gate(name, "pass", f"zoo check had passed it: {passed} of {len(verdicts)} gates, none failed")
-
-
-def not_passed(verdicts: Mapping[str, str]) -> str:
-    """Return the gates that failed or could not tell as words: `numerics failed, latency could not tell`."""
-    doubts = [(gate, verdict) for gate, verdict in verdicts.items() if verdict in NOT_PASSED]
-    doubts.sort(key=lambda pair: pair[1] != "fail")
-    return ", ".join(f"{gate} {NOT_PASSED[verdict]}" for gate, verdict in doubts)
 
 
 def refuse_lies(package: Package) -> None:

@@ -24,9 +24,9 @@ from ...calibration.pruning.groups import Cost, Form, Structure
 from ...config import cache_folder
 from ...errors import UnavailableError, UsageError
 from ..backends.registry import get_backend
-from ..quantize.partition import THREADS
 from .machine import cpu_name
 
+THREADS = 2
 POINTS = 8  # widths an axis is measured at; between them it is read by straight lines
 FEW_POINTS = 4  # of a matrix product: its weights are read once, and its time goes with their number
 FORMAT = 1

@@ -5,23 +5,15 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-from collections import defaultdict
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...models.preprocess import as_input
 from ...models.processors import limited_cpus
-from ..backends.onnx.runner import original_names
 from ..runtime.container import Package
 from ..runtime.predictor import INPUT, Predictor
-
-if TYPE_CHECKING:
-    import onnx
-
 
 OPERATOR_RUNS = 50
 
@@ -69,43 +61,3 @@ def operators(package: Package, predictor: Predictor) -> tuple[Operator, ...]:
     found = (Operator(name, kind, statistics.fmean(sorted(values)[len(values) // 4 : -len(values) // 4 or None]))
              for (name, kind), values in durations.items())  # fmt: skip
     return tuple(sorted(found, key=lambda one: -one.microseconds))
-
-
-_PARTS = ("_QuantizeLinear", "_DequantizeLinear")
-_BRINGS = ("DequantizeLinear", "Pad", "Reshape", "Transpose")  # between Q and a layer: stem.py of the target
-
-
-def by_layer(times: Mapping[str, float], graph: onnx.ModelProto, layers: Collection[str]) -> dict[str, float]:
-    """Node times as layer times: a layer has its own kernel and the Q/DQ on what it writes.
-
-    Q/DQ on what no layer wrote, and what then brings it into a layer's shape, is shared by the layers that read it.
-    Other nodes are nobody's.
-    """
-    original = original_names(graph)
-    nodes = {node.name: node for node in graph.graph.node}
-    readers: dict[str, list[str]] = defaultdict(list)
-    for node in graph.graph.node:
-        for name in node.input:
-            readers[name].append(node.name)
-
-    def sharing(node: onnx.NodeProto) -> list[str]:
-        after = [one for out in node.output for one in readers[out]]
-        return [
-            name
-            for one in after
-            for name in ([one] if one in layers else sharing(nodes[one]) if nodes[one].op_type in _BRINGS else [])
-        ]
-
-    found: dict[str, float] = defaultdict(float)
-    for name, time in times.items():
-        own = original(name)
-        stem = next((own.removesuffix(part) for part in _PARTS if own.endswith(part)), None)
-        if own in layers:
-            found[own] += time
-        elif stem is not None and original(stem) in layers:
-            found[original(stem)] += time
-        elif own in nodes and (stem is not None or nodes[own].op_type in _BRINGS):
-            several = sharing(nodes[own])
-            for one in several:
-                found[one] += time / len(several)
-    return dict(found)

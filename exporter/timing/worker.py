@@ -62,7 +62,7 @@ def _opened(task: dict[str, Any], artifact: Artifact, make: Callable[[], Any]) -
     """A runner that is loaded and warm, and what that took."""
     import numpy as np
 
-    from ..checks.reference import golden_batch
+    from ..artifact.folder import golden_batch
 
     images = golden_batch(artifact.golden(), artifact)
     batch = images[np.arange(task["images"]) % len(images)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from ....calibration.view import View, attribute, given
+from ....calibration.view import View, attribute, bias_behind, given
 
 COMPUTE = ("Conv", "Gemm", "MatMul")
 LAYERS = (*COMPUTE, "ConvTranspose")  # which no target has integers for
@@ -107,17 +107,6 @@ def find_sites(
                     sites.same_as[node.output[0]] = data[0]
     sites.layers = tuple(chosen)
     return sites
-
-
-def bias_behind(view: View, node: onnx.NodeProto) -> onnx.NodeProto | None:
-    """The addition of a constant for each output that alone reads a matrix product: how ONNX has a bias of rank 3."""
-    readers = view.readers[node.output[0]] if node.op_type == "MatMul" else []
-    if len(readers) != 1 or readers[0].op_type != "Add":
-        return None
-    others = [name for name in readers[0].input if name != node.output[0]]
-    outputs = view.shapes.get(given(node, 1), (0,))[-1]
-    bias = view.value(others[0]) if len(others) == 1 else None
-    return readers[0] if bias is not None and bias.size == outputs == bias.shape[-1] else None
 
 
 def _end(view: View, node: onnx.NodeProto) -> str:

@@ -10,8 +10,7 @@ from onnx import helper, numpy_helper
 
 from ....calibration.adaround import Rounder
 from ....calibration.quantize import to_int8
-from ....calibration.view import View
-from .qdq_sites import bias_behind
+from ....calibration.view import View, bias_behind
 
 
 class Writer:

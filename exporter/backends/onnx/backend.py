@@ -82,7 +82,7 @@ class Onnx(Backend):
             reference.SerializeToString(),
             lambda choice: _render(calibrated, choice).SerializeToString(),
             ".onnx",
-            blocks.wide_layers(View(reference)),
+            wide_layers(View(reference)),
         )
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:

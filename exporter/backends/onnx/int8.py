@@ -24,13 +24,14 @@ import onnx
 
 from ....calibration.adaround import Rounder
 from ....calibration.bias_correction import shift_of
+from ....calibration.blocks import from_blocks, to_blocks, wide_layers
 from ....calibration.choice import Choice
 from ....calibration.quantize import affine_uint8, channel_scales, from_int8
 from ....calibration.ranges import RangeTable
 from ....calibration.view import View, attribute, given
 from ..graph.qdq_sites import AVERAGES, JOINS, MOVES, edge_of, find_sites, prepare
 from ..graph.qdq_writer import Writer
-from .blocks import from_blocks, read_in_blocks, to_blocks, wide_layers
+from .blocks import read_in_blocks
 from .stem import read_by_fours
 
 __all__ = ["channel_axis", "edges", "prepare", "render"]

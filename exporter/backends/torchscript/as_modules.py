@@ -20,10 +20,10 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ....calibration.choice import Calibrated
+from ....calibration.constants import constant_of
 from ....calibration.view import given
 from ....models.copies import copy_of
 from ..graph.qdq_sites import LAYERS
-from .constants import constant_of
 from .norms import drop_idle, norms_as_modules
 from .pads import fold_pads
 from .replace import call_module_instead

@@ -11,7 +11,7 @@ from zoo.errors import UsageError
 from zoo.exporter.cli.app import app
 from zoo.exporter.pipeline.config import read_pipeline
 from zoo.exporter.pipeline.kinds import KINDS, Build, flag_of, flags
-from zoo.exporter.pipeline.values import AT_LEAST
+from zoo.exporter.pipeline.validation import AT_LEAST
 
 SOURCE = '[steps.a]\ndo = "source"\nsource = "resnet18"\nweights = "random"\n'
 OUT = '[steps.out]\ndo = "export"\nfrom = "base"\n'

@@ -167,7 +167,7 @@ def test_a_run_sleeps_until_a_command_ends(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_command_whose_parent_is_gone_does_not_begin(tmp_path: Path) -> None:
     task = json.dumps({"parent": os.getpid() + 1_000_000, "copy": None, "arguments": ["list", "models"]})
-    done = subprocess.run([sys.executable, "-m", "zoo.exporter.pipeline.child", task], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "zoo.exporter.cli.child", task], capture_output=True, check=False)
     assert done.returncode == 9
     assert done.stdout == b""
 

@@ -15,13 +15,13 @@ from zoo.calibration.sensitivity import Cost, Effect
 from zoo.errors import GateError, UsageError
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.onnx import int8 as target
+from zoo.exporter.backends.onnx.layer_times import by_layer
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.quantize.candidates import Judge
 from zoo.exporter.quantize.fallback import hold_drop
 from zoo.exporter.quantize.layer_costs import Costs, measure_costs
 from zoo.exporter.quantize.options import Int8Options
 from zoo.exporter.quantize.sensitivity import save, sensitivity
-from zoo.exporter.timing.operators import by_layer
 from zoo.exporter.timing_worker import node_times
 from zoo.models.data.dataset import Dataset
 

@@ -13,12 +13,13 @@ from calibration_help import calibrated_model, images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from zoo.calibration.blocks import BLOCK, from_blocks, to_blocks, wide_layers
 from zoo.calibration.choice import Choice
 from zoo.calibration.view import View
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.onnx import blocks
 from zoo.exporter.backends.onnx import int8 as for_onnx
-from zoo.exporter.backends.onnx.blocks import BLOCK, from_blocks, read_in_blocks, to_blocks, wide_layers
+from zoo.exporter.backends.onnx.blocks import read_in_blocks
 
 
 @settings(deadline=None, max_examples=30)

@@ -324,7 +324,7 @@ def test_sigterm_ends_the_tasks(cluster: Nodes, tmp_path: Path) -> None:
     wait_for_the_hang(site, process)
     mark = f"ZOO_TEST={cluster.address.rpartition(':')[2]}\0".encode()
     hanging = [path for path in Path("/proc").glob("[0-9]*")
-               if _holds(path / "cmdline", b"zoo.exporter.pipeline.child") and _holds(path / "environ", mark)]  # fmt: skip
+               if _holds(path / "cmdline", b"zoo.exporter.cli.child") and _holds(path / "environ", mark)]  # fmt: skip
     assert hanging, "the command was not found"
     process.terminate()
     process.communicate(timeout=120)

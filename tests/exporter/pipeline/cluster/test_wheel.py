@@ -36,7 +36,7 @@ def test_a_checkout_is_built_once_and_imports_as_zoo(
     assert {path.name for path in ROOT.iterdir()} == before, "no build folder is left in the checkout"
     assert [path.name.partition("-")[0] for path in folders] == ["zoo", "zoo_export"]
     names = listed(folders[0])
-    assert {"__init__.py", "exporter/pipeline/child.py", "exporter/report/template/page.html"} <= names
+    assert {"__init__.py", "exporter/cli/child.py", "exporter/report/template/page.html"} <= names
     assert any(name.startswith("models/recipes/") and name.endswith(".toml") for name in names)
     assert not any(name.startswith(("tests", "docs", ".ci")) for name in names)
     done = subprocess.run([sys.executable, "-S", "-c", WHERE], cwd=tmp_path, capture_output=True, text=True, check=True,

@@ -1,4 +1,4 @@
-"""The process of one command: `python -m zoo.exporter.pipeline.child JSON`, which dies with the run that started it.
+"""The process of one command: `python -m zoo.exporter.cli.child JSON`, which dies with the run that started it.
 
 A run that is killed must not leave a command behind that writes into the folder which the next run takes up.
 """
@@ -29,8 +29,8 @@ def main(text: str) -> int:
         copy_whole(*map(Path, task["copy"]))
     arguments = [*task["arguments"], "--json"]
     sys.argv = ["zoo", *task["arguments"]]  # what evidence names as the command
-    from ..cli.app import app
-    from ..cli.main import run
+    from .app import app
+    from .main import run
 
     code = run(app, arguments)
     gc.freeze()  # as the command itself does: __main__.py
