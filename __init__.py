@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .errors import ZooError
     from .exporter.backends.options import ExportOptions
     from .exporter.checks.budget import read_budget
+    from .exporter.checks.measure_latency import LatencyOptions
     from .exporter.checks.run import check
     from .exporter.evaluate import evaluate
     from .exporter.export import export
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from .exporter.quantize.calibrate import calibrate
     from .exporter.quantize.options import Int8Options
     from .exporter.quantize.sensitivity import sensitivity
-    from .exporter.timing.engine import LatencyOptions
     from .exporter.train import train
     from .models.data.catalog import open_data
     from .models.registry import create_model
@@ -37,25 +37,25 @@ if TYPE_CHECKING:
     from .models.spec import ModelSpec, Preprocess
 
 _WHERE = {
-    "ExportOptions": ".exporter.backends.base",
-    "Int8Options": ".exporter.int8",
-    "LatencyOptions": ".exporter.checks.rounds",
+    "ExportOptions": ".exporter.backends.options",
+    "Int8Options": ".exporter.quantize.options",
+    "LatencyOptions": ".exporter.checks.measure_latency",
     "ModelSpec": ".models.spec",
     "Preprocess": ".models.spec",
     "SourceOptions": ".models.sources",
     "ZooError": ".errors",
-    "calibrate": ".exporter.calibrate",
-    "check": ".exporter.checks.check",
+    "calibrate": ".exporter.quantize.calibrate",
+    "check": ".exporter.checks.run",
     "create_model": ".models.registry",
     "evaluate": ".exporter.evaluate",
     "export": ".exporter.export",
-    "load": ".exporter.api",
-    "open_any": ".exporter.opened",
+    "load": ".exporter.load",
+    "open_any": ".exporter.load",
     "open_data": ".models.data.catalog",
     "read_budget": ".exporter.checks.budget",
     "resolve": ".models.sources",
-    "sensitivity": ".exporter.sensitivity",
-    "train": ".exporter.api",
+    "sensitivity": ".exporter.quantize.sensitivity",
+    "train": ".exporter.train",
 }
 
 __all__ = [

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from ..errors import UnavailableError, UsageError, one_line
-from .annotate import RULES, Rules, find_places
+from .annotate import find_places
 from .aten import kind, only_reader
+from .rules import Rules
 
 MOMENTUM = 0.01  # of the moving average of an activation's extremes, as in calibration/observers.py
 TINY = 1e-12  # a batch norm's factor below it is that: zero-initialised norms would divide by zero
@@ -45,8 +46,6 @@ class QatOptions:
     bits: int = 8
 
     def __post_init__(self) -> None:
-        if self.target not in RULES:
-            raise UsageError(f"no rules to train for {self.target} by", fix=f"one of {', '.join(RULES)}")
         if not (0 <= self.norms_until <= 1 and 0 < self.ranges_until <= 1):
             raise UsageError(
                 f"norms_until must be in [0, 1] and ranges_until in (0, 1], got {self.norms_until} and "
@@ -63,7 +62,7 @@ class FakeQuantised(nn.Module):
     does only in training, other than dropout and batch norm, is not in it: auxiliary heads, stochastic depth.
     """
 
-    def __init__(self, module: nn.Module, shape: tuple[int, int, int], options: QatOptions) -> None:
+    def __init__(self, module: nn.Module, shape: tuple[int, int, int], options: QatOptions, rules: Rules) -> None:
         """Trace a module (float32, on the CPU) for images of C x H x W.
 
         Raises:
@@ -74,7 +73,7 @@ class FakeQuantised(nn.Module):
         self.options = options
         exported = _exported(module, shape)
         ends = _scale_by_norms(exported)
-        self.graph: Any = _prepare(exported, ends, RULES[options.target], options.bits)
+        self.graph: Any = _prepare(exported, ends, rules, options.bits)
         self._norms_live = self._ranges_live = True
         self.train(module.training)
 

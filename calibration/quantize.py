@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .observers import Range
+from .rules import Affine
 
 SMALLEST = 1e-8  # of a scale: below it a tensor is as good as zero
-
-
-@dataclass(frozen=True)
-class Affine:
-    """real = scale * (integer - zero_point), for unsigned 8-bit integers."""
-
-    scale: float
-    zero_point: int
 
 
 def affine_uint8(span: Range) -> Affine:

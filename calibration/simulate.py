@@ -19,12 +19,13 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from ..errors import UsageError, ZooError, one_line
 from ..models.arithmetic import logits_in
-from .annotate import AVERAGES, JOINED, NATIVE_NORM, NORM, RULES, Rules, find_places, moves
+from .annotate import AVERAGES, JOINED, NATIVE_NORM, NORM, find_places, moves
 from .aten import kind, only_reader
 from .bias_correction import shift_of
 from .blocks import from_blocks, to_blocks, wide_layers
 from .constants import constant_of
-from .quantize import Affine, affine_uint8, channel_scales, from_int8, symmetric_scale, to_int8
+from .quantize import affine_uint8, channel_scales, from_int8, symmetric_scale, to_int8
+from .rules import Affine, Rules
 from .view import bias_behind
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Simulated:
     layers: frozenset[str]
 
 
-def simulate(calibrated: Calibrated, choice: Choice, target: str, batch: npt.NDArray[np.float32]) -> Simulated:
+def simulate(calibrated: Calibrated, choice: Choice, rules: Rules, batch: npt.NDArray[np.float32]) -> Simulated:
     """Logits N x K of prepared images N x C x H x W, as an int8 plan gives them; and once more, with blurred rounding.
 
     Sums of products of integers are exact in float64, as they are in integer kernels: that is the first (where the rest
@@ -58,9 +59,9 @@ def simulate(calibrated: Calibrated, choice: Choice, target: str, batch: npt.NDA
     moves the logits is what no kernel can be blamed for.
 
     Raises:
-        UsageError: there are no rules for the target, or the graph cannot be rounded.
+        UsageError: the graph cannot be rounded.
     """
-    made = Simulation(calibrated, choice, target)
+    made = Simulation(calibrated, choice, rules)
     arithmetic = "fp16" if made.rest_in_half else "fp64"
     exact = logits_in(made.module, batch, arithmetic)
     for node in made.module.graph.nodes:
@@ -82,22 +83,20 @@ class Simulation:
         rest_in_half: whether what is not rounded to integers computes in float16.
     """
 
-    def __init__(self, calibrated: Calibrated, choice: Choice, target: str) -> None:
+    def __init__(self, calibrated: Calibrated, choice: Choice, rules: Rules) -> None:
         """Build it.
 
         Args:
             calibrated: module, graph and ranges.
             choice: how ranges are chosen and weights rounded, and which layers stay float.
-            target: whose rules say what is rounded.
+            rules: of the target, which say what is rounded.
 
         Raises:
-            UsageError: there are no rules for the target, or the graph cannot be rounded.
+            UsageError: the graph cannot be rounded.
         """
-        if target not in RULES:
-            raise UsageError(f"no rules say where {target} rounds")
-        self.rest_in_half = RULES[target].half_scales
+        self.rest_in_half = rules.half_scales
         try:
-            self.module, self.layers, self.edges = _rounding(calibrated, choice, target)
+            self.module, self.layers, self.edges = _rounding(calibrated, choice, rules)
         except ZooError:
             raise
         except Exception as error:  # torch has an error class for each way a graph fails
@@ -192,7 +191,7 @@ class _Plan:
 
 
 def _rounding(
-    calibrated: Calibrated, choice: Choice, target: str
+    calibrated: Calibrated, choice: Choice, rules: Rules
 ) -> tuple[GraphModule, frozenset[str], dict[Node, str]]:
     made: Any = calibrated.program.module()
     for node in list(made.graph.nodes):
@@ -202,7 +201,7 @@ def _rounding(
     _settle_weights(made)
     edges = _fold_norms(made)
     products = frozenset(node.name for node in calibrated.graph.graph.node if node.op_type == "MatMul")
-    plan = _Plan(calibrated, choice, RULES[target], made, edges, _layers(calibrated, made, edges), products)
+    plan = _Plan(calibrated, choice, rules, made, edges, _layers(calibrated, made, edges), products)
     in_blocks = wide_layers(calibrated.view) - choice.keep.keys() if choice.blocks else frozenset[str]()
     kept = {node for node, name in plan.layers.items() if name in choice.keep or name in in_blocks}
     places = find_places(made.graph, plan.rules, {}, choice.weight_bits, kept, plan.has_range)

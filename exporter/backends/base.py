@@ -10,10 +10,11 @@ import abc
 import datetime
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ... import atomic
 from ...calibration.choice import Choice
@@ -33,6 +34,7 @@ from ..artifact.folder import (
     write_golden,
 )
 from ..artifact.manifest import Manifest, Precision, Receipt
+from .info import BackendInfo
 from .options import Available, ExportOptions, Progress, Unavailable, Written
 from .runner import Runner
 
@@ -51,41 +53,28 @@ class PrecisionClaimError(IntegrityError):
     """The file's layers are not in the precision that the manifest says; `zoo check` makes a failed gate of it."""
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Files to time in processes of their own.
-
-    Attributes:
-        reference: the float export.
-        render: an int8 export with a choice.
-        suffix: of the files.
-        blocks: names of the linear layers that the target can read in blocks.
-    """
-
-    reference: bytes
-    render: Callable[[Choice], bytes]
-    suffix: str
-    blocks: frozenset[str] = frozenset()
-
-
 class Backend(abc.ABC):
     """Exports to a format and runs the result.
 
     Class attributes:
-        name: as in `--to`.
-        precisions: of the graphs it takes.
+        info: what the rest of zoo knows of it; `name`, `precisions` and `builds` are its.
         settings: a frozen dataclass of its own options (`--set name.key=value`), or None.
-        builds: whether the last step needs the device, so that `--build-later` and `zoo build` make sense.
         takes_graph: whether it exports an ONNX graph that the user brings (`--graph`).
         takes_pixels: whether it can put the normalising into the graph (`--with-preprocess`).
     """
 
+    info: ClassVar[BackendInfo]
     name: ClassVar[str]
-    precisions: ClassVar[tuple[Precision, ...]]
+    precisions: ClassVar[tuple[str, ...]]
+    builds: ClassVar[bool]
     settings: ClassVar[type[Any] | None] = None
-    builds: ClassVar[bool] = False
     takes_graph: ClassVar[bool] = False
     takes_pixels: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "info" in vars(cls):
+            cls.name, cls.precisions, cls.builds = cls.info.name, cls.info.precisions, cls.info.builds
 
     @abc.abstractmethod
     def available(self) -> Available | Unavailable:
@@ -210,19 +199,61 @@ class Backend(abc.ABC):
         del artifact
         return None
 
-    def timing(self, model: Model, calibrated: Calibrated) -> Timing | None:
-        """What int8 is timed by on this machine's CPU against float; None where that tells nothing."""
-        del model, calibrated
-        return None
+    def write_candidate(self, model: Model, calibrated: Calibrated, choice: Choice | None, folder: Path) -> None:
+        """Write what is timed in a process of its own: an int8 export with a choice, or the fastest float one.
+
+        The files are those of an export, without golden images and the reference's weights. A backend that can render
+        its file alone, and faster, does that here and reads it in `open_candidate`.
+
+        Args:
+            model: the float model.
+            calibrated: graph and ranges.
+            choice: of the int8 export; None for the float one that it is held against.
+            folder: empty.
+        """
+        rules = self.info.int8
+        if rules is None:
+            raise UsageError(f"{self.name} exports no int8")
+        if choice is None:
+            self.write_float(model, folder, cast("Precision", rules.fastest_float))
+            return
+        options = ExportOptions("int8", calibrated=calibrated, choice=choice)
+        written = self._export(model.module, model.spec, options, folder, _silent)
+        seal(folder, self._manifest(model, options, written))
+
+    def write_float(self, model: Model, folder: Path, precision: Precision = "fp32") -> None:
+        """Write a float export to be timed by `open_candidate`: without golden images and the reference's weights.
+
+        Args:
+            model: the float model.
+            folder: empty.
+            precision: of its layers.
+        """
+        options = ExportOptions(precision)
+        written = self._export(model.module, model.spec, options, folder, _silent)
+        seal(folder, self._manifest(model, options, written))
+
+    def open_candidate(self, folder: Path, spec: ModelSpec, device: str) -> Runner:
+        """A runner for what `write_candidate` wrote."""
+        del spec
+        return self._load(load_artifact(folder), device)
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
-        """An int8 export that is not written: what `choice` would give, on this machine's CPU.
+        """An int8 export that is not kept: what `choice` would give, on this machine's CPU.
 
         Raises:
             UsageError: the backend has no int8.
         """
-        del model, calibrated, choice
-        raise UsageError(f"{self.name} exports no int8")
+        folder = tempfile.TemporaryDirectory()  # as long as the runner is, which holds it
+        self.write_candidate(model, calibrated, choice, Path(folder.name))
+        runner = self.open_candidate(Path(folder.name), model.spec, "cpu")
+        runner.holds = folder
+        return runner
+
+    def block_layers(self, calibrated: Calibrated) -> frozenset[str]:
+        """Names of the linear layers that the target can read in blocks, for one image at a time."""
+        del calibrated
+        return frozenset()
 
     def require_available(self) -> Available:
         """What is available; raises UnavailableError with reason and remedy when it is not."""

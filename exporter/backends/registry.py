@@ -1,35 +1,18 @@
-"""Backends by name: ours are a plain dict, imported on use; others come by the entry point group `zoo.backends`."""
+"""Backends by name: ours are a plain dict, imported on use; others come by the entry point group `zoo.backends`.
+
+An entry point names either a `BackendInfo`, whose `backend` says where the class is, or a Backend class with one.
+"""
 
 from __future__ import annotations
 
-import importlib
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from ...config import near
 from ...errors import UsageError
+from .info import BackendInfo
+from .infos import BACKENDS, backend_info, backend_infos, backend_names, entry_of, find
 
 if TYPE_CHECKING:
     from .base import Backend
-
-BACKENDS: dict[str, str] = {
-    "eager": ".eager.backend:Eager",
-    "torchscript": ".torchscript.backend:TorchScript",
-    "onnx": ".onnx.backend:Onnx",
-    "trt": ".tensorrt.backend:TensorRT",
-}
-# What people call them elsewhere: only ever suggested, never taken.
-ALIASES: dict[str, str] = {
-    "tensorrt": "trt", "nvidia": "trt", "engine": "trt", "plan": "trt",
-    "onnxruntime": "onnx", "ort": "onnx",
-    "jit": "torchscript", "libtorch": "torchscript", "pt": "torchscript",
-    "pytorch": "eager", "torch": "eager",
-}  # fmt: skip
-
-
-def backend_names() -> list[str]:
-    """Ours in their order, then those that other packages brought."""
-    return [*BACKENDS, *sorted(entry.name for entry in _foreign() if entry.name not in BACKENDS)]
 
 
 def get_backend(name: str) -> Backend:
@@ -38,21 +21,20 @@ def get_backend(name: str) -> Backend:
     Raises:
         UsageError: an unknown name, with the nearest one; or a third party's backend that cannot be imported.
     """
-    if name in BACKENDS:
-        module, _, attribute = BACKENDS[name].partition(":")
-        return getattr(importlib.import_module(module, __package__), attribute)()
-    for entry in _foreign():
-        if entry.name == name:
-            try:
-                made = entry.load()()
-            except Exception as error:  # a third party's code may raise anything
-                raise UsageError(f"backend {name} ({entry.value}) cannot be loaded: {error}") from error
-            from .base import Backend
+    from .base import Backend
 
-            if not isinstance(made, Backend):
-                raise UsageError(f"backend {name} ({entry.value}) is no zoo Backend but {type(made).__name__}")
-            return made
-    raise unknown_backend(name)
+    if name not in backend_names():
+        raise unknown_backend(name)
+    if name in BACKENDS:
+        return find(backend_info(name).backend)()
+    what = entry_of(name)
+    try:
+        made = (find(what.backend) if isinstance(what, BackendInfo) else what)()
+    except Exception as error:  # a third party's code may raise anything
+        raise UsageError(f"backend {name} cannot be loaded: {error}") from error
+    if not isinstance(made, Backend):
+        raise UsageError(f"backend {name} is no zoo Backend but {type(made).__name__}")
+    return made
 
 
 def unknown_backend(name: str, where: str = "") -> UsageError:
@@ -62,9 +44,8 @@ def unknown_backend(name: str, where: str = "") -> UsageError:
         name: what was given.
         where: begins the message, such as the key of a file.
     """
+    from ...config import near
+
     names = backend_names()
-    return UsageError(f'{where}unknown backend "{name}"{near(name, names, ALIASES)}', fix=f"one of {', '.join(names)}")
-
-
-def _foreign() -> list[EntryPoint]:
-    return list(entry_points(group="zoo.backends"))
+    aliases = {alias: info.name for info in backend_infos() for alias in info.aliases}
+    return UsageError(f'{where}unknown backend "{name}"{near(name, names, aliases)}', fix=f"one of {', '.join(names)}")

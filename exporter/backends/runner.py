@@ -19,6 +19,7 @@ from ...errors import IntegrityError, UsageError, ZooError, one_line
 from ...models.preprocess import Images, as_input
 from ...models.spec import ModelSpec
 from ..artifact.manifest import Batch, Receipt
+from .operators import Operator
 
 Logits = npt.NDArray[np.float32]
 
@@ -45,6 +46,7 @@ class Runner(abc.ABC):
         self.notes: list[str] = []
         self.threads: int | None = None
         self.pixels = False
+        self.holds: object = None  # what has to live as long as the runner
         self._open = False
         self._prepared = False
 
@@ -156,6 +158,16 @@ class Runner(abc.ABC):
         with self._in_words("an image"):
             return self._receipt()
 
+    def operators(self, runs: int) -> tuple[Operator, ...]:
+        """The time of each operator of the prepared batch, the slowest first; empty where the runtime does not tell.
+
+        Args:
+            runs: that are profiled, after a warm-up.
+        """
+        if not self._prepared:
+            raise UsageError(f"{self.name}: operators() before prepare(batch)", fix="call prepare(batch) first")
+        return self._operators(runs)
+
     def _require_open(self) -> None:
         if not self._open:
             raise UsageError(f"{self.name} is not open", fix="use it in a `with` block")
@@ -182,6 +194,10 @@ class Runner(abc.ABC):
             self._synchronize()
             times.append(1e3 * (time.perf_counter() - begun))
         return times
+
+    def _operators(self, runs: int) -> tuple[Operator, ...]:
+        del runs
+        return ()
 
     def _check(self, batch: Images) -> None:
         expected = f"images: float32 or uint8 N x {' x '.join(map(str, self.spec.input))}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from ...models.preprocess import as_input
 from ..artifact.folder import Artifact
 from ..artifact.manifest import Batch
 from ..backends.graph.graph import INPUT, OUTPUT, trace_graph
+from ..backends.infos import known_info, rules_of
 from .faithful import RULES
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def bisect_artifact(
     import onnx
 
     manifest = artifact.manifest
-    path = next((artifact.place / name for name in manifest.files if Path(name).suffix == ".onnx"), None)
+    info = known_info(manifest.backend)
+    path = artifact.place / info.graph if info is not None and info.graph in manifest.files else None
     if path is None:
         return f"a {manifest.backend} file does not name its tensors; export to onnx to find the layer that diverges"
     images = images[:IMAGES]
@@ -142,7 +143,7 @@ def _rounded(
     """
     from ...calibration.simulate import Simulation
 
-    rounded = Simulation(calibrated, choice, target).tensors(images, BACK)
+    rounded = Simulation(calibrated, choice, rules_of(target)).tensors(images, BACK)
     return rounded, {name: exact[name.removesuffix(BACK)] for name in rounded if name.removesuffix(BACK) in exact}
 
 

@@ -20,7 +20,7 @@ from typing import Any, get_args
 from ...config import from_mapping, near, read_toml
 from ...errors import UsageError
 from ..artifact.manifest import Precision
-from ..backends.registry import backend_names
+from ..backends.infos import backend_names
 
 DEFAULT = "default"
 

@@ -18,6 +18,7 @@ from ... import atomic
 from ...config import read_json, to_mapping
 from ...errors import GateError, UsageError, one_line
 from ..artifact.folder import ARTIFACT, Artifact, attestation_path, evidence_path, read_manifest, record
+from ..backends.infos import backend_infos
 from ..timing.machine import cores_here, cpu_name
 from .attestation import EVIDENCE_ENTRY, statement_of
 from .budget import Budget
@@ -26,15 +27,11 @@ from .record import EVIDENCE_FORMAT, Record, not_passed, parse_record
 from .regression import judge_regression
 from .run import Checked
 
-# By the name that people know.
-PACKAGES = {
-    "zoo": "zoo-export",
-    "torch": "torch",
-    "onnxruntime": "onnxruntime-gpu",
-    "onnx": "onnx",
-    "tensorrt": "tensorrt",
-    "plotly": "plotly",
-}
+
+def packages() -> dict[str, str]:
+    """Distributions whose versions evidence names, by the name that people know."""
+    of_backends = {known: wheel for info in backend_infos() for known, wheel in info.packages.items()}
+    return {"zoo": "zoo-export", **of_backends, "plotly": "plotly"}
 
 
 def as_mapping(row: Checked) -> dict[str, Any]:
@@ -140,7 +137,7 @@ def _ours(path: Path) -> bool:
 def versions() -> dict[str, str]:
     """Of what took part, where it is installed."""
     found = {"python": platform.python_version()}
-    for name, package in PACKAGES.items():
+    for name, package in packages().items():
         for one in (package, name):  # onnxruntime comes in two packages
             try:
                 found[name] = version(one)

@@ -9,44 +9,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError, ZooError
-from ..artifact.folder import read_manifest
-from ..artifact.manifest import Manifest
-from ..timing.engine import LatencyOptions, Task, as_reference, compare
-from ..timing.machine import Watch, cores_here
-from ..timing.statistics import MIN_ROUNDS, NEEDED, Compared, Ratio, percentile, ratio_of
-from .budget import Budget, LatencyLimits
+from ..timing.statistics import MIN_ROUNDS, NEEDED, Measurement, Ratio, percentile, ratio
+from .budget import LatencyLimits
 from .gate import Gate, hardest
-from .reference import Progress
 
 MARGIN = 0.03
 TIMES_KEPT = 2000
 
 
+@dataclass(frozen=True)
+class Compared:
+    """An artifact against its reference, and that against itself, measured in the same rounds.
+
+    Attributes:
+        artifact, reference, control: what was measured; the control is the reference a second time.
+        against: the reference's name, for people.
+        throughput: images a second by batch size.
+        notes: what could not be measured.
+    """
+
+    artifact: Measurement
+    reference: Measurement
+    control: Measurement
+    against: str
+    throughput: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 def measured_numbers(compared: Compared, margin: float) -> dict[str, Any]:
     """What was measured, as numbers of the gate."""
     mine, other = compared.artifact, compared.reference
-    numbers: dict[str, Any] = {"against": other.name, "margin": margin, "device": compared.device}
+    numbers: dict[str, Any] = {"against": compared.against, "margin": margin, "device": mine.setup.device}
     for name, first in (("ratio", mine), ("control", compared.control)):
-        found = ratio_of(first.rounds, other.rounds)
+        found = ratio(first, other)
         numbers |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-    numbers |= {"rounds": len(mine.rounds), "samples": len(mine.times)}
-    numbers |= {f"p{which}_ms": percentile(mine.times, which) for which in NEEDED}
+    times = mine.times
+    numbers |= {"rounds": len(mine.rounds), "samples": len(times), "threads": mine.threads}
+    numbers |= {f"p{which}_ms": percentile(times, which) for which in NEEDED}
     numbers["reference_p50_ms"] = percentile(other.times, 50)
-    for name in ("load_ms", "first_ms", "peak_memory_mb", "upload_ms", "fetch_ms", "unstable"):
-        numbers[name] = getattr(mine, name)
+    for name in ("load_ms", "first_ms", "peak_memory_mb", "upload_ms", "fetch_ms"):
+        numbers[name] = mine.fact(name)
+    numbers["unstable"] = mine.unstable
     numbers["throughput"] = list(compared.throughput)
-    numbers["round_medians_ms"] = list(mine.rounds)
-    numbers["reference_round_medians_ms"] = list(other.rounds)
-    numbers["order"] = list(compared.order)
+    numbers["round_medians_ms"] = list(mine.medians)
+    numbers["reference_round_medians_ms"] = list(other.medians)
+    numbers["order"] = [str(one.facts.get("order", "")) for one in mine.rounds]
     numbers["notes"] = list(compared.notes)
-    numbers["times_ms"] = _thinned(mine.times)
+    numbers["times_ms"] = _thinned(times)
     numbers["reference_times_ms"] = _thinned(other.times)
     return numbers
 
@@ -131,118 +145,3 @@ def _thinned(times: Sequence[float]) -> list[float]:
     if len(times) <= TIMES_KEPT:
         return list(times)
     return [times[int(index)] for index in np.linspace(0, len(times) - 1, TIMES_KEPT)]
-
-
-EAGER = "eager"
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A row of a check: its artifact's folder, its manifest (none, where it could not be opened), its copy."""
-
-    folder: str
-    manifest: Manifest | None
-    copy: str = ""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An artifact to time: its folder as people know it, and where it is read."""
-
-    folder: str
-    manifest: Manifest
-    place: str
-
-    @property
-    def name(self) -> str:
-        """As people call it: onnx-int8."""
-        return f"{self.manifest.backend}-{self.manifest.precision}"
-
-
-def check_latency(
-    rows: Sequence[Timed],
-    options: LatencyOptions,
-    device: str,
-    budget: Budget,
-    progress: Progress,
-) -> dict[str, Gate]:
-    """A gate by the folder of each row that could be opened.
-
-    Args:
-        rows: of the check.
-        options: how it is measured, and against what.
-        device: cpu or cuda.
-        budget: its margins and plain limits.
-        progress: is told (what, rounds done, rounds in all).
-
-    Raises:
-        UsageError: what the options name as reference is no artifact of the same input.
-    """
-    subjects = [Subject(one.folder, one.manifest, one.copy or one.folder) for one in rows if one.manifest is not None]
-    other = _asked(options, subjects)
-    found: dict[str, Gate] = {}
-    for one in subjects:
-        task = Task(one.name, one.place)
-        reference = other or fp32_of(one, subjects)
-        against = _task(reference, task)
-        mine = replace(options, images=max(options.images, _smallest(one), _smallest(reference)))
-        limits = budget.limits(one.manifest.backend, one.manifest.precision).latency
-        watch = Watch(device)
-
-        def told(done: int, total: int, name: str = one.name, watch: Watch = watch) -> None:
-            watch.look()
-            progress(f"latency of {name}", done, total)
-
-        try:
-            largest = one.manifest.batch.max if one.manifest.batch else None
-            compared = compare(task, against, mine, device, told, largest)
-        except ZooError as error:
-            found[one.folder] = Gate(
-                "latency", "inconclusive", f"it could not be measured: {str(error).replace(one.place, one.folder)}"
-            )
-            continue
-        gate = judge_latency(compared, limits)
-        machine = asdict(watch.seen(options.threads or len(cores_here())))
-        found[one.folder] = replace(gate, numbers={**gate.numbers, "batch": mine.images, "machine": machine})
-    return found
-
-
-def fp32_of(one: Subject, others: Sequence[Subject]) -> Subject | None:
-    """What a smaller precision must not be slower than: the fp32 export of the same backend and weights beside it.
-
-    None for the eager reference: for an fp32 export, or where that export is not among those checked.
-    """
-    return next(
-        (
-            other
-            for other in others
-            if one.manifest.precision != "fp32"
-            and other.manifest.precision == "fp32"
-            and other.manifest.backend == one.manifest.backend
-            and other.manifest.weights_sha256 == one.manifest.weights_sha256
-        ),
-        None,
-    )
-
-
-def _asked(options: LatencyOptions, subjects: Sequence[Subject]) -> Subject | str | None:
-    """What the options name: an artifact, eager, or None for what suits each."""
-    if options.against is None or options.against == EAGER:
-        return options.against
-    manifest = read_manifest(Path(options.against))
-    for one in subjects:
-        if one.manifest.spec.input != manifest.spec.input:
-            raise UsageError(
-                f"--against {options.against} takes images of {manifest.spec.input}, "
-                f"{one.folder} of {one.manifest.spec.input}"
-            )
-    return Subject(options.against, manifest, options.against)
-
-
-def _smallest(subject: Subject | str | None) -> int:
-    """The smallest batch it takes."""
-    return subject.manifest.batch.min if isinstance(subject, Subject) and subject.manifest.batch else 1
-
-
-def _task(other: Subject | str | None, mine: Task) -> Task:
-    return Task(other.name, other.place) if isinstance(other, Subject) else as_reference(mine)

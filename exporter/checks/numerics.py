@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.info import Tolerance
+from ..backends.infos import known_info
 from .answer_statistics import softmax
 from .gate import Gate
 
@@ -22,26 +24,6 @@ if TYPE_CHECKING:
     from .budget import NumericsLimits  # reads TOML by msgspec, which a package does not carry
 
 Logits = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """The largest error that passes, as a share of the spread of the reference's logits, and why that much.
-
-    Attributes:
-        relative: largest difference of a logit over the spread.
-        cosine: the smallest that passes.
-        reason: why that much.
-        agreement: share of images whose top answer must be the same, where a budget asks for it.
-        stragglers: whether one image in a hundred may have a smaller cosine: that of many images falls with their
-            number.
-    """
-
-    relative: float
-    cosine: float
-    reason: str
-    agreement: float = 0.0
-    stragglers: bool = False
 
 
 # Chosen by docs/benchmarks/numerics.md, where random weights make the hard case.
@@ -52,15 +34,6 @@ TOLERANCES = {
     "int8": Tolerance(2e-1, 0.98, "8 bits a value; whether that is good enough, accuracy says", stragglers=True),
 }
 
-
-# Where a backend's own arithmetic explains more or less than the precision alone.
-OF_BACKEND = {
-    ("trt", "fp32"): Tolerance(
-        1e-3,
-        0.9999,
-        "TensorRT chooses kernels by their speed, Winograd's among them; TF32 is off unless asked for",
-    ),
-}
 
 # With random weights nothing pulls the logits apart, and squeeze-and-excitation amplifies rounding: top answers are
 # near-ties. What passes here is only that the graph computes the same function; trained weights get the table above.
@@ -156,7 +129,8 @@ def tolerance_of(
 
     Random weights have rows of their own; a backend has where its arithmetic differs.
     """
-    found = OF_BACKEND.get((backend, precision), TOLERANCES[precision])
+    info = known_info(backend)
+    found = info.tolerances.get(precision, TOLERANCES[precision]) if info is not None else TOLERANCES[precision]
     if not trained:
         found = RANDOM_WEIGHTS.get(precision, found)
     asked: dict[str, Any] = {one.name: getattr(limits, one.name) for one in fields(limits)} if limits else {}

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..artifact.manifest import Layer, Receipt
+from ..backends.infos import known_info
 from .budget import PrecisionLimits
 from .gate import Gate
 
-EMULATED_BY = ("onnx",)  # ONNX Runtime's CPU computes an fp16 graph in fp32; torch runs the types of the graph
 AS_PLANNED = 0.9  # of the MACs planned at a precision must have run at it
 INTEGER = 0.5  # of the MACs of an int8 export must have run in int8
 
@@ -28,9 +28,10 @@ def judge_precision(
     for name in ("higher", "reformats", "tf32"):
         if getattr(receipt, name) not in (None, ()):
             numbers[name] = getattr(receipt, name)
-    emulated = backend in EMULATED_BY and precision in ("fp16", "bf16") and set(receipt.layers) == {"fp32"}
-    if emulated and receipt.device == "cpu":
-        reason = f"emulated: {receipt.provider} computes this {precision} graph in fp32 ({ran})"
+    info = known_info(backend)
+    instead = info.emulates.get(precision) if info is not None and receipt.device == "cpu" else None
+    if instead is not None and set(receipt.layers) == {instead}:
+        reason = f"emulated: {receipt.provider} computes this {precision} graph in {instead} ({ran})"
         return Gate("precision", "skipped", reason, numbers)
     everything = set(receipt.layers) == {precision} and sum(receipt.layers.values()) >= len(plan)
     if receipt.ran and plan and not everything:

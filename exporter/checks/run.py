@@ -20,10 +20,10 @@ from ..artifact.folder import ARTIFACT, Artifact, Golden, golden_batch, load_art
 from ..artifact.manifest import WITHOUT_TRUTH, Manifest, Receipt
 from ..artifact.probes import Probes
 from ..backends.base import PrecisionClaimError
+from ..backends.infos import backend_names
 from ..backends.options import Unavailable
-from ..backends.registry import backend_names, get_backend
+from ..backends.registry import get_backend
 from ..backends.runner import Runner
-from ..timing.engine import LatencyOptions
 from .accuracy import judge_accuracy, judge_agreement, paired_answers, unbelievable, without_ties
 from .answer_statistics import compare_answers
 from .batch_sizes import draw_sizes
@@ -34,7 +34,7 @@ from .faithful import RULES as FAITHFUL
 from .faithful import judge_faithful, other_plan, relative_distance
 from .gate import Gate, hardest
 from .labels import WITHOUT_DATA, judge_labels
-from .latency import Timed, check_latency
+from .measure_latency import LatencyOptions, Timed, check_latency
 from .mistakes import mistakes, prepared
 from .numerics import judge_asked, judge_numerics, measure_numerics
 from .precision import judge_precision

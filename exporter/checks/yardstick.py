@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ...errors import UsageError
 from ..artifact.folder import Golden
 from ..artifact.manifest import Precision
+from ..backends.infos import rules_of
 from .faithful import RULES, measure_distances
 
 if TYPE_CHECKING:
@@ -85,5 +86,5 @@ def _rounded(
 
     if calibrated is None or choice is None:
         raise UsageError("the plan of a graph that was brought is not known")
-    made = simulate(calibrated, choice, target, batch)
+    made = simulate(calibrated, choice, rules_of(target), batch)
     return made.logits.astype(np.float32), made.blurred, len(made.layers)

@@ -16,8 +16,8 @@ from .main import DataRoot, Debug, Device, Json, Outcome, Seed, choose_device, n
 from .source_options import Input, Labels, Spec, source_options
 
 if TYPE_CHECKING:
+    from ..checks.measure_latency import LatencyOptions
     from ..checks.run import Checked
-    from ..timing.engine import LatencyOptions
 
 JUNIT_MARK = b'<testsuites name="zoo check"'  # of our files
 
@@ -133,7 +133,7 @@ def check(
 
 def _latency_options(wanted: bool, asked: Mapping[str, Any], seed: int) -> LatencyOptions | None:
     """How latency is measured; None where it is not, which then is an error if something was asked of it."""
-    from ..timing.engine import LatencyOptions
+    from ..checks.measure_latency import LatencyOptions
 
     given = {name: value for name, value in asked.items() if value is not None}
     if not wanted:
@@ -197,8 +197,9 @@ def _title(row: Checked) -> str:
 
 def _after(rows: Sequence[Checked]) -> str:
     """What to do when something was not available: the row's own way out, if it has one."""
+    from ..backends.infos import backend_names
     from ..backends.options import Unavailable
-    from ..backends.registry import backend_names, get_backend
+    from ..backends.registry import get_backend
 
     lacking = [row for row in rows if row.error is not None and row.error.exit_code == UNAVAILABLE]
     fixes = [row.error.fix for row in lacking if row.error is not None and row.error.fix.startswith("zoo ")]

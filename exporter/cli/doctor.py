@@ -86,8 +86,9 @@ def _packages() -> list[dict[str, Any]]:
 
 
 def _backends() -> list[dict[str, Any]]:
+    from ..backends.infos import backend_names
     from ..backends.options import Unavailable
-    from ..backends.registry import backend_names, get_backend
+    from ..backends.registry import get_backend
 
     rows: list[dict[str, Any]] = []
     for name in backend_names():

@@ -43,17 +43,11 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _backends() -> list[dict[str, Any]]:
-    from ..backends.registry import BACKENDS, backend_names
+    from ..backends.infos import BACKENDS, backend_infos
 
-    titles = {
-        "eager": "PyTorch itself, the reference",
-        "torchscript": "model.pt for torch.jit.load, in Python or C++",
-        "onnx": "model.onnx for ONNX Runtime and other runtimes",
-        "trt": "model.plan for NVIDIA TensorRT",
-    }
     return [
-        {"name": name, "what": titles.get(name, "from another package"), "built in": name in BACKENDS}
-        for name in backend_names()
+        {"name": info.name, "what": info.title or "from another package", "built in": info.name in BACKENDS}
+        for info in backend_infos()
     ]
 
 

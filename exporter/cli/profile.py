@@ -210,6 +210,11 @@ def show(rows: list[Measured], written: list[Path | None], notes: list[str], per
             total = sum(one["microseconds"] for one in row.found["operators"])
             median = next((one["percentiles"].get("p50") for one in row.found["rows"] if one["batch"] == 1), None)
             say(f"  all {len(row.found['operators'])} operators at batch 1: {beside_latency(total, median)}")
+            if row.found.get("profiled_ms") and median:
+                cost = row.found["profiled_ms"] - median
+                say(
+                    f"  a profiled run takes {row.found['profiled_ms']:.2f} ms: the profiler itself costs {cost:.2f} ms"
+                )
             say("  the slowest:")
         elif per_layer:
             say(f"  no times of single operators: the runtime of {row.found['artifact']} does not report them")

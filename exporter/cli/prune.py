@@ -26,7 +26,7 @@ def prune(
         float | None, typer.Option(help="Instead of --macs: share of the measured latency to keep.")
     ] = None,
     target: Annotated[
-        str, typer.Option("--for", help="Whose runtime is timed on this machine: onnx or torchscript.")
+        str, typer.Option("--for", help="Whose runtime is timed on this machine, such as onnx.")
     ] = "onnx",
     will_it_pay: Annotated[
         bool, typer.Option("--will-it-pay", help="Only say what pruning, int8 and fp16 would bring here; no --data.")

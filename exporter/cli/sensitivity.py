@@ -19,7 +19,7 @@ def sensitivity(
     source: Annotated[str, typer.Argument(help="A name of `zoo list models`, a run, torchvision:NAME, timm:NAME, "
                                                "or module:factory.")],
     data: Annotated[str, typer.Option(help="Training images calibrate, validation images are compared.")],
-    target: Annotated[str, typer.Option("--for", help="Whose rules quantise: onnx, torchscript or trt.")] = "onnx",
+    target: Annotated[str, typer.Option("--for", help="Whose rules quantise: a backend that has int8.")] = "onnx",
     images: Annotated[int, typer.Option(min=1, help="How many images calibrate.")] = 512,
     compared: Annotated[int, typer.Option(min=1, help="How many images each layer is judged with.")] = 64,
     prune: Annotated[

@@ -39,7 +39,7 @@ def train(
     ] = False,
     for_: Annotated[
         str | None,
-        typer.Option("--for", help="With --qat: whose integers, onnx, torchscript or trt.", show_default="onnx"),
+        typer.Option("--for", help="With --qat: whose integers, of a backend that has int8.", show_default="onnx"),
     ] = None,
     freeze: Annotated[
         str, typer.Option(help="The last module that stays as --weights have it, such as layer3 or features.12.")

@@ -1,7 +1,7 @@
 """How fast an engine is on this machine: `python -m zoo.exporter.device.engine TASK`, in a process of its own.
 
 `zoo profile` runs it here, and on a device that has zoo and TensorRT. TASK is a JSON object of folder, batches and
-samples; one JSON object is printed, in the form of a package's profile (../package/timing.py), so that rows of a
+samples; one JSON object is printed, in the form of a package's profile (../runtime/profile.py), so that rows of a
 device's ONNX Runtime and of another's TensorRT stand in one table: from images in the host's memory to logits there.
 `gpu_ms` beside it is the median of the GPU alone, without transfers, as `zoo check --latency` times it.
 """
@@ -25,8 +25,9 @@ from ...models.preprocess import Images
 from ..artifact.folder import load_artifact
 from ..backends.registry import get_backend
 from ..backends.runner import Logits, Runner
-from ..runtime.profile import LEAST, Profile, count_right, measure_all
+from ..runtime.profile import Profile, count_right, measure_all
 from ..timing.machine import machine_name, peak_mb
+from ..timing.setup import PROFILE
 
 
 class Engine:
@@ -56,8 +57,8 @@ class Engine:
         images = np.random.default_rng(0).integers(0, 256, (batch, *self.spec.input), np.uint8)
         self._runner.prepare(images)
         self._prepared = batch
-        self._runner.time_steps(LEAST // 5)
-        return statistics.median(self._runner.time_steps(LEAST))
+        self._runner.time_steps(PROFILE.least // 5)
+        return statistics.median(self._runner.time_steps(PROFILE.least))
 
 
 def measure(folder: Path, batches: Sequence[int], samples: Path | None = None) -> dict[str, Any]:

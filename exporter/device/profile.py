@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from ..package.code import refuse_code
 from ..package.layer_names import with_layers
 from ..runtime.container import Package
 from ..runtime.predictor import refuse_odd
+from ..timing.engine import run_alone
 from . import remote_build as built
 from .ssh import run_there, understood
 from .target import LOCAL, Place
@@ -200,9 +200,7 @@ def run_here(place: Place, files: dict[str, Path], arguments: Sequence[str]) -> 
     with tempfile.TemporaryDirectory() as folder:
         for name, path in files.items():
             (Path(folder) / name).symlink_to(path.absolute())
-        done = subprocess.run(
-            [sys.executable, PACKAGE, *arguments], capture_output=True, text=True, check=False, cwd=folder, timeout=3600
-        )
+        done = run_alone([sys.executable, PACKAGE, *arguments], folder)
     return understood(place, {"code": done.returncode, "out": done.stdout, "err": done.stderr})
 
 

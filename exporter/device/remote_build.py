@@ -8,7 +8,6 @@ again unasked: what would be measured is another one.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Any
 from ...errors import UnavailableError, UsageError, quoted
 from ..artifact.folder import ARTIFACT, Artifact, load_artifact, read_manifest
 from ..backends.registry import get_backend
+from ..timing.engine import run_alone
 from .bootstrap import ENGINE
 from .ssh import Device, probe, run_program, understood
 from .target import Place
@@ -102,10 +102,7 @@ def measure_here(place: Place, artifact: Artifact, batches: Sequence[int], sampl
         raise UnavailableError(f"{artifact.folder} is not built yet", fix=f"zoo build {quoted(artifact.folder)}")
     task = {"folder": str(artifact.folder.absolute()), "batches": list(batches),
             "samples": None if samples is None else str(samples)}  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "zoo.exporter.device.engine", json.dumps(task)], capture_output=True, text=True,
-        check=False, timeout=3600,
-    )  # fmt: skip
+    done = run_alone([sys.executable, "-P", "-m", "zoo.exporter.device.engine", json.dumps(task)])
     return understood(place, {"code": done.returncode, "out": done.stdout, "err": done.stderr})
 
 

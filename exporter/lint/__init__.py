@@ -16,6 +16,7 @@ from .finding import Finding
 if TYPE_CHECKING:
     import onnx
 
+GRAPH = "model.onnx"  # in the artifacts of all backends whose graphs have a target here
 TARGETS: dict[str, tuple[str, ...]] = {"trt": (".trt", ".trt_qdq")}
 
 
@@ -53,10 +54,10 @@ def lint_file(path: Path, target: str = "trt") -> list[Finding]:
     """
     import onnx
 
-    file = path / "model.onnx" if path.is_dir() else path
+    file = path / GRAPH if path.is_dir() else path
     if not file.is_file():
         what = "a run, which is no ONNX graph" if (path / "run.json").is_file() else "no such file"
-        raise UsageError(f"{path}: {what}", fix="give an ONNX file, or an artifact that holds model.onnx")
+        raise UsageError(f"{path}: {what}", fix=f"give an ONNX file, or an artifact that holds {GRAPH}")
     try:
         proto = onnx.load(file, load_external_data=False)
         if not proto.graph.node and not proto.opset_import:

@@ -12,7 +12,8 @@ from ..checks.gate import Gate
 if TYPE_CHECKING:
     from ..runtime.container import Package
 
-# What runs a package without zoo, as it is here; `exporter/package/__init__.py` says what these may import.
+BUILT_IN = ("eager", "onnx", "tensorrt", "torchscript")  # folders of the backends whose records travel
+# What runs a package without zoo, as it is here; `exporter/runtime/__init__.py` says what these may import.
 RUNTIME = (
     "errors.py", "models/__init__.py", "models/spec.py", "models/preprocess.py",
     "models/processors.py",
@@ -21,12 +22,17 @@ RUNTIME = (
     "exporter/checks/numerics.py", "exporter/checks/faithful.py", "exporter/checks/record.py",
     "exporter/checks/mistakes.py",
     "exporter/artifact/golden_answers.py",
-    "exporter/package/__init__.py", "exporter/runtime/container.py",
+    "exporter/artifact/__init__.py", "exporter/runtime/__init__.py", "exporter/runtime/container.py",
     "exporter/runtime/manifest.py", "exporter/runtime/operators.py", "exporter/runtime/programs.py",
     "exporter/runtime/safety.py", "exporter/runtime/predictor.py",
     "exporter/runtime/verify.py",
-    "exporter/timing/tegrastats.py", "exporter/timing/telemetry.py", "exporter/runtime/profile.py",
-    "exporter/runtime/main.py",
+    "calibration/rules.py", "exporter/backends/__init__.py", "exporter/backends/info.py",
+    "exporter/backends/infos.py", "exporter/backends/operators.py",
+    *(f"exporter/backends/{name}/{file}.py" for name in BUILT_IN for file in ("__init__", "info")),
+    "exporter/backends/onnx/operators.py",
+    "exporter/timing/__init__.py", "exporter/timing/loop.py", "exporter/timing/machine.py", "exporter/timing/setup.py",
+    "exporter/timing/statistics.py", "exporter/timing/tegrastats.py", "exporter/timing/telemetry.py",
+    "exporter/runtime/profile.py", "exporter/runtime/main.py",
 )  # fmt: skip
 MAIN = '''"""Runs the package: python MODEL.zoo predict IMAGE..., verify, profile."""
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import IntegrityError
+from ..backends.infos import known_info
 from ..checks.gate import Gate
 from ..confined.confinement import Confinement, Walls
 from ..confined.room import Answered, ChildEndedError, line_of, run_confined
 from ..runtime.container import Package
-from ..runtime.predictor import PROGRAMS
 from ..runtime.profile import Profile
 from ..runtime.verify import Skew, Verified
 
@@ -22,7 +22,6 @@ MODULE = "zoo.exporter.package.inside"
 SECONDS, SECONDS_A_MB = 12.0, 0.5  # a network of 500 MB takes minutes on a slow CPU
 MEMORY_MB, MEMORY_A_MB = 4096, 8
 PROFILE_SECONDS, PROFILE_MB = 3600.0, 256  # the largest file: the runtime's profile of each operator
-RUNTIMES = {"onnx": "onnxruntime", "torchscript": "torch"}
 VERDICTS = ("pass", "fail", "inconclusive", "skipped")
 
 
@@ -96,7 +95,9 @@ def profile_foreign(package: Package, samples: Path | None, options: Mapping[str
 
 def _open(package: Package, do: str, given: Mapping[str, Any], confinement: Confinement) -> Answered:
     backends = [one.get("backend") for one in _listed(package)]
-    runtimes = [RUNTIMES[one] for one in RUNTIMES if one in backends and (given["allow_code"] or one not in PROGRAMS)]
+    infos = [info for name in dict.fromkeys(map(str, backends)) if (info := known_info(name)) is not None]
+    trusted = [info for info in infos if info.predictor and (given["allow_code"] or not info.is_program)]
+    runtimes = [info.module for info in trusted]
     task = {"path": str(package.path), "runtimes": runtimes, "do": do, "given": given}
     try:
         return run_confined(MODULE, task, confinement, files=[package.file])

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UnavailableError
+from ..backends.infos import known_info
 
 if TYPE_CHECKING:
     from ..artifact.manifest import Manifest
 
 RUNS = {"numpy": "runs it", "pillow": "decodes images"}
-RUNTIMES = {"onnx": "onnxruntime", "torchscript": "torch", "trt": "tensorrt"}
 
 
 def sbom_of(manifest: Mapping[str, Any], first: Manifest) -> str:
@@ -54,7 +54,8 @@ def sbom_of(manifest: Mapping[str, Any], first: Manifest) -> str:
     bom.metadata.component = model
     needs = [library(name, None, why) for name, why in RUNS.items()]
     backends = sorted({str(one["backend"]) for one in manifest["artifacts"]})
-    needs += [library(RUNTIMES[one], None, f"runs {one}") for one in backends if one in RUNTIMES]
+    infos = [info for name in backends if (info := known_info(name)) is not None and info.wheels]
+    needs += [library(info.wheels[0], None, f"runs {info.name}") for info in infos]
     made = [library(name, version, "made it") for name, version in first.tools.items() if name != "python"]
     made.append(library("zoo-export", str(manifest["zoo"]), "made it"))
     for one in (*needs, *made):

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..backends.infos import builds
 from .config import Settings
-from .expand import ALL, TRT, Node
+from .expand import ALL, Node
 from .kinds import Build, Calibrate, Check, Export, Package, Profile, Prune, Source, Train, flags
 
 HTML = "report.html"
@@ -95,7 +96,7 @@ def command_of(
             for flag in ("--images", "--max-drop"):
                 rest = without(rest, flag)
             rest = [one for one in rest if one != "--no-never-slower"]
-        later = ["--build-later"] if TRT in backends else []
+        later = ["--build-later"] if any(builds(one.backend) for one in nodes) else []
         given = ["--plan", plan] if plan else []
         place = f"{out}/{node.id.partition('/')[0]}/{node.variant}"
         arguments = ("export", parent.source, *parent.flags, "--to", backends, *precision, *rest, *later, *given,

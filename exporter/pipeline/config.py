@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...config import from_mapping, near, read_toml
 from ...errors import UsageError
+from ..backends.infos import backend_infos, builds
 from ..checks.budget import read_budget
 from .kinds import KINDS, Check, Export, Kind, Source, Train, several
 from .validation import refuse_unknown, refuse_values
@@ -202,8 +203,9 @@ def refuse_contradictions(here: str, options: Kind, sources: tuple[str, ...]) ->
             raise UsageError(f"{here}.to is missing", fix='to = ["onnx", "torchscript"]')
         if "int8" in several(options.precision) and options.data is None:
             raise UsageError(f"{here}: int8 needs data to calibrate with", fix='data = "digits", here or in [pipeline]')
-        if options.accelerator and "trt" not in several(options.to):
-            raise UsageError(f"{here}.accelerator is of trt, which is not in `to`", fix="leave it out")
+        if options.accelerator and not any(builds(name) for name in several(options.to)):
+            able = ", ".join(info.name for info in backend_infos() if info.builds)
+            raise UsageError(f"{here}.accelerator is of {able}, which is not in `to`", fix="leave it out")
 
 
 def refuse_chance(here: str, options: Kind, folder: Path) -> None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...errors import UsageError
+from ..backends.infos import builds
 from .config import Needs, Pipeline, Step
 from .kinds import Build, Calibrate, Check, Export, Kind, Package, Profile, Prune, Source, Train, several
 
 ALL = None  # cores: all that the pipeline may use
 GIGABYTES = {"train": 4.0, "prune": 4.0, "calibrate": 3.0, "export": 2.0, "build": 4.0, "check": 2.0}
-TRT = "trt"
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,15 @@ def _exports(step: Step, options: Export, given: Sequence[Product]) -> tuple[lis
         chosen = {name: value for name, value in options.set.items() if name.partition(".")[0] == backend}
         single = _set(options, to=backend, precision=precision, accelerator=(), set=chosen)
         form = f"{backend}-{precision}{pixels}"
-        folder = "graphs" if backend == TRT else "exports"
+        later = builds(backend)
+        folder = "graphs" if later else "exports"
         machine = machine_of(step, single)
-        if backend == TRT:  # the graph is written anywhere; what the step asks for is for the plan
+        if later:  # the graph is written anywhere; what the step asks for is for the plan
             machine = replace(machine, gpus=None, accelerator_type=None, resources={})
         node = Node(f"{folder}/{one.variant}/{form}", step.name, single, one.variant, (one.node,), form,
                     machine=machine)  # fmt: skip
         nodes.append(node)
-        if backend != TRT:
+        if not later:
             products.append(Product(node.id, one.variant, form))
             continue
         for accelerator in several(options.accelerator) or ("",):

@@ -8,15 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UnavailableError
-from .expand import TRT, Node
+from ..backends.infos import backend_infos, known_info
+from .expand import Node
 from .kinds import Build, Check, Export, Profile
 
-MODULES = ("torch", "onnxruntime", "onnxscript", "tensorrt", "torch_pruning", "torchao", "cyclonedx", "mlflow",
-           "tritonclient", "model_signing")  # fmt: skip
-INSTALL = {
-    "torch": "full", "onnxruntime": "full", "onnxscript": "full", "tensorrt": "trt", "torch_pruning": "prune",
-    "torchao": "qat", "cyclonedx": "package", "mlflow": "mlflow", "tritonclient": "triton", "model_signing": "sign",
+# Modules that a step may need, and the extra of zoo that brings each; backends bring their own.
+OWN = {
+    "torch": "full", "torch_pruning": "prune", "torchao": "qat", "cyclonedx": "package", "mlflow": "mlflow",
+    "tritonclient": "triton", "model_signing": "sign",
 }  # fmt: skip
+
+
+def modules() -> dict[str, str]:
+    """Return the modules that steps may need, with the extra of zoo that brings each."""
+    of_backends = {
+        module: info.extra for info in backend_infos() for module in (info.module, *info.export_modules) if module
+    }
+    return {**of_backends, **OWN}
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class Facts:
     """A machine.
 
     Attributes:
-        modules: those of MODULES that can be imported.
+        modules: those of `modules()` that can be imported.
         gpus: how many NVIDIA GPUs it has.
         cores: that may be used.
         memory: gigabytes.
@@ -42,7 +50,7 @@ def look() -> Facts:
     """This machine."""
     from .cache_keys import cores_here, gpu_names
 
-    found = frozenset(name for name in MODULES if importlib.util.find_spec(name) is not None)
+    found = frozenset(name for name in modules() if importlib.util.find_spec(name) is not None)
     names = gpu_names()
     gpus = len(names) or int(Path("/dev/nvhost-gpu").exists())  # the latter is a Jetson's
     try:
@@ -56,7 +64,7 @@ def lacking(node: Node, facts: Facts) -> UnavailableError | None:
     """Why a node cannot be made on a machine, and how to get what is missing; None where it can."""
     for name in needed(node):
         if name not in facts.modules:
-            return UnavailableError(f"{name} is not installed here", fix=f'pip install "zoo-export[{INSTALL[name]}]"')
+            return UnavailableError(f"{name} is not installed here", fix=f'pip install "zoo-export[{modules()[name]}]"')
     gpus = node.machine.gpus or 0
     if gpus > facts.gpus:
         what = "a GPU is needed" if gpus == 1 else f"{gpus} GPUs are needed"
@@ -80,12 +88,12 @@ def needed(node: Node) -> list[str]:
         found.append("torchao")
     if options.command == "prune":
         found.append("torch_pruning")
-    if isinstance(options, Export) and node.backend in ("onnx", TRT):
-        found.append("onnxscript")
-    if isinstance(options, (Export, Check, Profile)) and node.backend == "onnx":
-        found.append("onnxruntime")
-    if isinstance(options, Build) or (isinstance(options, Check) and node.backend == TRT):
-        found.append("tensorrt")
+    info = known_info(node.backend)
+    if info is not None and isinstance(options, Export):
+        found += info.export_modules
+    runs_there = isinstance(options, (Build, Check)) if info is not None and info.builds else True
+    if info is not None and info.module and runs_there and isinstance(options, (Export, Build, Check, Profile)):
+        found.append(info.module)
     if options.command == "package":
         layout = getattr(options, "layout", "zoo")
         found.append("tritonclient" if layout == "triton" else "cyclonedx")

@@ -35,7 +35,8 @@ def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
     if data is not None:
         refuse_data(f"{here}.data", data, folder)
     if isinstance(options, Export):
-        from ..backends.registry import backend_names, unknown_backend
+        from ..backends.infos import backend_names
+        from ..backends.registry import unknown_backend
 
         for name in several(options.to):
             if name not in backend_names():

@@ -5,10 +5,9 @@ From the table of measured layers (shapes.py) and one timing of the whole networ
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,13 @@ from ...models.copies import copy_of
 from ...models.sources import Model
 from ..artifact.manifest import Batch
 from ..backends.graph.graph import export_graph
-from ..backends.torchscript.backend import script
-from ..quantize.partition import FLOAT_ISLANDS, THREADS, time_graph
+from ..backends.graph.qdq_sites import FLOAT_ISLANDS
+from ..backends.registry import get_backend
+from ..timing.engine import measure
 from ..timing.layer_table import Times, measure_times, refuse_target
 from ..timing.machine import BUSY, Watch, cpu_name
+from ..timing.openers import candidate_subject
+from ..timing.setup import SELECT, default_threads
 from .latency_target import timed_shape
 from .options import BLOCK
 
@@ -105,12 +107,14 @@ def will_it_pay(
     watch = Watch()
     told = lambda done, total: progress("timing layers", done, total)  # noqa: E731
     times = measure_times(structure, target, round_to, ("fp32", "int8"), told)
-    content, suffix, operators = _file(model, target, shape)
+    sized = replace(model, spec=model.spec.sized(*shape[1:]))
+    graph = export_graph(model.module, sized.spec, "fp32", Batch(1, 8, 1024))
+    operators = {node.op_type for node in graph.graph.node}
     progress("timing", 0, 1)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"model{suffix}"
-        path.write_bytes(content)
-        whole = statistics.median(time_graph(path, (1, *shape)))
+        get_backend(target).write_float(sized, Path(folder))
+        subject = candidate_subject("model", target, folder, sized.spec)
+        whole = measure([subject], replace(SELECT, rounds=2))["model"].median
     progress("timing", 1, 1)
     layers = times.whole(structure) / 1e3
     rest = max(0.0, whole - layers)
@@ -130,7 +134,7 @@ def will_it_pay(
         rows.append(Row("0.5 of the MACs, then int8", (both + between) / whole, "both together"))
     rows.append(Row("fp16", None, "this runtime has no fp16 arithmetic on a CPU and computes in fp32"))
     rows.append(Row("2:4 sparse weights", None, "only NVIDIA GPUs from Ampere on multiply them faster"))
-    where = f"{target} on {cpu_name()}, {THREADS} threads, batch 1, {'x'.join(map(str, shape))}"
+    where = f"{target} on {cpu_name()}, {default_threads()} threads, batch 1, {'x'.join(map(str, shape))}"
     return Pay(
         f"{model.spec.name}, {where}: {whole:.2f} ms in fp32", whole, rest / whole, tuple(rows),
         (*busy_note(watch), *notes_of(structure, rest / whole, round_to)),
@@ -139,7 +143,7 @@ def will_it_pay(
 
 def busy_note(watch: Watch) -> tuple[str, ...]:
     """Whether others used the machine meanwhile; the table of layers keeps what was measured then."""
-    share = watch.seen(THREADS).foreign_cpu
+    share = watch.seen(default_threads()).foreign_cpu
     if share is None or share <= BUSY:
         return ()
     kept = cache_folder() / "shapes"
@@ -178,18 +182,6 @@ def _pruned(structure: Structure, times: Times, share: float, round_to: int, res
     channels = sum(kept.values()) / sum(group.channels for group in structure.groups)
     why = f"the layers take {taken / before:.2f} of their time; {channels:.0%} of the channels left"
     return Row(what, (taken + rest * channels) / whole, why)
-
-
-def _file(model: Model, target: str, shape: tuple[int, int, int]) -> tuple[bytes, str, set[str]]:
-    """The fp32 file, its suffix, and the operators in it."""
-    spec = model.spec.sized(*shape[1:])
-    if target == "torchscript":
-        frozen, content = script(model.module, spec)
-        named = {"aten::sigmoid": "Sigmoid", "aten::hardswish": "HardSwish", "aten::silu": "Sigmoid",
-                 "aten::hardsigmoid": "HardSigmoid", "aten::mul": "Mul"}  # fmt: skip
-        return content, ".pt", {named.get(str(node.kind()), "") for node in frozen.inlined_graph.nodes()}
-    graph = export_graph(model.module, spec, "fp32", Batch(1, 8, 1024))
-    return graph.SerializeToString(), ".onnx", {node.op_type for node in graph.graph.node}
 
 
 def told_rows(found: Pay) -> list[list[str]]:

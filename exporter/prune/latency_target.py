@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,11 +15,12 @@ from ...calibration.pruning.budget import Budget
 from ...calibration.pruning.groups import Price, Structure, costs_of
 from ...errors import InconclusiveError, UsageError
 from ...models.sources import Model
-from ..artifact.manifest import Batch
-from ..backends.graph.graph import export_graph
-from ..backends.torchscript.backend import script
-from ..quantize.partition import measure
+from ..backends.registry import get_backend
+from ..timing.engine import measure
 from ..timing.layer_table import measure_times
+from ..timing.openers import candidate_subject
+from ..timing.setup import SELECT, Subject
+from ..timing.statistics import round_ratios
 
 CLOSE, WITHIN, TRIES = 0.05, 0.1, 6  # of what was asked: good enough, the most, and how often it is tried
 NOISY = 1.15  # times as long as before for the same widths: nothing can be told from that
@@ -155,23 +158,25 @@ def share_of_time(
     Args:
         before: the model as it was.
         after: its narrower module.
-        target: onnx or torchscript: whose CPU runtime.
+        target: the backend whose CPU runtime is timed.
         shape: channels, height and width of the image.
         progress: is told (what, done, in all).
 
     Raises:
         UsageError: the model cannot be exported, as at a size that it does not take.
     """
-    spec = before.spec.sized(*shape[1:])
-    files: list[bytes] = []
-    for module in (before.module, after):
-        if target == "torchscript":
-            files.append(script(module, spec, tried=False)[1])
-        else:
-            files.append(export_graph(module, spec, "fp32", Batch(1, 8, 1024)).SerializeToString())
-    told = None if progress is None else lambda done, total: progress("timing", done, total)
-    suffix = ".pt" if target == "torchscript" else ".onnx"
-    return tuple(measure(files[0], {"pruned": files[1]}, (1, *shape), told, suffix)["pruned"])
+    backend = get_backend(target)
+    sized = replace(before, spec=before.spec.sized(*shape[1:]))
+    told = progress or (lambda _what, _done, _all: None)
+    with tempfile.TemporaryDirectory() as folder:
+        subjects: list[Subject] = []
+        for name, model in (("before", sized), ("after", replace(sized, module=after))):
+            place = Path(folder) / name
+            place.mkdir()
+            backend.write_float(model, place)
+            subjects.append(candidate_subject(name, target, place, model.spec))
+        found = measure(subjects, replace(SELECT, leave_after=0), lambda now: told("timing", now.done, now.total))
+    return round_ratios(found["before"], found["after"])
 
 
 def timed_shape(model: Model, asked: tuple[int, int, int] | None) -> tuple[int, int, int]:

@@ -10,8 +10,9 @@ from ...calibration.pruning.sparsity import Sparsity
 from ...calibration.pruning.stages import stage_of
 from ...calibration.pruning.structured import Pruned
 from ...models.runs import Run
+from ..backends.infos import backend_info
 from ..checks.gate import Gate
-from ..quantize.partition import THREADS
+from ..timing.setup import default_threads
 from .latency_target import left
 from .options import BLOCK, PruneOptions
 from .width_baseline import Beside
@@ -120,9 +121,10 @@ def told_beside(report: Report, options: PruneOptions) -> str:
 def speed_of(ratios: tuple[float, ...], target: str) -> str:
     """The share of the latency that is left, with its conditions."""
     low, middle, high = 1 / max(ratios), left(ratios), 1 / min(ratios)
-    runtime = {"onnx": "ONNX Runtime", "torchscript": "TorchScript"}[target]
+    runtime = backend_info(target).runtime
     busy = "; the rounds differ: measure on a quiet machine" if high > BUSY * low else ""
-    return f"{middle:.2f} of the latency ({low:.2f} to {high:.2f}; {runtime} fp32, batch 1, {THREADS} threads{busy})"
+    conditions = f"{runtime} fp32, batch 1, {default_threads()} threads{busy}"
+    return f"{middle:.2f} of the latency ({low:.2f} to {high:.2f}; {conditions})"
 
 
 def told_stays(stays: Mapping[str, str], most: int = 4) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...calibration.choice import Choice
+from ..backends.infos import backend_info
 from ..timing.machine import cpu_flags
 
 if TYPE_CHECKING:
@@ -28,5 +29,6 @@ def starting_choice(backend: str, learned: Learned | None, bits: int | None) -> 
 
 def suitable_bits(backend: str, flags: frozenset[str]) -> int:
     """7-bit weights where a runtime's kernels would add pairs of products in 16 bits: x86 without VNNI or AMX."""
+    rules = backend_info(backend).int8
     vnni = flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
-    return 7 if backend in ("onnx", "torchscript") and "sse2" in flags and not vnni else 8
+    return 7 if rules is not None and rules.pairs_saturate and "sse2" in flags and not vnni else 8

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +16,16 @@ from ...calibration.choice import Calibrated, Choice
 from ...calibration.sensitivity import Cost, Effect, Logits, measure
 from ..backends.base import Backend
 from ..backends.graph.layers import list_layers
-from ..backends.onnx.layer_times import by_layer
+from ..backends.infos import find
 from ..backends.onnx.runner import OrtRunner
-from .partition import time_graph
+from ..timing.engine import measure as time_subjects
+from ..timing.openers import candidate_subject
+from ..timing.setup import LAYERS, Subject
 
 if TYPE_CHECKING:
-    from ...models.sources import Model
+    import onnx
 
-ROUNDS = 3
+    from ...models.sources import Model
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def measure_costs(
             return runner.run(images)
 
     saved = None
-    if backend.name == "onnx":
-        saved = time_layers(calibrated, choice, model.spec.input, lambda done, all_: told("timing", done, all_))
+    if backend.info.layer_times:
+        saved = time_layers(backend, model, calibrated, choice, lambda done, all_: told("timing", done, all_))
     whole, costs = measure(
         [(layer.name, layer.op, layer.macs) for layer in layers], run, reference, saved,
         lambda done, all_: told("quantising", done, all_),
@@ -92,28 +93,41 @@ def measure_costs(
 
 
 def time_layers(
+    backend: Backend,
+    model: Model,
     calibrated: Calibrated,
     choice: Choice,
-    shape: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
-    """Microseconds that int8 saves on each layer: ONNX Runtime's own profile, batch of one, medians of three rounds."""
-    from ..backends.onnx import int8 as target
-
-    base = target.prepare(calibrated.graph, calibrated.view)
-    names = [layer.name for layer in list_layers(base)]
-    both = {"float": base, "int8": target.render(base, calibrated.table, names, choice)}
-    rounds: dict[str, list[dict[str, float]]] = defaultdict(list)
+    """Microseconds that int8 saves on each layer: by the runtime's own profile, batch of one, medians of the rounds."""
+    by_layer = find(backend.info.layer_times)
+    names = [layer.name for layer in list_layers(calibrated.graph)]
+    told = progress or (lambda _done, _total: None)
     with tempfile.TemporaryDirectory() as folder:
-        for index in range(ROUNDS):
-            for key, graph in both.items():
-                path = Path(folder) / f"{key}.onnx"
-                path.write_bytes(graph.SerializeToString())
-                rounds[key].append(by_layer(time_graph(path, (1, *shape), "nodes"), graph, names))
-            if progress is not None:
-                progress(index + 1, ROUNDS)
+        subjects: list[Subject] = []
+        graphs: dict[str, onnx.ModelProto] = {}
+        for key, own in (("float", None), ("int8", choice)):
+            place = Path(folder) / key
+            place.mkdir()
+            backend.write_candidate(model, calibrated, own, place)
+            graphs[key] = _graph(place / backend.info.graph)
+            subjects.append(candidate_subject(key, backend.name, place, model.spec))
+        found = time_subjects(subjects, LAYERS, lambda now: told(now.done, now.total))
+    rounds = {
+        key: [
+            by_layer({name: us for name, _, us in one.facts["operators"]}, graphs[key], names)
+            for one in found[key].rounds
+        ]
+        for key in graphs
+    }
 
     def median(key: str, name: str) -> float:
         return statistics.median(one.get(name, 0.0) for one in rounds[key])
 
     return {name: median("float", name) - median("int8", name) for name in names}
+
+
+def _graph(path: Path) -> onnx.ModelProto:
+    import onnx
+
+    return onnx.load(path)

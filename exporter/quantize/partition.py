@@ -2,65 +2,148 @@
 
 A network of convolutions, ReLUs and additions is fastest all in int8. One with swish, hard-swish or squeeze-and-
 excitation may be slower in int8 than in float: every float island costs a pass that dequantises and one that quantises.
-Which of its convolutions are worth it depends on the CPU, so candidates are timed against the float graph, each in
-processes of its own, in an order drawn anew for each round.
+Which of its convolutions are worth it depends on the CPU, so candidates race against the float graph, on as many
+threads as the gate `latency` judges with. What is surely slower leaves after two rounds; nothing is rendered or timed
+twice.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import random
-import statistics
-import subprocess
-import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ...calibration.choice import Calibrated, Choice
 from ...errors import UnavailableError
 from ..artifact.manifest import Layer
+from ..backends.base import Backend
+from ..backends.graph.layers import list_layers
+from ..backends.graph.qdq_sites import FLOAT_ISLANDS
+from ..timing.engine import Look, measure
+from ..timing.openers import candidate_subject
+from ..timing.setup import SELECT, Subject
+from ..timing.statistics import Measurement, Ratio, ratio
+from .calibrate import Progress
 
 if TYPE_CHECKING:
     import onnx
 
-ROUNDS, RUNS, THREADS = 5, 40, 2
-CLEARLY = 1.3  # times as fast as float in every round: nothing else is tried
-NEAR = 0.9  # of the fastest: timed once more, and judged by all of their rounds
-HOPELESS, LOOKS = 0.5, 2  # of the fastest, in each of the first rounds: not timed again
+    from ...models.sources import Model
+
 ALIKE = 0.97  # of the fastest: of divisions that are as fast as that, the one with the most in int8 is taken
 HALF = 0.5  # of the MACs must stay integer
-FLOAT_ISLANDS = ("Sigmoid", "HardSigmoid", "HardSwish", "Mul", "Gelu", "Mish", "Softplus", "Tanh", "Erf")
 WEIGHTS = (4_000, 8_000, 20_000, 40_000)  # of a dense convolution, from which on it is worth its Q/DQ
+FLOAT = "float"  # the name of what the divisions are held against
+ALL = "all layers int8"
+IN_BLOCKS = "int8 with linear layers read in blocks"
+UNPORTABLE = "no other runtime reads the file"
 
 
 @dataclass(frozen=True)
-class Timed:
-    """A candidate with its speed.
+class Division:
+    """A division between int8 and float, with its speed.
 
     Attributes:
         name: in words.
         keep: layers that stay float.
-        ratio: float time over its time, the median over the rounds.
-        low, high: the smallest and the largest ratio of a round.
+        speed: float's time over its own.
         share: of the MACs that are int8.
+        conditions: batch and threads, in words.
     """
 
     name: str
     keep: frozenset[str]
-    ratio: float
-    low: float
-    high: float
+    speed: Ratio
     share: float
+    conditions: str
 
     def __str__(self) -> str:
+        speed = self.speed
         return (
-            f"{self.name}: {self.ratio:.2f} times as fast as float ({self.low:.2f} to {self.high:.2f}; batch 1, "
-            f"{THREADS} threads), {self.share:.0%} of MACs int8"
+            f"{self.name}: {speed.value:.2f} times as fast as float ({speed.low:.2f} to {speed.high:.2f}; "
+            f"{self.conditions}), {self.share:.0%} of MACs int8"
         )
+
+
+@dataclass(frozen=True)
+class ByTime:
+    """What timing decided.
+
+    Attributes:
+        choice: with the layers that stay float.
+        lines: of each division that was timed.
+        notes: of the one that was taken.
+    """
+
+    choice: Choice
+    lines: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Race:
+    """Candidates of one model on one backend: each is rendered once, and timed against the fastest float.
+
+    Args:
+        backend: that renders and opens them.
+        model: the float model.
+        calibrated: graph and ranges.
+        folder: for their files.
+        progress: is told (what, rounds done, rounds in all).
+    """
+
+    def __init__(
+        self, backend: Backend, model: Model, calibrated: Calibrated, folder: Path, progress: Progress | None = None
+    ) -> None:
+        rules = backend.info.int8
+        assert rules is not None
+        self._backend, self._model, self._calibrated, self._folder = backend, model, calibrated, folder
+        self._progress = progress or (lambda _what, _done, _total: None)
+        self._setup = replace(SELECT, device=rules.device)
+        self._subjects: dict[str, Subject] = {}
+
+    @property
+    def conditions(self) -> str:
+        """Batch and threads, in words."""
+        where = f"{self._setup.threads_here} threads" if self._setup.device == "cpu" else self._setup.device
+        return f"batch 1, {where}"
+
+    def write(self, name: str, choice: Choice | None) -> None:
+        """Render a candidate, or with None the fastest float file; a name that is there already is not made again."""
+        if name in self._subjects:
+            return
+        self._progress(f"rendering {name}", 0, 0)
+        place = self._folder / str(len(self._subjects))
+        place.mkdir()
+        self._backend.write_candidate(self._model, self._calibrated, choice, place)
+        self._subjects[name] = candidate_subject(name, self._backend.name, place, self._model.spec)
+
+    def run(self, names: Sequence[str], against: str = FLOAT) -> dict[str, Ratio]:
+        """Return how many times as fast as `against` each is; those that were surely slower have few rounds."""
+
+        def look(now: Look) -> None:
+            self._progress(told(now, against), now.done, now.total)
+
+        subjects = [self._subjects[name] for name in dict.fromkeys((against, *names))]
+        try:
+            found = measure(subjects, self._setup, look, stay=against)
+        except UnavailableError as error:
+            raise UnavailableError(error.what, fix="--no-never-slower") from error
+        return {name: ratio(found[against], found[name]) for name in names}
+
+
+def told(now: Look, against: str) -> str:
+    """Return what a progress bar says: which candidate, how many are left, and the best ratio so far."""
+    seen: Mapping[str, Measurement] = {name: one for name, one in now.found.items() if one.rounds and name != against}
+    left = sum(name != against for name in now.left)
+    parts = [f"timing {now.subject}" if now.subject else "timing int8", f"{left} left"]
+    base = now.found.get(against)
+    if seen and base is not None and base.rounds:
+        best = min(seen.values(), key=lambda one: one.median)
+        parts.append(f"best {base.median / best.median:.2f} times as fast: {best.name}")
+    return ", ".join(parts)
 
 
 def candidates(graph: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, frozenset[str]]:
@@ -68,12 +151,11 @@ def candidates(graph: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, fro
 
     Divisions that leave less than half of the MACs in int8 are left out, and so are those that equal another.
     """
-    found = {"all layers int8": frozenset[str]()}
+    found = {ALL: frozenset[str]()}
     if not any(node.op_type in FLOAT_ISLANDS for node in graph.graph.node):
         return found
     sizes = {one.name: (list(one.dims)) for one in graph.graph.initializer}
     nodes = {node.name: node for node in graph.graph.node}
-    total = sum(layer.macs for layer in layers) or 1
 
     def elements(layer: Layer) -> int:
         return math.prod(sizes.get(nodes[layer.name].input[1], [0]))
@@ -89,122 +171,110 @@ def candidates(graph: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, fro
         found["all but squeeze-and-excitation int8"] = gates
     for least in (1, *WEIGHTS):
         keep = frozenset(layer.name for layer in layers if weights(layer) < least)
-        share = 1 - sum(layer.macs for layer in layers if layer.name in keep) / total
-        if share >= HALF and keep not in found.values():
+        if integer_share(layers, keep) >= HALF and keep not in found.values():
             name = "dense layers int8" if least == 1 else f"dense layers of {least:,} weights and more int8"
             found[name] = keep
     return found
 
 
-def measure(
-    reference: bytes,
-    graphs: Mapping[str, bytes],
-    shape: Sequence[int],
-    progress: Callable[[int, int], None] | None = None,
-    suffix: str = ".onnx",
-) -> dict[str, list[float]]:
-    """Float time over each graph's time, one ratio a round; medians of a round's runs, batch of one.
-
-    A graph that each of the first two rounds finds less than half as fast as the fastest one has those two ratios.
-
-    Raises:
-        UnavailableError: a process could not time a graph.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        paths: dict[str, Path] = {}
-        for index, (name, content) in enumerate((("", reference), *graphs.items())):
-            paths[name] = Path(folder) / f"{index}{suffix}"
-            paths[name].write_bytes(content)
-        ratios: dict[str, list[float]] = {name: [] for name in graphs}
-        order = list(paths)
-        draw = random.Random(0)  # noqa: S311 - an order, no secret
-        for one in range(ROUNDS):
-            draw.shuffle(order)
-            medians = {name: statistics.median(time_graph(paths[name], shape)) for name in order}
-            for name in order:
-                if name:
-                    ratios[name].append(medians[""] / medians[name])
-            if one + 1 == LOOKS:
-                least = HOPELESS * max(min(seen) for seen in ratios.values())
-                order = [name for name in order if not name or max(ratios[name]) >= least]
-            if progress is not None:
-                progress(one + 1, ROUNDS)
-    return ratios
+def integer_share(layers: Sequence[Layer], keep: frozenset[str]) -> float:
+    """The share of the MACs that are int8 where some layers stay float."""
+    total = sum(layer.macs for layer in layers) or 1
+    return 1 - sum(layer.macs for layer in layers if layer.name in keep) / total
 
 
-def fastest(
-    graph: onnx.ModelProto,
-    layers: Sequence[Layer],
-    render: Callable[[frozenset[str]], bytes],
-    shape: Sequence[int],
-    progress: Callable[[int, int], None] | None = None,
-    reference: bytes | None = None,
-    suffix: str = ".onnx",
-) -> tuple[Timed, list[Timed]]:
-    """The fastest division (of those that are alike, the one with the most in int8), and all that were timed.
+def fastest(divisions: Sequence[Division]) -> Division:
+    """Of those that are as fast as the fastest, the one with the most in int8."""
+    best = max(one.speed.value for one in divisions)
+    return max((one for one in divisions if one.speed.value >= ALIKE * best), key=lambda one: one.share)
 
-    All in int8 is taken at once where it is clearly faster, in its slowest round too. Else those that come near the
-    fastest are timed in as many rounds again.
+
+def never_slower(
+    backend: Backend,
+    model: Model,
+    calibrated: Calibrated,
+    base: Choice,
+    single: bool,
+    tell: Callable[[str], None],
+    progress: Progress | None = None,
+) -> ByTime:
+    """Return the choice with the fastest division between int8 and float, and with linear layers in blocks if faster.
 
     Args:
-        graph: the float graph, which tells the divisions there are.
-        layers: its compute layers.
-        render: a file with these layers float.
-        shape: of one image.
-        progress: is told rounds done, rounds in all.
-        reference: the float file, where it is not the graph.
-        suffix: of the files: .onnx or .pt.
+        backend: whose files are timed.
+        model: the float model.
+        calibrated: graph and ranges.
+        base: bits and ranges.
+        single: the artifact takes one image at a time, for which blocks are.
+        tell: is told a line for each that was timed.
+        progress: is told (what, rounds done, rounds in all).
     """
-    found = candidates(graph, layers)
-    if reference is None:
-        reference = graph.SerializeToString()
-    first = next(iter(found))
-    total = sum(layer.macs for layer in layers) or 1
-    seen: dict[str, list[float]] = defaultdict(list)
-
-    def timed(names: Sequence[str]) -> list[Timed]:
-        ratios = measure(reference, {name: render(found[name]) for name in names}, (1, *shape), progress, suffix)
-        for name in names:
-            seen[name] += ratios[name]
-        return [
-            Timed(
-                name, found[name], statistics.median(seen[name]), min(seen[name]), max(seen[name]),
-                1 - sum(layer.macs for layer in layers if layer.name in found[name]) / total,
-            )
-            for name in names
-        ]  # fmt: skip
-
-    tried = timed([first])
-    if tried[0].low < CLEARLY and len(found) > 1:
-        seen.clear()  # of the first alone: only ratios of the same rounds compare
-        tried = timed(list(found))
-        least = NEAR * max(one.ratio for one in tried)
-        again = {one.name: one for one in timed([one.name for one in tried if one.ratio >= least])}
-        return _most_integer([*again.values()]), [again.get(one.name, one) for one in tried]
-    return tried[0], tried
-
-
-def _most_integer(timed: Sequence[Timed]) -> Timed:
-    """Of those that are as fast as the fastest, the one with the most in int8."""
-    fast = [one for one in timed if one.ratio >= ALIKE * max(other.ratio for other in timed)]
-    return max(fast, key=lambda one: one.share)
+    layers = list_layers(calibrated.graph)
+    kept = candidates(calibrated.graph, layers)
+    with tempfile.TemporaryDirectory() as folder:
+        race = Race(backend, model, calibrated, Path(folder), progress)
+        race.write(FLOAT, None)
+        for name, keep in kept.items():
+            race.write(name, replace(base, keep=dict.fromkeys(keep, "")))
+        speeds = race.run(list(kept))
+        timed = [
+            Division(name, keep, speeds[name], integer_share(layers, keep), race.conditions)
+            for name, keep in kept.items()
+        ]
+        for one in timed:
+            tell(f"int8, {one}")
+        best = fastest(timed)
+        lines, notes = [str(one) for one in timed], [f"int8: {best}"]
+        speed = best.speed
+        choice = replace(base, keep=dict.fromkeys(best.keep, f"measured: {best}"))
+        wide = backend.block_layers(calibrated) - choice.keep.keys()
+        if wide and single and base.method != "learned" and base.weight_bits == 8:
+            choice, gain, line = _in_blocks(race, best.name, choice)
+            tell(line)
+            lines.append(line)
+            speed = Ratio(speed.value * gain, speed.low * gain, speed.high * gain)
+            notes += [line] if choice.blocks else []
+    if slower := slower_in_words(speed):
+        notes.append(slower)
+        tell(slower)
+    return ByTime(choice, tuple(lines), tuple(notes))
 
 
-def time_graph(path: Path, shape: Sequence[int], *more: str) -> Any:
-    """What timing_worker prints of a graph.
+def slower_in_words(speed: Ratio) -> str:
+    """What to say of the fastest division between int8 and float; "" where it is as fast as float or faster."""
+    if speed.value >= 1:
+        return ""
+    if speed.high > 1:
+        told_so = f"{speed.value:.2f} times as fast, up to {speed.high:.2f}"
+        return f"whether int8 is slower than float here cannot be told ({told_so})"
+    return f"int8 is slower than float on this CPU in every division that was tried ({speed.value:.2f} times as fast)"
 
-    Raises:
-        UnavailableError: the process could not time it.
-    """
-    # -P: a folder `zoo` where the user is would be taken for ours
-    command = [sys.executable, "-P", "-m", "zoo.exporter.timing_worker", str(path), str(RUNS), str(THREADS)]
-    done = subprocess.run(
-        [*command, "x".join(map(str, shape)), *more], capture_output=True, text=True, check=False, timeout=600
+
+def _in_blocks(race: Race, name: str, base: Choice) -> tuple[Choice, float, str]:
+    """The choice with linear layers in blocks where that is faster, how much faster, and in words."""
+    blocked = replace(base, blocks=True)
+    race.write(IN_BLOCKS, blocked)
+    gain = race.run([IN_BLOCKS], against=name)[IN_BLOCKS]
+    line = f"{IN_BLOCKS}, one image at a time: {gain.value:.2f} times as fast ({gain.low:.2f} to {gain.high:.2f})"
+    if gain.value <= 1 / ALIKE:
+        return base, 1.0, f"{line}, so they are not"
+    return blocked, gain.value, f"{line}; {UNPORTABLE}"
+
+
+def time_again(
+    backend: Backend, model: Model, calibrated: Calibrated, choice: Choice, progress: Progress | None = None
+) -> str:
+    """What a choice that the climb changed takes; how its weights are rounded makes no difference to that."""
+    with tempfile.TemporaryDirectory() as folder:
+        race = Race(backend, model, calibrated, Path(folder), progress)
+        race.write(FLOAT, None)
+        race.write("int8", replace(choice, equalised=False, adaround=False))
+        speed = race.run(["int8"])["int8"]
+    slower = ", slower than float on this CPU" if speed.value < 1 else ""
+    spread = f"({speed.low:.2f} to {speed.high:.2f})"
+    return (
+        f"int8 with the layers that accuracy wants in float: {speed.value:.2f} times as fast as float {spread}{slower}"
     )
-    if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise UnavailableError(f"timing {path.name} ended with {done.returncode}: {last[0]}", fix="--no-never-slower")
-    return json.loads(done.stdout)
 
 
 def _groups(node: onnx.NodeProto) -> int:

@@ -15,6 +15,7 @@ from ...models.preprocess import normalise
 from ...models.runs import Learned
 from ..artifact.manifest import Batch
 from ..backends.graph.graph import trace_graph
+from ..backends.infos import rules_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,7 +32,7 @@ class QatStandin:
     """What `models.training.loop.train` trains in the module's place; its `Standin`."""
 
     def __init__(self, options: QatOptions, spec: ModelSpec, data: Dataset) -> None:
-        self.options, self._spec = options, spec
+        self.options, self._spec, self._rules = options, spec, rules_of(options.target)
         self.facts: dict[str, Any] = {"qat": asdict(options)}
         if not len(data.train):
             raise UsageError(f"{data.name} has no images to train on", fix="add a train/ folder")
@@ -43,7 +44,7 @@ class QatStandin:
     def start(self, module: nn.Module) -> FakeQuantised:
         """The module's graph with fake quantisation; one that could not be exported is refused before the training."""
         trace_graph(module, self._spec, "fp32", Batch(1, 8, 1024))
-        self._trained = FakeQuantised(module, self._spec.input, self.options)
+        self._trained = FakeQuantised(module, self._spec.input, self.options, self._rules)
         return self._trained
 
     def at(self, share: float) -> None:

@@ -19,18 +19,18 @@ from ..artifact.manifest import Batch
 from ..backends.base import Backend
 from ..backends.graph.layers import list_layers
 from ..backends.onnx.runner import OrtRunner
-from ..backends.options import ExportOptions
+from ..backends.options import Available, ExportOptions
 from ..backends.runner import Runner
 from ..checks.accuracy import images_for_none, judge_accuracy, measure_accuracy
 from ..checks.faithful import judge_faithful
 from ..checks.yardstick import with_yardstick
-from ..timed import IN_BLOCKS, UNPORTABLE, never_slower, time_again
 from .calibrate import Progress, equalised
 from .candidates import JUDGED, Judge, answers, climb, depthwise_layers, make_judge, rungs_for
 from .fallback import hold_drop
 from .initial import starting_choice
 from .layer_costs import measure_costs
 from .options import Int8Options
+from .partition import IN_BLOCKS, UNPORTABLE, never_slower, time_again
 from .plan import as_mapping, engine_of, measured_before, read_plan
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ def decide(
     if wrong is not None:  # the export refuses it, and keeps what was made: no minute of timing before that
         story.say(f"int8 is neither timed nor searched for: {wrong}")
         return story.end(base, calibrated, judged)
-    timing = backend.timing(model, calibrated) if options.never_slower else None
+    timed = options.never_slower and times_here(backend)
     times: list[str] = []
-    if timing is not None:
-        by_time = never_slower(timing, model, calibrated, base, single, story.tell, progress)
+    if timed:
+        by_time = never_slower(backend, model, calibrated, base, single, story.tell, progress)
         base = by_time.choice
         times += by_time.lines
         story.record["timed"] = times
@@ -137,10 +137,16 @@ def decide(
         story.record["climb"] = []
         return story.end(base, calibrated, judged if base == first else None)
     choice, own = _by_accuracy(backend, model, data, calibrated, base, judge, options.max_drop, story, progress)
-    if timing is not None and choice.keep.keys() != base.keep.keys():
-        times.append(time_again(timing, model, choice, progress))
+    if timed and choice.keep.keys() != base.keep.keys():
+        times.append(time_again(backend, model, calibrated, choice, progress))
         story.say(times[-1])
     return story.end(choice, own, judged if choice == first and own is calibrated else None)
+
+
+def times_here(backend: Backend) -> bool:
+    """Whether this machine can run what the backend writes, on the device that its int8 is for."""
+    rules, here = backend.info.int8, backend.available()
+    return rules is not None and isinstance(here, Available) and rules.device in here.devices
 
 
 def _by_plan(path: Path, backend: Backend, model: Model, calibrated: Calibrated, asked: ExportOptions) -> Decided:
@@ -153,11 +159,13 @@ def _by_plan(path: Path, backend: Backend, model: Model, calibrated: Calibrated,
         )
     own = equalised(calibrated, model.spec) if choice.equalised else calibrated
     notes = calibrated.notes
-    if choice.blocks and backend.name == "onnx":
+    rules = backend.info.int8
+    blocks = choice.blocks and rules is not None and rules.reads_blocks
+    if blocks:
         instead = f"{IN_BLOCKS}: {UNPORTABLE}"
         notes = (*notes, instead if single else "the plan reads linear layers in blocks: left out without --batch 1")
-    choice = backend.start(replace(choice, blocks=choice.blocks and single and backend.name == "onnx"), asked)
-    if backend.name == "torchscript" and engine_of(path) and not choice.fused:
+    choice = backend.start(replace(choice, blocks=blocks and single), asked)
+    if rules is not None and rules.engine and engine_of(path) and not choice.fused:
         notes = (*notes, f"the plan is of a file for torch's engine {engine_of(path)}: left out without --set")
     record = {"plan": str(path), **as_mapping(choice), **measured_before(path)}
     return Decided(choice, own, record, notes)

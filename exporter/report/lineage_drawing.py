@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..backends.infos import builds
 from .figure import short
 from .lineage import MODELS, ORDER, Item, column_of, edges_of, items_of, sort_of
 from .nodes import Node
@@ -89,7 +90,8 @@ def words_of(nodes: Sequence[Node]) -> str:
 
 def _is_built(item: Item) -> bool:
     """Whether it hangs on a graph: those stand last, so that lines to the others pass beside the graphs."""
-    return bool(item.nodes) and str(item.nodes[0].data.get("form") or "").startswith("trt")
+    backend = str(item.nodes[0].data.get("form") or "").partition("-")[0] if item.nodes else ""
+    return builds(backend)
 
 
 def _beside_what_is_built(

@@ -1,6 +1,5 @@
-"""One file that a production team can trust and run: what it holds, how it is read, checked, signed and unpacked.
+"""What travels in a package: how it is opened, proved safe, run, verified and profiled.
 
-These modules travel inside every package and run there without torch, msgspec or zoo: container, wire, predictor,
-verify, tegrastats, telemetry, timing, entry. They import the standard library, numpy and Pillow, and ONNX Runtime when
-it is used.
+These modules, and those of `code.RUNTIME` in other rooms, run there without torch, msgspec or zoo. They import the
+standard library, numpy and Pillow, and ONNX Runtime (or torch, for TorchScript) when it is used.
 """

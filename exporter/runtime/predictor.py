@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import IntegrityError, UnavailableError, UsageError, ZooError, one_line
-from ...models.processors import limited_cpus
 from ...models.spec import ModelSpec, Preprocess
+from ..backends.info import BackendInfo
+from ..backends.infos import backend_info, find, known_info
+from ..timing.setup import default_threads
 from .container import Package
 from .safety import refuse_dangerous
 
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 
 Logits = npt.NDArray[np.float32]
 INPUT, OUTPUT = "images", "logits"
-RUNS = ("onnx", "torchscript")  # in this order
-PROGRAMS = ("torchscript",)  # opening a file of these can run code
+Run = Callable[["Images"], Any]  # a batch as the model reads it -> logits
 AGAIN = "get the package again from who made it"
 
 
@@ -81,7 +82,7 @@ class Predictor:
     Args:
         package: opened.
         artifact: its name, such as onnx-int8; None for the first that runs here.
-        threads: of the runtime; None for what it chooses.
+        threads: of the runtime; None for `default_threads()`.
         allow_code: whether artifacts that are programs (TorchScript) may be opened: only those of somebody trusted.
 
     Raises:
@@ -100,51 +101,8 @@ class Predictor:
         self.threads = threads
         content = package.read(self.artifact["model"])
         refuse_dangerous(self.artifact["model"], content, self.artifact["backend"])
-        self.run = self._onnx(content) if self.artifact["backend"] == "onnx" else self._torchscript(content)
-
-    def _onnx(self, content: bytes) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = self.threads or limited_cpus() or 0  # 0: as many as ONNX Runtime counts
-        try:
-            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime has one exception class per status, all outside RuntimeError
-            _raise_memory(error)
-            raise IntegrityError(f"{self.artifact['model']}: ONNX Runtime refuses it ({one_line(error)})") from error
-        return lambda batch: self.session.run([OUTPUT], {INPUT: batch})[0]
-
-    def _torchscript(self, content: bytes) -> Any:
-        import torch
-
-        from ...calibration.engine import ONEDNN, count_fused, quantised_engine
-
-        engine = self.artifact.get("engine")  # of the process: set for as long as it is needed
-        around = partial(quantised_engine, engine) if engine is not None else nullcontext
-        if engine not in (None, ONEDNN):
-            raise IntegrityError(f"{self.artifact['name']} asks for torch's engine {engine!r}", fix=AGAIN)
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        try:
-            with warnings.catch_warnings(), around():
-                warnings.simplefilter("ignore")  # that it is deprecated
-                module = torch.jit.load(io.BytesIO(content), map_location="cpu")
-            fused = count_fused(module)
-        except Exception as error:  # torch's loader and graphs raise whatever C++ does
-            _raise_memory(error)
-            raise IntegrityError(f"{self.artifact['model']}: torch refuses it ({one_line(error)})") from error
-
-        if fused and engine is None:
-            raise IntegrityError(
-                f"{self.artifact['model']} needs torch's engine onednn, and no engine is named", fix=AGAIN
-            )
-
-        def run(batch: Images) -> Logits:
-            with around(), torch.inference_mode():
-                return module(torch.from_numpy(batch.copy())).numpy()  # it may work in place on it
-
-        return run
+        opener = find(backend_info(self.artifact["backend"]).predictor)
+        self.run: Run = opener(content, self.artifact, threads or default_threads())
 
     def logits(self, batch: Images) -> Logits:
         """Images N x C x H x W, normalised float32 or uint8 pixels -> N x K.
@@ -184,6 +142,59 @@ class Predictor:
         ]
 
 
+def open_onnx(content: bytes, artifact: Mapping[str, Any], threads: int) -> Run:
+    """Open an ONNX graph with ONNX Runtime, on the CPU.
+
+    Args:
+        content: of the model's file.
+        artifact: its entry in the package's manifest.
+        threads: of the runtime.
+
+    Raises:
+        IntegrityError: the runtime refuses it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has one exception class per status, all outside RuntimeError
+        _raise_memory(error)
+        raise IntegrityError(f"{artifact['model']}: ONNX Runtime refuses it ({one_line(error)})") from error
+    return lambda batch: session.run([OUTPUT], {INPUT: batch})[0]
+
+
+def open_torchscript(content: bytes, artifact: Mapping[str, Any], threads: int) -> Run:
+    """Open a TorchScript file with torch, on the CPU; see `open_onnx`."""
+    import torch
+
+    from ...calibration.engine import ONEDNN, count_fused, quantised_engine
+
+    engine = artifact.get("engine")  # of the process: set for as long as it is needed
+    around = partial(quantised_engine, engine) if engine is not None else nullcontext
+    if engine not in (None, ONEDNN):
+        raise IntegrityError(f"{artifact['name']} asks for torch's engine {engine!r}", fix=AGAIN)
+    torch.set_num_threads(threads)
+    try:
+        with warnings.catch_warnings(), around():
+            warnings.simplefilter("ignore")  # that it is deprecated
+            module = torch.jit.load(io.BytesIO(content), map_location="cpu")
+        fused = count_fused(module)
+    except Exception as error:  # torch's loader and graphs raise whatever C++ does
+        _raise_memory(error)
+        raise IntegrityError(f"{artifact['model']}: torch refuses it ({one_line(error)})") from error
+    if fused and engine is None:
+        raise IntegrityError(f"{artifact['model']} needs torch's engine onednn, and no engine is named", fix=AGAIN)
+
+    def run(batch: Images) -> Logits:
+        with around(), torch.inference_mode():
+            return module(torch.from_numpy(batch.copy())).numpy()  # it may work in place on it
+
+    return run
+
+
 def _raise_memory(error: Exception) -> None:
     """Raise MemoryError where a runtime's own error says that memory was refused to it."""
     if any(words in str(error) for words in ("bad_alloc", "Failed to allocate memory", "can't allocate memory")):
@@ -204,35 +215,40 @@ def choose(manifest: Mapping[str, Any], name: str | None, *, allow_code: bool = 
     wanted = [found[name]] if name in found else sorted(found.values(), key=_rank) if name is None else []
     if not wanted:
         raise UsageError(f'no artifact "{name}" in it', fix=f"one of {', '.join(found)}")
-    for one in wanted:
-        if one["backend"] in RUNS and _installed(one["backend"]) and (allow_code or one["backend"] not in PROGRAMS):
+    infos = {one["name"]: known_info(one["backend"]) for one in wanted}
+    runs = [one for one in wanted if (info := infos[one["name"]]) is not None and info.predictor]
+    for one in runs:
+        info = infos[one["name"]]
+        if info is not None and _installed(info) and (allow_code or not info.is_program):
             return one
-    if not allow_code and (programs := [one["name"] for one in wanted if one["backend"] in PROGRAMS]):
+    programs = [one["name"] for one in wanted if (info := infos[one["name"]]) is not None and info.is_program]
+    if not allow_code and programs:
         raise ProgramError(
             f"{', '.join(programs)} is a program, which could do whatever its maker likes: it is not opened",
             fix="--allow-code, if you trust who made the package" + ("" if name is None else "; or another artifact"),
         )
-    needs = ", ".join(f"{one['backend']} ({_missing(one['backend'])})" for one in wanted)
-    runs = [one["backend"] for one in wanted if one["backend"] in RUNS]
-    wheel = "torch" if runs and "onnx" not in runs else "onnxruntime"
-    fix = f"pip install {wheel}" if runs else "zoo profile and zoo check take the artifact's own folder"
+    needs = ", ".join(f"{one['backend']} ({_missing(infos[one['name']])})" for one in wanted)
+    wheels = [info.wheels[0] for one in runs if (info := infos[one["name"]]) is not None and info.wheels]
+    fix = f"pip install {wheels[0]}" if wheels else "zoo profile and zoo check take the artifact's own folder"
     raise UnavailableError(f"nothing here runs {needs}", fix=fix)
 
 
 def _rank(one: Mapping[str, Any]) -> int:
-    return RUNS.index(one["backend"]) if one["backend"] in RUNS else len(RUNS)
+    """Files before programs, and those that no package runs last."""
+    info = known_info(one["backend"])
+    return 2 if info is None or not info.predictor else int(info.is_program)
 
 
-def _missing(backend: str) -> str:
-    return {"onnx": "onnxruntime is not installed", "torchscript": "torch is not installed"}.get(
-        backend, "use zoo, or the package's Triton layout"
-    )
+def _missing(info: BackendInfo | None) -> str:
+    if info is None or not info.predictor:
+        return "use zoo, or the package's Triton layout"
+    return f"{info.module} is not installed"
 
 
-def _installed(backend: str) -> bool:
+def _installed(info: BackendInfo) -> bool:
     from importlib.util import find_spec
 
-    return find_spec({"onnx": "onnxruntime", "torchscript": "torch"}[backend]) is not None
+    return find_spec(info.module) is not None
 
 
 def golden_of(package: Package) -> tuple[list[Any], Logits]:

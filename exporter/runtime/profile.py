@@ -13,16 +13,18 @@ import numpy as np
 from ...errors import UsageError, one_line
 from ...models.preprocess import Images, as_input
 from ...models.spec import ModelSpec
+from ..backends.infos import backend_info
+from ..backends.onnx.operators import Kernel, parse_profile, profiled, warm_of, whole_runs
+from ..backends.operators import Operator
+from ..timing.loop import LEAD_IN_RUNS, Calls, runs_of, warm_up
 from ..timing.machine import machine_name, peak_mb, runtime
-from ..timing.operators import Operator, operators
-from ..timing.statistics import interval_of_median
+from ..timing.setup import PROFILE, default_threads
+from ..timing.statistics import NEEDED, interval_of_median, percentile
 from ..timing.telemetry import Telemetry, Watching
 from .container import Package
-from .predictor import Predictor
+from .predictor import INPUT, Predictor
 
-WARM_SECONDS, LEAST, SECONDS = 0.5, 100, 3.0
-FEWEST, LONGEST = 20, 60.0  # runs of a batch so large that LEAST of them take longer than so many seconds
-SAMPLES_FOR = {50: 20, 90: 100, 95: 200, 99: 1000}  # runs below which a percentile is not said
+OPERATOR_RUNS = 50
 
 
 class Runs(Protocol):
@@ -83,6 +85,10 @@ class Profile:
         telemetry: what the device told meanwhile.
         energy_of: the sensor that the joules are of; "" for none.
         accuracy: right answers, and images, of the samples that were given.
+        threads: of the CPU that the runtime was given; None for an engine on a GPU.
+        operators_ms: all operators together, in the profile.
+        profiled_ms: a run while it is profiled: with the operators' own time and the latency beside it, the cost of
+            the profiler shows.
     """
 
     artifact: str
@@ -95,6 +101,9 @@ class Profile:
     telemetry: Telemetry
     energy_of: str = ""
     accuracy: tuple[int, int] | None = None
+    threads: int | None = None
+    operators_ms: float | None = None
+    profiled_ms: float | None = None
 
 
 def profile(
@@ -114,7 +123,7 @@ def profile(
         package: opened.
         artifact: its name, or the first that runs here.
         batches: images at once, each in turn.
-        threads: of the runtime; None for what it chooses.
+        threads: of the runtime; None for `default_threads()`.
         per_layer: the time of each operator too, in a session of its own, since that slows it.
         samples: a folder with pixels.npy (uint8 N x C x H x W) and labels.npy, to count right answers of.
         allow_code: whether an artifact that is a program (TorchScript) may be opened.
@@ -124,16 +133,17 @@ def profile(
         UsageError, UnavailableError, IntegrityError: as `Predictor`.
     """
     begun = time.perf_counter()
+    threads = threads or default_threads()
     predictor = Predictor(package, artifact, threads, allow_code=allow_code)
     load = 1e3 * (time.perf_counter() - begun)
     tell = tell or (lambda _what: None)
     rows, energy_of, telemetry = measure_all(predictor, batches, tell)
     tell("right answers and operators")
     accuracy = None if samples is None else count_right(predictor, samples)
-    found = operators(package, predictor) if per_layer else ()
+    found, sums = operators(package, predictor) if per_layer else ((), {})
     return Profile(
         predictor.artifact["name"], load, rows, found, peak_mb(), machine_name(threads),
-        runtime(predictor.artifact), telemetry, energy_of, accuracy,
+        runtime(predictor.artifact), telemetry, energy_of, accuracy, threads, **sums,
     )  # fmt: skip
 
 
@@ -156,35 +166,48 @@ def measure_all(
 
 def measure(predictor: Runs, images: Images) -> tuple[Row, str]:
     """One size of batch, and which sensor its energy is of."""
-    begun = time.perf_counter()
-    predictor.logits(images)
-    first = 1e3 * (time.perf_counter() - begun)
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < WARM_SECONDS:
-        predictor.run(images)
-    times: list[float] = []
+    first = Calls(lambda: predictor.logits(images)).time_steps(1)[0]
+    calls = Calls(lambda: predictor.run(images))
+    warm_up(calls, PROFILE)
+    runs = runs_of(min(calls.time_steps(LEAD_IN_RUNS)), PROFILE)
     with Watching() as watching:
-        begun, busy = time.perf_counter(), time.process_time()
-        while more(len(times), time.perf_counter() - begun):
-            one = time.perf_counter()
-            predictor.run(images)
-            times.append(1e3 * (time.perf_counter() - one))
+        busy = time.process_time()
+        times = calls.time_steps(runs)
         busy = time.process_time() - busy
-    ordered = np.sort(times)
-    percentiles = {f"p{one}": float(np.percentile(ordered, one)) for one, least in SAMPLES_FOR.items()
-                   if len(ordered) >= least}  # fmt: skip
+    found = {f"p{one}": percentile(times, one) for one in NEEDED}
     energy = watching.found.energy
-    count = len(times) * len(images)
+    count = runs * len(images)
     row = Row(
-        len(images), first, percentiles, interval_of_median(ordered.tolist()), len(ordered),
-        count / (sum(times) / 1e3), 1e3 * busy / len(times), None if energy is None else energy[0] / count,
+        len(images), first, {name: value for name, value in found.items() if value is not None},
+        interval_of_median(sorted(times)), runs, count / (sum(times) / 1e3), 1e3 * busy / runs,
+        None if energy is None else energy[0] / count,
     )  # fmt: skip
     return row, "" if energy is None else energy[1]
 
 
-def more(runs: int, seconds: float) -> bool:
-    """Whether so many runs in so many seconds are too few."""
-    return runs < FEWEST or seconds < SECONDS or (runs < LEAST and seconds < LONGEST)
+def operators(package: Package, predictor: Predictor) -> tuple[tuple[Operator, ...], dict[str, float]]:
+    """Return the time of each operator, and what the profiler itself costs; nothing of a runtime that does not tell.
+
+    The profile is of a session of its own. What it costs is the time of a profiled run, beside that of the operators in
+    it: `zoo profile` shows both with the latency that was measured without it.
+    """
+    if not backend_info(predictor.artifact["backend"]).layer_times:
+        return (), {}
+    import onnxruntime
+
+    pixels = np.zeros((1, *predictor.spec.input), np.uint8)
+    images = as_input(pixels, predictor.spec.preprocess, predictor.pixels)
+    content, warm = package.read(predictor.artifact["model"]), warm_of(OPERATOR_RUNS)
+
+    def make(options: Any) -> Any:
+        options.intra_op_num_threads = predictor.threads or default_threads()
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    events = profiled(make, lambda session: session.run(None, {INPUT: images}), warm + OPERATOR_RUNS)
+    found = [Operator(one.name, one.kind, one.usual(warm)) for one in parse_profile(events).values()]
+    whole = Kernel("", "", "", whole_runs(events))
+    sums = {"operators_ms": sum(one.microseconds for one in found) / 1e3, "profiled_ms": whole.usual(warm) / 1e3}
+    return tuple(sorted(found, key=lambda one: -one.microseconds)), sums
 
 
 def count_right(predictor: Runs, samples: Path) -> tuple[int, int]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 
 from ...errors import IntegrityError
+from ..backends.infos import known_info
 from .operators import ONNX, ONNX_RUNTIME
 from .programs import refuse_acting
 
@@ -53,12 +55,24 @@ def refuse_dangerous(name: str, content: bytes, backend: str = "") -> None:
     lower = name.lower()
     if lower.endswith(_PICKLES) or _is_pickle(content[:2], content[-1:]):
         raise IntegrityError(f"{name} is a pickle, which runs code when it is opened", fix="do not use this package")
-    if lower.endswith(".onnx") or backend == "onnx":
-        for what in _dangers(content):
-            raise IntegrityError(f"{name} {what}", fix="do not use this package")
-    elif lower.endswith(".pt") or backend == "torchscript":
-        _refuse_no_torchscript(name, content)
-        refuse_acting(name, content)
+    info = known_info(backend) if backend else None
+    # by its name and by what opens it: one may say something else than the other
+    for form in dict.fromkeys((PurePosixPath(lower).suffix, info.suffix if info is not None else "")):
+        if form in _CHECKS:
+            _CHECKS[form](name, content)
+
+
+def _refuse_graph(name: str, content: bytes) -> None:
+    for what in _dangers(content):
+        raise IntegrityError(f"{name} {what}", fix="do not use this package")
+
+
+def _refuse_program(name: str, content: bytes) -> None:
+    _refuse_no_torchscript(name, content)
+    refuse_acting(name, content)
+
+
+_CHECKS = {".onnx": _refuse_graph, ".pt": _refuse_program}  # what is looked for, by the form of a file
 
 
 def _is_pickle(start: bytes, end: bytes) -> bool:

@@ -21,6 +21,7 @@ from ...errors import IntegrityError, UnavailableError, UsageError, one_line
 from ...models.preprocess import Images, batch_to_pixels
 from ...models.spec import Preprocess
 from ..artifact.golden_answers import parse_answers
+from ..backends.infos import backend_infos
 from ..checks.faithful import judge_faithful, other_plan, relative_distance
 from ..checks.gate import Gate
 from ..checks.mistakes import mistakes, prepared
@@ -281,5 +282,6 @@ def _run(run: Callable[[Any], npt.NDArray[np.float32]], batch: Images) -> npt.ND
 
 def _may_be_dangerous(package: Package, name: str) -> bool:
     """Whether a file has to be read whole: models, and what begins like a pickle or is named like one."""
-    plain = name.lower().endswith((".json", ".md", ".txt", ".png", ".py", ".plan")) or "/" not in name
+    opaque = tuple(info.suffix for info in backend_infos() if info.suffix and not info.predictor)  # no package runs it
+    plain = name.lower().endswith((".json", ".md", ".txt", ".png", ".py", *opaque)) or "/" not in name
     return not plain or package.head(name, 1) == b"\x80"

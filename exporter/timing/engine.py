@@ -1,6 +1,7 @@
-"""Runs the rounds of a latency check: processes, their order, and what they measured.
+"""The timing engine: the only place in zoo that starts a process to time something.
 
-Everything that is judged is judged in latency.py; here is only what touches the machine.
+It starts workers (worker.py), decides their order, and keeps what they measured. It judges nothing: statistics.py
+compares, the gates decide.
 """
 
 from __future__ import annotations
@@ -8,176 +9,148 @@ from __future__ import annotations
 import json
 import os
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import IO, Any, Self
 
-from ...errors import UnavailableError, UsageError
-from .machine import cores_here
-from .statistics import Compared, Side
+from ...errors import UnavailableError
+from .setup import Subject, TimingSetup
+from .statistics import Measurement, Round, surely_slower
 
 # -P: a folder `zoo` where the user is would be taken for ours
 WORKER = (sys.executable, "-P", "-m", "zoo.exporter.timing.worker")
-BLOCK_MS, LEAST_RUNS = 80.0, 5
-READY_S, BLOCK_S = 300.0, 300.0
-THROUGHPUT_MS, THROUGHPUT_PROCESSES = 500.0, 3
+READY_S, BLOCK_S, ALONE_S = 300.0, 300.0, 3600.0
+CONTROL = "control"  # the name of the subject that is measured twice, the second time
+ALIKE = 0.03  # as a share: up to here a candidate is not surely slower
 
 
 @dataclass(frozen=True)
-class LatencyOptions:
-    """How latency is measured.
+class Look:
+    """What is known while a measurement goes on, for a progress bar.
 
     Attributes:
-        rounds: processes a side.
-        images: in a batch.
-        threads: of the CPU; None for as many as this process may use.
-        batch_sizes: for which the throughput is measured too.
-        against: folder of the artifact that others must not be slower than, or "eager"; None for what suits each
-            (`speed.fp32_of`).
-        seed: of the order.
+        subject: the name of what is measured now.
+        done, total: rounds.
+        left: names of those that are still measured.
+        found: what was measured so far.
     """
 
-    rounds: int = 12
-    images: int = 1
-    threads: int | None = None
-    batch_sizes: tuple[int, ...] = ()
-    against: str | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value in (("rounds", self.rounds), ("images", self.images), ("threads", self.threads or 1)):
-            if value < 1:
-                raise UsageError(f"{name} must be at least 1, got {value}")
-        if any(size < 1 for size in self.batch_sizes):
-            raise UsageError(f"batch sizes must be at least 1, got {', '.join(map(str, self.batch_sizes))}")
+    subject: str
+    done: int
+    total: int
+    left: tuple[str, ...]
+    found: Mapping[str, Measurement]
 
 
-@dataclass(frozen=True)
-class Task:
-    """One side: the artifact in a folder, or the eager reference of it.
-
-    Attributes:
-        name: for people.
-        folder: of the artifact.
-        side: artifact or reference.
-        command: of the process, without its task.
-    """
-
-    name: str
-    folder: str
-    side: str = "artifact"
-    command: tuple[str, ...] = WORKER
-
-
-def compare(
-    artifact: Task,
-    reference: Task,
-    options: LatencyOptions,
-    device: str,
-    progress: Callable[[int, int], None],
-    largest: int | None = None,
-) -> Compared:
-    """Measure an artifact, its reference and the reference again, in so many rounds.
+def measure(
+    subjects: Sequence[Subject],
+    setup: TimingSetup,
+    look: Callable[[Look], None] = lambda _look: None,
+    stay: str = "",
+) -> dict[str, Measurement]:
+    """Time subjects in processes of their own, in rounds.
 
     Args:
-        artifact: what is judged.
-        reference: what it is compared with.
-        options: how.
-        device: cpu or cuda.
-        progress: is told rounds done, rounds in all.
-        largest: batch the artifact takes, where that is known.
+        subjects: with names of their own. The one that `setup.control` names is measured a second time, as `control`.
+        setup: how.
+        look: is told what is known after each subject of each round.
+        stay: the name of one that never leaves, such as what the others are compared with.
+
+    Returns:
+        A measurement by name; all were measured under the same conditions.
 
     Raises:
         UnavailableError: a process ended or hung; its last words are in the message.
     """
-    sides = {"artifact": artifact, "reference": reference, "control": reference}
-    draw = random.Random(options.seed)  # noqa: S311 - an order, no secret
-    seen: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-    orders: list[str] = []
-    threads = options.threads or len(cores_here())
-    for index in range(options.rounds):
-        order = list(sides)
-        draw.shuffle(order)
-        order += reversed(order)  # ABBA: what drifts during a round cancels
-        orders.append(" ".join(name[0] for name in order))
-        for name, result in _round(sides, order, device, threads, options.images).items():
-            seen[name].append(result)
-        progress(index + 1, options.rounds)
-    found = {name: _side(sides[name].name, results) for name, results in seen.items()}
-    sizes = [size for size in options.batch_sizes if largest is None or size <= largest]
-    notes = [f"a batch of {size} is more than it takes" for size in options.batch_sizes if size not in sizes]
-    rates = tuple(_throughput(artifact, size, device, threads) for size in sizes)
-    return Compared(found["artifact"], found["reference"], found["control"], device, rates, tuple(notes), tuple(orders))
+    by_name = {subject.name: subject for subject in subjects}
+    if setup.control:
+        by_name[CONTROL] = replace(by_name[setup.control], name=CONTROL)
+    found = {name: Measurement(subject, setup, setup.threads_here, ()) for name, subject in by_name.items()}
+    draw = random.Random(setup.seed)  # noqa: S311 - an order, no secret
+    left = list(by_name)
+    with ExitStack() as kept:
+        workers: dict[str, Worker] = {}
+        for index in range(setup.rounds):
+            order = list(left)
+            draw.shuffle(order)
+            with ExitStack() as stack:
+                if setup.fresh or not workers:
+                    started = _started([by_name[name] for name in order], setup, stack if setup.fresh else kept)
+                    workers = {} if setup.fresh else started
+                else:
+                    started = workers
+                for name, one in _round(index, order, started, setup):
+                    found[name] = replace(found[name], rounds=(*found[name].rounds, one))
+                    look(Look(name, index, setup.rounds, tuple(left), found))
+            if setup.leave_after and index + 1 >= setup.leave_after:
+                racing = {name: found[name] for name in left if name != stay}
+                for name in surely_slower(racing, ALIKE):
+                    left.remove(name)
+                    if name in workers:
+                        workers[name].close()
+            look(Look("", index + 1, setup.rounds, tuple(left), found))
+    return found
+
+
+def measure_each(
+    subjects: Sequence[Subject], setup: TimingSetup, look: Callable[[int, int], None] = lambda _done, _total: None
+) -> Iterator[Measurement]:
+    """Time one subject after the other in one process: for the many that take milliseconds, such as single layers.
+
+    Raises:
+        UnavailableError: the process ended or hung, with the subject's name.
+    """
+    with Worker(setup) as worker:
+        for done, subject in enumerate(subjects, 1):
+            worker.begin(subject)
+            worker.imported()
+            facts = worker.open()
+            yield Measurement(subject, setup, setup.threads_here, (Round(0, (tuple(worker.block()),), facts),))
+            look(done, len(subjects))
+
+
+def _started(subjects: Sequence[Subject], setup: TimingSetup, stack: ExitStack) -> dict[str, Worker]:
+    """Workers that have their runtime: all import at once, but each loads and runs alone."""
+    workers = {subject.name: stack.enter_context(Worker(setup)) for subject in subjects}
+    for subject in subjects:
+        workers[subject.name].begin(subject)
+    for worker in workers.values():
+        worker.imported()
+    return workers
 
 
 def _round(
-    sides: dict[str, Task], order: Sequence[str], device: str, threads: int, images: int
-) -> dict[str, dict[str, Any]]:
-    """One fresh process a side, and the blocks of each in this order."""
-    with ExitStack() as stack:
-        # loaded in the order drawn too: of three processes of one file the first was 0.9 % slower than the second
-        workers = {
-            name: stack.enter_context(Worker(sides[name], device, threads, images)) for name in dict.fromkeys(order)
-        }
-        results: dict[str, dict[str, Any]] = {}
-        for worker in workers.values():
-            worker.imported()
-        for name, worker in workers.items():  # they import at once, but load, warm up and measure one by one
-            results[name] = {**worker.ready(), "blocks": []}
-        for name in order:
-            results[name]["blocks"].append(workers[name].block(BLOCK_MS, LEAST_RUNS))
-    return results
-
-
-def _side(name: str, results: Sequence[dict[str, Any]]) -> Side:
-    def middle(key: str) -> Any:
-        values = [result[key] for result in results if result.get(key) is not None]
-        return statistics.median(values) if values else None
-
-    return Side(
-        name=name,
-        # the geometric mean of a mirrored pair of blocks: that is their mean on the scale of log-ratios
-        rounds=tuple(
-            statistics.geometric_mean([statistics.median(block) for block in result["blocks"]]) for result in results
-        ),
-        times=tuple(one for result in results for block in result["blocks"] for one in block),
-        load_ms=middle("load_ms"),
-        first_ms=middle("first_ms"),
-        peak_memory_mb=middle("peak_memory_mb"),
-        upload_ms=middle("upload_ms"),
-        fetch_ms=middle("fetch_ms"),
-        unstable=sum(not result["stable"] for result in results),
-    )
-
-
-def _throughput(task: Task, images: int, device: str, threads: int) -> dict[str, Any]:
-    """Images a second at a batch size: the median of three processes, with the least and the most."""
-    rates: list[float] = []
-    for _ in range(THROUGHPUT_PROCESSES):
-        with Worker(task, device, threads, images) as worker:
-            worker.imported()
-            worker.ready()
-            rates.append(1e3 * images / statistics.median(worker.block(THROUGHPUT_MS, LEAST_RUNS)))
-    return {
-        "batch": images,
-        "images_per_s": statistics.median(rates),
-        "images_per_s_low": min(rates),
-        "images_per_s_high": max(rates),
-    }
+    index: int, order: Sequence[str], workers: Mapping[str, Worker], setup: TimingSetup
+) -> Iterator[tuple[str, Round]]:
+    """The blocks of one round, each subject's in its place."""
+    # loaded in the order drawn too: of three processes of one file the first was 0.9 % slower than the second
+    facts = {name: workers[name].open() for name in order}
+    places = [*order, *reversed(order)] if setup.mirrored else list(order)
+    blocks: dict[str, list[tuple[float, ...]]] = {name: [] for name in order}
+    said = " ".join(name[0] for name in places)
+    for place, name in enumerate(places):
+        blocks[name].append(tuple(workers[name].block()))
+        if name not in places[place + 1 :]:
+            operators = {"operators": workers[name].operators()} if setup.operators else {}
+            yield name, Round(index, tuple(blocks[name]), {**facts[name], "order": said, **operators})
 
 
 class Worker:
-    """A process that measures when asked; a context manager that ends it."""
+    """A process that measures when asked; a context manager that ends it.
 
-    def __init__(self, task: Task, device: str, threads: int, images: int) -> None:
-        self._name = task.name
-        given = {"folder": task.folder, "side": task.side, "device": device, "threads": threads, "images": images}
-        self._command = [*task.command, json.dumps(given)]
+    Args:
+        setup: how it measures.
+        command: of the process.
+    """
+
+    def __init__(self, setup: TimingSetup, command: Sequence[str] = WORKER) -> None:
+        self._setup, self._command = setup, list(command)
+        self._name = ""
+        self._facts: dict[str, Any] | None = None
 
     def __enter__(self) -> Self:
         self._errors: IO[bytes] = tempfile.TemporaryFile()
@@ -187,10 +160,16 @@ class Worker:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close(10 if error[0] is None else 0.1)
+
+    def close(self, patience: float = 10) -> None:
+        """End the process; a second time does nothing."""
+        if self._errors.closed:
+            return
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
-            self._process.wait(10 if error[0] is None else 0.1)
+            self._process.wait(patience)
         except (subprocess.TimeoutExpired, OSError):
             self._process.kill()
             self._process.wait()
@@ -198,21 +177,34 @@ class Worker:
         self._process.stdout.close()
         self._errors.close()
 
+    def begin(self, subject: Subject) -> None:
+        """Have it import what a subject needs."""
+        self._name, self._facts = subject.name, None
+        told = {"opener": subject.opener, "given": dict(subject.given), "batch": subject.batch}
+        self._ask({"import": told, "setup": asdict(self._setup)})
+
     def imported(self) -> None:
         """Wait until it has its runtime."""
         self._line(READY_S)
 
-    def ready(self) -> dict[str, Any]:
-        """Have it load and warm up."""
-        self._ask({})
-        return self._line(READY_S)
+    def open(self) -> dict[str, Any]:
+        """Have it load and warm up, once; and what that took."""
+        if self._facts is None:
+            self._ask({"open": True})
+            self._facts = self._line(READY_S)
+        return self._facts
 
-    def block(self, milliseconds: float, least: int) -> list[float]:
-        """Have it run for so long."""
-        self._ask({"ms": milliseconds, "least": least})
+    def block(self, **other: Any) -> list[float]:
+        """Have it run a block; milliseconds."""
+        self._ask({"block": other})
         return self._line(BLOCK_S)["times"]
 
-    def _ask(self, what: dict[str, float]) -> None:
+    def operators(self) -> list[tuple[str, str, float]]:
+        """Have it profile: name, kind and microseconds of each operator; empty where the runtime does not tell."""
+        self._ask({"operators": self._setup.operators})
+        return [(name, kind, us) for name, kind, us in self._line(BLOCK_S)["operators"]]
+
+    def _ask(self, what: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(what).encode() + b"\n")
@@ -227,27 +219,42 @@ class Worker:
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             if not selector.select(seconds):
-                raise UnavailableError(f"latency: {self._name} did not answer in {seconds:.0f} s", fix="see zoo doctor")
+                raise UnavailableError(f"timing: {self._name} did not answer in {seconds:.0f} s", fix="see zoo doctor")
         line = self._process.stdout.readline()
         if not line:
             raise self._ended()
         answer = json.loads(line)
         if "error" in answer:
-            raise UnavailableError(f"latency: {self._name}: {answer['error']}", fix="see zoo doctor")
+            raise UnavailableError(f"timing: {self._name}: {answer['error']}", fix="see zoo doctor")
         return answer
 
     def _ended(self) -> UnavailableError:
         code = self._process.wait()
         self._errors.seek(0)
         last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        return UnavailableError(f"latency: the process of {self._name} ended with {code}: {last[0]}", fix="zoo doctor")
+        return UnavailableError(f"timing: the process of {self._name} ended with {code}: {last[0]}", fix="zoo doctor")
+
+
+@contextmanager
+def opened(subject: Subject, setup: TimingSetup) -> Iterator[Worker]:
+    """A worker whose subject is loaded and warm, for what is not a comparison, such as images a second."""
+    with Worker(setup) as worker:
+        worker.begin(subject)
+        worker.imported()
+        worker.open()
+        yield worker
+
+
+def run_alone(command: Sequence[str], folder: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a process that times itself, such as a package that profiles itself, and return what it said.
+
+    Args:
+        command: of the process.
+        folder: where it runs; None for here.
+    """
+    return subprocess.run(list(command), capture_output=True, text=True, check=False, cwd=folder, timeout=ALONE_S)
 
 
 def _environment() -> dict[str, str]:
     """Ours; a user's folder stays importable for a model's own factory."""
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
-
-
-def as_reference(task: Task) -> Task:
-    """The eager reference of the artifact in a task's folder."""
-    return replace(task, name="the eager reference", side="reference")

@@ -1,72 +1,87 @@
-"""Times single layers on this machine's CPU, in a process of its own: `python -m zoo.exporter.timing.layer_models`.
-
-Reads a JSON list of shapes from stdin, and prints the microseconds of each as a line, as it is measured.
-"""
+"""Single layers as timing workers open them: an ONNX graph of one layer, or a traced module of one."""
 
 from __future__ import annotations
 
-import json
-import statistics
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-WARM, RUNS, MOST, ENOUGH_US = 3, 12, 60, 3_000  # runs of a shape: until they took so long together
+from ..backends.onnx.operators import parse_profile, profiled
+from .loop import Calls
+from .setup import TimingSetup
+
+WARM = 3
 
 
-def main(target: str, threads: int) -> int:
-    """Time what comes from stdin."""
-    measure = {"onnx": onnx_timer, "torchscript": torch_timer}[target](threads)
-    for shape in json.load(sys.stdin):
-        sys.stdout.write(f"{measure(shape):.3f}\n")
-        sys.stdout.flush()
-    return 0
-
-
-def usual(times: list[float]) -> float:
-    """The mean of the faster half: what disturbs a run makes it slower."""
-    kept = sorted(times)[: max(1, (len(times) + 1) // 2)]
-    return statistics.fmean(kept)
-
-
-def onnx_timer(threads: int) -> Callable[[dict[str, Any]], float]:
-    """ONNX Runtime: of its profile the layer's own kernel, without what changes layouts or types around it.
+class KernelTimes:
+    """A layer whose own kernel is timed by the runtime's profile, without what changes layouts or types around it.
 
     In a network these are between layers only where the layout changes.
+
+    Args:
+        times: runs to milliseconds of each run's kernels.
     """
+
+    facts: Mapping[str, Any] = {}
+
+    def __init__(self, times: Callable[[int], list[float]]) -> None:
+        self.time_steps = times
+
+    def block(self, setup: TimingSetup) -> list[float]:
+        """Runs until they took as long together as the setup says, in one profile: a session each would cost more."""
+        return self.time_steps(setup.least)
+
+
+def open_onnx_layer(given: Mapping[str, Any], setup: TimingSetup, batch: int) -> Callable[[], Any]:
+    """A layer on ONNX Runtime's CPU."""
     import numpy as np
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    options.enable_profiling = True
+    del batch
     random = np.random.default_rng(0)
 
-    def measure(shape: dict[str, Any]) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            options.profile_file_prefix = str(Path(folder) / "profile")
-            session = onnxruntime.InferenceSession(
-                layer_graph(shape, random), options, providers=["CPUExecutionProvider"]
-            )
-            fed = {"x": random.normal(size=input_shape(shape)).astype(np.float32)}
-            began, runs = time.perf_counter(), 0
-            while runs < WARM + RUNS or (runs < MOST and 1e6 * (time.perf_counter() - began) < ENOUGH_US):
-                session.run(None, fed)
-                runs += 1
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        kernels = [
-            float(event["dur"])
-            for event in events
-            if (event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time")
-            and "Conv" in event["args"]["op_name"]) or event.get("args", {}).get("op_name") in GEMMS
-        ]  # fmt: skip
-        return usual(kernels[WARM:])
+    @contextmanager
+    def opened() -> Iterator[KernelTimes]:
+        graph = layer_graph(dict(given), random)
+        fed = {"x": random.normal(size=input_shape(dict(given))).astype(np.float32)}
 
-    return measure
+        def make(options: Any) -> Any:
+            options.intra_op_num_threads = setup.threads_here
+            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+        def run(session: Any) -> object:
+            return session.run(None, fed)
+
+        def times(runs: int) -> list[float]:
+            events = profiled(make, Until(run, WARM + runs, WARM + setup.most, setup.block_ms), 1)
+            kernels = parse_profile(events).values()
+            layer = [one for one in kernels if "Conv" in one.kind or one.kind in GEMMS]
+            return [us / 1e3 for us in layer[0].microseconds[WARM:]]
+
+        yield KernelTimes(times)
+
+    return opened
+
+
+class Until:
+    """Runs of a session, as one: at least so many, and more until they took so long together.
+
+    Args:
+        run: one run.
+        least, most: how many.
+        enough_ms: how long.
+    """
+
+    def __init__(self, run: Callable[[Any], object], least: int, most: int, enough_ms: float) -> None:
+        self._run, self._least, self._most, self._enough_ms = run, least, most, enough_ms
+
+    def __call__(self, session: Any) -> None:
+        """Run it."""
+        clock = Calls(lambda: self._run(session))
+        took, runs = 0.0, 0
+        while runs < self._least or (runs < self._most and took < self._enough_ms):
+            took += clock.time_steps(1)[0]
+            runs += 1
 
 
 FEW = 65_537  # numbers, a prime, so that no two rows are alike
@@ -135,52 +150,50 @@ def layer_graph(shape: dict[str, Any], random: Any) -> bytes:
     return model.SerializeToString()
 
 
-def torch_timer(threads: int) -> Callable[[dict[str, Any]], float]:
-    """TorchScript: a traced and frozen module of one layer, fp32 or torch's own quantised one."""
+def open_torch_layer(given: Mapping[str, Any], setup: TimingSetup, batch: int) -> Callable[[], Any]:
+    """A layer in torch: traced and frozen, fp32 or torch's own quantised one."""
     import warnings
 
     import torch
     from torch import nn
 
+    del batch
     warnings.simplefilter("ignore")
-    torch.set_num_threads(threads)
+    torch.set_num_threads(setup.threads_here)
 
-    def measure(shape: dict[str, Any]) -> float:
+    @contextmanager
+    def opened() -> Iterator[KernelTimes]:
+        shape = dict(given)
         conv = shape["op"] == "Conv"
         more = (shape["kernel"], shape["stride"], shape["padding"], shape["dilation"], shape["groups"])
-        batch = torch.randn(input_shape(shape))
-        module: Any = None
+        images = torch.randn(input_shape(shape))
+        library: Any = nn
         if shape["precision"] == "int8":
             import torch.ao.nn.quantized as quantised
 
             torch.backends.quantized.engine = "x86"
-            batch = torch.quantize_per_tensor(batch, 0.05, 128, torch.quint8)
-            module = (
-                quantised.Conv2d(shape["inputs"], shape["outputs"], *map(_pair, more))
-                if conv
-                else quantised.Linear(shape["inputs"], shape["outputs"])
-            )
-        else:
-            module = (
-                nn.Conv2d(shape["inputs"], shape["outputs"], *map(_pair, more))
-                if conv
-                else nn.Linear(shape["inputs"], shape["outputs"])
-            )
-        times: list[float] = []
+            images = torch.quantize_per_tensor(images, 0.05, 128, torch.quint8)
+            library = quantised
+        module: Any = (
+            library.Conv2d(shape["inputs"], shape["outputs"], *map(_pair, more))
+            if conv
+            else library.Linear(shape["inputs"], shape["outputs"])
+        )
         with torch.inference_mode():
-            frozen = torch.jit.freeze(torch.jit.trace(module.eval(), batch, check_trace=False))
-            while len(times) < WARM + RUNS or (len(times) < MOST and sum(times) < ENOUGH_US):
-                begun = time.perf_counter()
-                frozen(batch)
-                times.append(1e6 * (time.perf_counter() - begun))
-        return usual(times[WARM:])
+            frozen = torch.jit.freeze(torch.jit.trace(module.eval(), images, check_trace=False))
 
-    return measure
+            def times(runs: int) -> list[float]:
+                clock = Calls(lambda: frozen(images))
+                clock.time_steps(WARM)
+                found: list[float] = []
+                while len(found) < runs or (len(found) < setup.most and sum(found) < setup.block_ms):
+                    found += clock.time_steps(1)
+                return found
+
+            yield KernelTimes(times)
+
+    return opened
 
 
 def _pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -8,10 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Mapping
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,14 +21,16 @@ from ...atomic import write_file
 from ...calibration.pruning.groups import Cost, Form, Structure
 from ...config import cache_folder
 from ...errors import UnavailableError, UsageError
+from ...models.processors import affinity
+from ..backends.infos import backend_info, backend_names
 from ..backends.registry import get_backend
+from .engine import measure_each
 from .machine import cpu_name
+from .setup import LAYERS, Subject
 
-THREADS = 2
 POINTS = 8  # widths an axis is measured at; between them it is read by straight lines
 FEW_POINTS = 4  # of a matrix product: its weights are read once, and its time goes with their number
 FORMAT = 1
-TIMED = ("onnx", "torchscript")  # targets whose layers this machine's CPU can be asked of
 
 
 @dataclass(frozen=True)
@@ -177,45 +177,39 @@ def time_shapes(shapes: list[Shape], target: str, progress: Callable[[int, int],
     Raises:
         UnavailableError: the process ended without them.
     """
-    command = [sys.executable, "-P", "-m", "zoo.exporter.timing.layer_models", target, str(THREADS)]
+    opener = get_backend(target).info.layer_timer
+    subjects = [Subject(name=shape.key, opener=opener, given=shape.as_mapping()) for shape in shapes]
     found: list[float] = []
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            process.stdin.write(json.dumps([shape.as_mapping() for shape in shapes]))
-            process.stdin.close()
-            for line in process.stdout:
-                found.append(float(line))
-                if progress is not None:
-                    progress(len(found), len(shapes))
-            errors = process.stderr.read()
-        except BaseException:
-            process.kill()
-            raise
-    if len(found) != len(shapes):
-        last = (errors.strip().splitlines()[-1:] or ["no message"])[0]
+    try:
+        for measured in measure_each(subjects, LAYERS, progress or (lambda _done, _total: None)):
+            found.append(1e3 * usual(measured.times))  # noqa: PERF401 - how far it came is said when it fails
+    except UnavailableError as error:
         at = shapes[len(found)].key
-        raise UnavailableError(f"{target} could not time the layer {at}: {last}", fix="give --macs instead")
+        raise UnavailableError(
+            f"{target} could not time the layer {at}: {error.what}", fix="give --macs instead"
+        ) from error
     return found
+
+
+def usual(times: Sequence[float]) -> float:
+    """The mean of the faster half: what disturbs a run makes it slower."""
+    kept = sorted(times)[: max(1, (len(times) + 1) // 2)]
+    return statistics.fmean(kept)
 
 
 def refuse_target(target: str) -> None:
     """Raise for a target whose layers cannot be timed here."""
     backend = get_backend(target)
-    if target not in TIMED:
-        backend.require_available()
-        raise UsageError(f"layers of {target} are not timed one by one", fix=f"--for {' or '.join(TIMED)}")
     backend.require_available()
+    if not backend.info.layer_timer:
+        able = [name for name in backend_names() if backend_info(name).layer_timer]
+        raise UsageError(f"layers of {target} are not timed one by one", fix=f"--for {' or '.join(able)}")
 
 
 def table_path(target: str) -> Path:
     """The file of this machine's table."""
-    here = "\n".join([cpu_name(), str(THREADS), str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-                     else os.cpu_count()), get_backend(target).require_available().version])  # fmt: skip
+    version = get_backend(target).require_available().version
+    here = "\n".join([cpu_name(), str(LAYERS.threads_here), str(affinity()), version])
     return cache_folder() / "shapes" / f"{target}-{hashlib.sha256(here.encode()).hexdigest()[:16]}.json"
 
 
@@ -233,7 +227,7 @@ def load_table(target: str) -> dict[str, float]:
 
 def save_table(target: str, times: Mapping[str, float]) -> None:
     """Keep what was measured; where that cannot be, the next model measures again."""
-    data = {"format": FORMAT, "cpu": cpu_name(), "threads": THREADS,
+    data = {"format": FORMAT, "cpu": cpu_name(), "threads": LAYERS.threads_here,
             "runtime": f"{target} {get_backend(target).require_available().version}",
             "microseconds": {**load_table(target), **times}}  # fmt: skip
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...models.processors import cpus
+from ..backends.infos import backend_info
 
 BUSY = 0.1  # of the CPUs used by others, from which on it is noted
 STOLEN = 0.02
@@ -278,13 +279,13 @@ def runtime(artifact: Mapping[str, Any]) -> str:
     """What runs it, with its version."""
     from importlib.metadata import PackageNotFoundError, version
 
-    package = {"onnx": "onnxruntime", "torchscript": "torch"}[artifact["backend"]]
-    for name in (package, f"{package}-gpu", f"{package}-openvino"):
+    info = backend_info(artifact["backend"])
+    for name in info.wheels:
         try:
             return f"{name} {version(name)}"
         except PackageNotFoundError:
             continue
-    return package
+    return info.module
 
 
 def cpu_flags() -> frozenset[str]:

@@ -3,58 +3,90 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .setup import Subject, TimingSetup
+
 MIN_ROUNDS = 10  # below, an interval says little about how it would look with more
 TRIM = 0.2  # of the log-ratios at either end: a neighbour's burst spoils a round or two
 RESAMPLES = 4000
 CERTAINTY = 0.95
-# The fewest samples whose largest bounds the quantile with 95 % certainty: q^n <= 0.05.
+# The one table of how many runs a percentile needs: the fewest samples whose largest bounds it with 95 % certainty,
+# q^n <= 0.05.
 NEEDED = {50: 10, 90: 29, 95: 59, 99: 299}
 
 
 @dataclass(frozen=True)
-class Side:
-    """What one side of the comparison showed.
+class Round:
+    """What one subject showed in one round.
 
     Attributes:
-        name: onnx-fp32, or `the eager reference`.
-        rounds: the median milliseconds of a run, a round each.
-        times: milliseconds of single runs, of all rounds.
-        load_ms: from the file to ready, the median over processes.
-        first_ms: of the first run.
-        peak_memory_mb: of the process.
-        upload_ms, fetch_ms: transfers to and from a GPU; None on a CPU.
-        unstable: processes whose warm-up did not become stable.
+        index: of the round, from 0.
+        blocks: milliseconds of single runs, block by block.
+        facts: load_ms, first_ms, peak_memory_mb, upload_ms, fetch_ms and stable, as far as they are known.
     """
 
-    name: str
-    rounds: tuple[float, ...]
-    times: tuple[float, ...]
-    load_ms: float
-    first_ms: float
-    peak_memory_mb: float | None = None
-    upload_ms: float | None = None
-    fetch_ms: float | None = None
-    unstable: int = 0
+    index: int
+    blocks: tuple[tuple[float, ...], ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """Milliseconds: the geometric mean of the blocks' medians, which is their mean on the scale of log-ratios."""
+        return statistics.geometric_mean([statistics.median(block) for block in self.blocks])
 
 
 @dataclass(frozen=True)
-class Compared:
-    """An artifact against its reference, and that against itself."""
+class Measurement:
+    """The raw times of a subject with all that they were measured under; statistics are made on reading.
 
-    artifact: Side
-    reference: Side
-    control: Side
-    device: str = "cpu"
-    throughput: tuple[dict[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
-    order: tuple[str, ...] = field(default=())
+    Attributes:
+        subject: what ran.
+        setup: how.
+        threads: that the runtime was given.
+        rounds: what each round showed, in their order; fewer than the setup's where the subject left early.
+    """
+
+    subject: Subject
+    setup: TimingSetup
+    threads: int
+    rounds: tuple[Round, ...]
+
+    @property
+    def name(self) -> str:
+        """The subject's."""
+        return self.subject.name
+
+    @property
+    def medians(self) -> tuple[float, ...]:
+        """Milliseconds of a run, a round each."""
+        return tuple(one.median for one in self.rounds)
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Milliseconds of all single runs."""
+        return tuple(time for one in self.rounds for block in one.blocks for time in block)
+
+    @property
+    def median(self) -> float:
+        """Milliseconds of a run: the median over the rounds."""
+        return statistics.median(self.medians)
+
+    @property
+    def unstable(self) -> int:
+        """Processes whose warm-up did not become stable."""
+        return sum(one.facts.get("stable") is False for one in self.rounds)
+
+    def fact(self, name: str) -> float | None:
+        """The median of a fact over the rounds that know it."""
+        values = [one.facts[name] for one in self.rounds if one.facts.get(name) is not None]
+        return statistics.median(values) if values else None
 
 
 @dataclass(frozen=True)
@@ -67,6 +99,42 @@ class Ratio:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def ratio(mine: Measurement, other: Measurement, seed: int = 0) -> Ratio:
+    """Return mine over other: the ratio of their times in the rounds that both were in, with its interval.
+
+    Raises:
+        ValueError: they were measured in ways that cannot be compared, or never in the same round.
+    """
+    if mine.setup.same_conditions() != other.setup.same_conditions() or mine.threads != other.threads:
+        raise ValueError(f"{mine.name} and {other.name} were not measured alike: {mine.setup} and {other.setup}")
+    if mine.subject.batch != other.subject.batch:
+        raise ValueError(f"{mine.name} ran batches of {mine.subject.batch}, {other.name} of {other.subject.batch}")
+    theirs = {one.index: one.median for one in other.rounds}
+    pairs = [(one.median, theirs[one.index]) for one in mine.rounds if one.index in theirs]
+    if not pairs:
+        raise ValueError(f"{mine.name} and {other.name} were never in the same round")
+    return ratio_of([pair[0] for pair in pairs], [pair[1] for pair in pairs], seed)
+
+
+def round_ratios(mine: Measurement, other: Measurement) -> tuple[float, ...]:
+    """Return mine over other in each round that both were in."""
+    theirs = {one.index: one.median for one in other.rounds}
+    return tuple(one.median / theirs[one.index] for one in mine.rounds if one.index in theirs)
+
+
+def surely_slower(found: Mapping[str, Measurement], margin: float) -> frozenset[str]:
+    """Return the names of those that are slower than the fastest by more than a margin, their whole interval.
+
+    Args:
+        found: measured in the same rounds.
+        margin: a share; within it two count as alike.
+    """
+    fastest = min(found.values(), key=lambda one: one.median, default=None)
+    if fastest is None:
+        return frozenset()
+    return frozenset(name for name, one in found.items() if ratio(one, fastest).low > 1 + margin)
 
 
 def ratio_of(times: Sequence[float], others: Sequence[float], seed: int = 0) -> Ratio:
@@ -82,9 +150,7 @@ def ratio_of(times: Sequence[float], others: Sequence[float], seed: int = 0) -> 
     with np.errstate(divide="ignore", invalid="ignore"):
         far = np.where(errors > 0, np.abs(values - value) / errors, np.where(values == value, 0.0, np.inf))
     half = float(np.quantile(far, CERTAINTY, method="higher")) * float(error[0])
-    if len(logs) < MIN_ROUNDS or not math.isfinite(
-        half
-    ):  # resampled errors vanish: few rounds, or all as good as alike
+    if len(logs) < MIN_ROUNDS or not math.isfinite(half):  # few rounds, or all as good as alike: no resampled error
         half = float(np.ptp(logs))
     return Ratio(math.exp(value[0]), math.exp(value[0] - half), math.exp(value[0] + half))
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from ....errors import IntegrityError
 from ....models.spec import ModelSpec
 from ...artifact.folder import WEIGHTS, Artifact
-from ...artifact.manifest import Precision
 from ..base import Backend
 from ..options import Available, ExportOptions, Progress, Unavailable, Written
 from ..runner import Runner
+from .info import INFO
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 class Eager(Backend):
     """The model file is the reference's weights; the module is built again from its origin."""
 
-    name = "eager"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16")
+    info = INFO
 
     def available(self) -> Available | Unavailable:
         """Wherever torch is."""

@@ -14,6 +14,8 @@ LAYERS = (*COMPUTE, "ConvTranspose")  # which no target has integers for
 ACTIVATIONS = ("Relu", "Clip")  # folded into the layer before them by an integer kernel's own clipping
 MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")  # the numbers stay the same
 JOINS = ("Add", "Concat")
+# no integer kernels for them: float islands between integer layers
+FLOAT_ISLANDS = ("Sigmoid", "HardSigmoid", "HardSwish", "Mul", "Gelu", "Mish", "Softplus", "Tanh", "Erf")
 AVERAGES = ("GlobalAveragePool", "AveragePool")
 POOLED = "_pooled"  # behind the name of a mean over height and width: the pool that it is written as
 

@@ -12,13 +12,15 @@ from ....models.preprocess import steps_outside
 from ....models.spec import ModelSpec
 from ...artifact.folder import Artifact
 from ...artifact.manifest import Batch, Precision
-from ..base import Backend, PrecisionClaimError, Timing
-from ..graph.graph import INPUT, OUTPUT, installed, make_graph, opset_of, save_graph
+from ..base import Backend, PrecisionClaimError
+from ..graph.graph import INPUT, OUTPUT, export_graph, installed, make_graph, opset_of, save_graph
 from ..graph.layers import asked_in_float32, list_layers, told_reasons, with_reasons, wrong_precision
 from ..graph.pixels import read_pixels
+from ..graph.qdq_sites import prepare
 from ..graph.sparse import sparse_layers, told_sparse, verified_sparse
 from ..options import Available, ExportOptions, Progress, Unavailable, Written
 from ..runner import Runner
+from .info import INFO
 from .runner import PROVIDERS, OrtRunner
 
 if TYPE_CHECKING:
@@ -28,15 +30,13 @@ if TYPE_CHECKING:
     from ....calibration.choice import Calibrated, Choice
     from ....models.sources import Model
 
-MODEL = "model.onnx"
 METADATA, OUTSIDE = "zoo.spec", "zoo.outside"  # what of the preprocessing is not in the graph, where some is
 
 
 class Onnx(Backend):
     """Export by torch.onnx, run by ONNX Runtime."""
 
-    name = "onnx"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8")
+    info = INFO
     takes_graph: ClassVar[bool] = True
     takes_pixels: ClassVar[bool] = True
 
@@ -61,9 +61,9 @@ class Onnx(Backend):
         if options.with_preprocess:
             read_pixels(proto, spec)
         describe(proto, spec, options.with_preprocess)
-        save_graph(proto, folder / MODEL)
+        save_graph(proto, folder / INFO.model)
         return Written(
-            MODEL,
+            INFO.model,
             options={"opset": opset_of(proto), "input": INPUT, "output": OUTPUT},
             tools={name: installed(name) for name in ("torch", "onnx", "onnxscript")},
             notes=(*filter(None, [told_sparse(proto, sparse)]), *told_reasons(plan, options.precision)),
@@ -71,24 +71,32 @@ class Onnx(Backend):
             plan=plan,
         )
 
-    def timing(self, model: Model, calibrated: Calibrated) -> Timing:
-        """The rendered graph against the float one."""
-        from ....calibration.view import View
-        from . import blocks
-        from . import int8 as target
+    def write_candidate(self, model: Model, calibrated: Calibrated, choice: Choice | None, folder: Path) -> None:
+        """The rendered graph, or the float one that it was rendered from."""
+        del model
+        graph = prepare(calibrated.graph, calibrated.view) if choice is None else _render(calibrated, choice)
+        (folder / INFO.model).write_bytes(graph.SerializeToString())
 
-        reference = target.prepare(calibrated.graph, calibrated.view)
-        return Timing(
-            reference.SerializeToString(),
-            lambda choice: _render(calibrated, choice).SerializeToString(),
-            ".onnx",
-            wide_layers(View(reference)),
-        )
+    def write_float(self, model: Model, folder: Path, precision: Precision = "fp32") -> None:
+        """The traced graph."""
+        graph = export_graph(model.module, model.spec, precision, Batch(1, 8, 1024))
+        (folder / INFO.model).write_bytes(graph.SerializeToString())
+
+    def open_candidate(self, folder: Path, spec: ModelSpec, device: str) -> Runner:
+        """A session of the graph."""
+        return OrtRunner(folder.name, spec, folder / INFO.model, device)
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
         """The rendered graph in a session."""
         content = _render(calibrated, choice).SerializeToString()
-        return OrtRunner(f"int8 {choice}", model.spec, Path(MODEL), "cpu", content)
+        return OrtRunner(f"int8 {choice}", model.spec, Path(INFO.model), "cpu", content)
+
+    def block_layers(self, calibrated: Calibrated) -> frozenset[str]:
+        """Those with so many weights that reading them takes the time."""
+        from ....calibration.blocks import wide_layers
+        from ....calibration.view import View
+
+        return wide_layers(View(prepare(calibrated.graph, calibrated.view)))
 
     def _load(self, artifact: Artifact, device: str) -> Runner:
         if artifact.manifest.precision == "bf16" and device == "cpu":

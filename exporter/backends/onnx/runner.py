@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,9 @@ from ....models.spec import ModelSpec
 from ...artifact.manifest import Layer, Receipt
 from ..graph.graph import INPUT, OUTPUT
 from ..graph.layers import list_layers
+from ..operators import Operator
 from ..runner import Logits, Runner
+from .operators import parse_profile, profiled, warm_of
 
 if TYPE_CHECKING:
     import onnx
@@ -50,17 +51,14 @@ class OrtRunner(Runner):
     def _start(self) -> None:
         self._session = self._make_session()
 
-    def _make_session(self, optimised: Path | None = None) -> Any:
-        """A session; with `optimised` it writes the graph it made there, and keeps a profile of its runs beside it."""
+    def _make_session(self, options: Any = None) -> Any:
+        """A session, with options of its own where some are given."""
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        if options is None:
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3
         options.intra_op_num_threads = self.threads or limited_cpus() or 0  # 0: as many as ONNX Runtime counts
-        if optimised is not None:
-            options.optimized_model_filepath = str(optimised)
-            options.enable_profiling = True
-            options.profile_file_prefix = str(optimised.with_name("profile"))
         wanted = PROVIDERS[self._device]
         try:
             session = onnxruntime.InferenceSession(self._content or str(self._path), options, providers=[wanted])
@@ -117,6 +115,13 @@ class OrtRunner(Runner):
         self._binding.synchronize_outputs()
         return self._binding.copy_outputs_to_cpu()[0]
 
+    def _operators(self, runs: int) -> tuple[Operator, ...]:
+        warm = warm_of(runs)
+        batch = self._value.numpy()
+        events = profiled(self._make_session, lambda session: session.run([OUTPUT], {INPUT: batch}), warm + runs)
+        found = (Operator(one.name, one.kind, one.usual(warm)) for one in parse_profile(events).values())
+        return tuple(sorted(found, key=lambda one: -one.microseconds))
+
     def _receipt(self) -> Receipt:
         """The compute layers of the graph that ONNX Runtime made of the file, as its profile saw them run."""
         import onnx
@@ -124,25 +129,21 @@ class OrtRunner(Runner):
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimised.onnx"
-            session = self._make_session(path)
-            session.run([OUTPUT], {INPUT: np.zeros((1, *self.shape), self.dtype)})
-            kernels = ran_on(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+
+            def make(options: Any) -> Any:
+                options.optimized_model_filepath = str(path)
+                return self._make_session(options)
+
+            zeros = np.zeros((1, *self.shape), self.dtype)
+            kernels = parse_profile(profiled(make, lambda session: session.run([OUTPUT], {INPUT: zeros}), 1))
             layers = [layer for layer in list_layers(onnx.load(path), ran=True) if layer.name in kernels]
-        provider = session.get_providers()[0]
-        elsewhere = Counter(kernels[layer.name] for layer in layers if kernels[layer.name] != provider)
+        provider = self._session.get_providers()[0]
+        where = {layer.name: kernels[layer.name].provider for layer in layers}
+        elsewhere = Counter(other for other in where.values() if other != provider)
         told = "".join(f"; {count} layers on {other}" for other, count in elsewhere.items())
         counted = dict(Counter(layer.precision for layer in layers))
         runtime = f"onnxruntime {onnxruntime.__version__}"
         return Receipt(runtime, self._device, provider + told, counted, _by_name(layers, self._written()))
-
-
-def ran_on(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """From ONNX Runtime's profile: the nodes whose kernels ran, and the provider that each ran on."""
-    return {
-        str(event["name"]).removesuffix("_kernel_time"): str(event.get("args", {}).get("provider", ""))
-        for event in events
-        if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time")
-    }
 
 
 def _by_name(layers: Iterable[Layer], written: onnx.ModelProto) -> dict[str, str]:

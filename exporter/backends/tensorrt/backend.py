@@ -17,7 +17,7 @@ from ....config import from_mapping, to_mapping
 from ....errors import GateError, IntegrityError, UnavailableError, UsageError, quoted
 from ....models.spec import ModelSpec
 from ...artifact.folder import Artifact
-from ...artifact.manifest import Batch, Platform, Precision
+from ...artifact.manifest import Batch, Platform
 from ...lint import lint_errors
 from ..base import Backend
 from ..graph.graph import INPUT, OUTPUT, installed, make_graph, opset_of, save_graph
@@ -29,6 +29,7 @@ from ..options import Available, ExportOptions, Progress, Unavailable, Written
 from ..runner import Runner
 from . import machine
 from .cache import read_cache, write_cache
+from .info import INFO
 from .options import BuildOptions
 
 if TYPE_CHECKING:
@@ -38,17 +39,15 @@ if TYPE_CHECKING:
     from ....calibration.choice import Calibrated, Choice
     from ....models.sources import Model
 
-PLAN, GRAPH, TIMING = "model.plan", "model.onnx", "timing.cache"
+PLAN, GRAPH, TIMING = INFO.model, INFO.graph, "timing.cache"
 DEFAULT_BATCH = Batch(1, 8, 32)
 
 
 class TensorRT(Backend):
     """Export to a typed ONNX graph and build it with TensorRT."""
 
-    name = "trt"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8")
+    info = INFO
     settings: ClassVar[type[Any] | None] = BuildOptions
-    builds: ClassVar[bool] = True
     takes_graph: ClassVar[bool] = True
     takes_pixels: ClassVar[bool] = True
 

@@ -14,11 +14,12 @@ from ....errors import IntegrityError, UsageError, one_line
 from ....models.spec import ModelSpec
 from ...artifact.folder import Artifact
 from ...artifact.manifest import Layer, Precision, Receipt
-from ..base import Backend, Timing
+from ..base import Backend
 from ..eager.backend import torch_available
 from ..graph.layers import list_layers, told_reasons
 from ..options import Available, ExportOptions, Progress, Unavailable, Written
 from ..runner import Runner
+from .info import INFO
 from .tracing import example, trace
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ....calibration.choice import Calibrated, Choice
     from ....models.sources import Model
 
-MODEL = "model.pt"
 _VERSIONS = (".data/version", "version")  # where newer and older files have theirs
 _WRITERS_OWN = (*_VERSIONS, ".data/byteorder", "byteorder", ".data/serialization_id")  # records that the writer adds
 
@@ -48,9 +48,8 @@ class ScriptOptions:
 class TorchScript(Backend):
     """Export by torch.jit.trace and freeze."""
 
-    name = "torchscript"
+    info = INFO
     settings = ScriptOptions
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8")
     takes_pixels: ClassVar[bool] = True
 
     def available(self) -> Available | Unavailable:
@@ -98,7 +97,7 @@ class TorchScript(Backend):
             typed = FromPixels(typed, spec.preprocess).eval()
         with _engine(options.choice.fused):
             frozen, content = script(typed, spec, options.with_preprocess, tried=not half)
-        (folder / MODEL).write_bytes(content)
+        (folder / INFO.model).write_bytes(content)
         fused = count_fused(frozen)
         plan: tuple[Layer, ...] = ()
         if options.calibrated is not None:
@@ -106,22 +105,44 @@ class TorchScript(Backend):
                 ran = layers_run(lambda: frozen(example(spec, options.with_preprocess)))
             plan = _plan(ran, options.calibrated, options.choice)
         return Written(
-            MODEL,
+            INFO.model,
             options={"method": "trace, freeze", "batch": "dynamic", **({"engine": "onednn"} if fused else {})},
             tools={"torch": str(torch.__version__)},
             notes=(*_notes(options, fused), *told_reasons(plan, options.precision)),
             plan=plan,
         )
 
-    def timing(self, model: Model, calibrated: Calibrated) -> Timing:
-        """The traced int8 module against the traced float one."""
+    def write_candidate(self, model: Model, calibrated: Calibrated, choice: Choice | None, folder: Path) -> None:
+        """The traced int8 module, or the traced float one."""
         from .int8 import render
 
-        def file_of(choice: Choice) -> bytes:
+        if choice is None:
+            content = script(calibrated.module, model.spec)[1]
+        else:
             with _engine(choice.fused):
-                return script(render(calibrated, choice), model.spec, tried=False)[1]
+                content = script(render(calibrated, choice), model.spec, tried=False)[1]
+        (folder / INFO.model).write_bytes(content)
 
-        return Timing(script(calibrated.module, model.spec)[1], file_of, ".pt")
+    def write_float(self, model: Model, folder: Path, precision: Precision = "fp32") -> None:
+        """The traced module."""
+        from ..eager.modules import in_precision
+
+        content = script(in_precision(model.module, precision), model.spec, tried=False)[1]
+        (folder / INFO.model).write_bytes(content)
+
+    def open_candidate(self, folder: Path, spec: ModelSpec, device: str) -> Runner:
+        """The file, with the engine that its operators need."""
+        import torch
+
+        from ....calibration.engine import count_fused
+        from ..eager.runner import TorchRunner
+
+        module = torch.jit.load(folder / INFO.model, map_location=device)
+        around = partial(_engine, bool(count_fused(module)))
+        if count_fused(module):
+            with around():
+                module = torch.jit.load(folder / INFO.model, map_location=device)  # again: the engine packs the weights
+        return TorchRunner(folder.name, spec, module, device, around)
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
         """The converted module, run eagerly: the kernels are those that the trace will call."""

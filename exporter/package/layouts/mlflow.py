@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ....errors import UnavailableError, UsageError
+from ...backends.infos import backend_infos
 from ...runtime.container import Package
 from ..pack import pack
 from .mlflow_model import IMAGE
@@ -50,8 +51,11 @@ def write_model(folders: Sequence[str | Path], out: Path) -> str:
             backends = {one["backend"] for one in package.manifest["artifacts"]}
             name = str(package.manifest["name"])
             example = pd.DataFrame({IMAGE: [package.read("golden/0.png")]})
-        if "onnx" not in backends:
-            raise UsageError(f"MLflow would serve {', '.join(sorted(backends))}", fix="give an onnx artifact")
+        served = [info.name for info in backend_infos() if info.serving is not None and info.serving.mlflow]
+        if not backends.intersection(served):
+            raise UsageError(
+                f"MLflow would serve {', '.join(sorted(backends))}", fix=f"give an artifact of {' or '.join(served)}"
+            )
         place = made.rename(made.with_name(f"{name}.zoo"))
         signature = ModelSignature(
             inputs=Schema([ColSpec(DataType.binary, IMAGE)]),

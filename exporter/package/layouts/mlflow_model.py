@@ -58,7 +58,7 @@ def _runtime(path: Path, name: str) -> Any:
         module = types.ModuleType(alias)
         module.__path__ = [f"{path.absolute()}/zoo"]
         sys.modules[alias] = module
-    return importlib.import_module(f"{alias}.exporter.package.{name}")
+    return importlib.import_module(f"{alias}.exporter.runtime.{name}")
 
 
 def _load_pyfunc(data_path: str) -> PackagedModel:

@@ -19,11 +19,9 @@ from ....errors import UnavailableError, UsageError, quoted
 from ....models.preprocess import steps_outside
 from ...artifact.folder import Artifact, load_artifact
 from ...artifact.manifest import Batch
+from ...backends.info import Serving
+from ...backends.infos import backend_info, backend_infos, known_info
 
-PLATFORMS = {"onnx": ("onnxruntime_onnx", "model.onnx"), "torchscript": ("pytorch_libtorch", "model.pt"),
-             "trt": ("tensorrt_plan", "model.plan")}  # fmt: skip
-TENSORS = {"torchscript": ("INPUT__0", "OUTPUT__0")}  # by place: TorchScript names none
-NAMED = ("images", "logits")
 QUEUE_US = 100  # that a request may wait for others
 DEFAULT_BATCH = Batch(1, 8, 32)  # of an artifact that takes any
 
@@ -47,13 +45,16 @@ def write_repository(folders: Sequence[str | Path], out: Path) -> list[str]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is in the way", fix="give another --out")
     artifacts = [load_artifact(Path(folder)) for folder in folders]
-    plans = [one for one in artifacts if one.manifest.backend == "trt"]
+    infos = {one.manifest.backend: known_info(one.manifest.backend) for one in artifacts}
+    for backend, info in infos.items():
+        if info is None or info.serving is None:
+            able = [one.name for one in backend_infos() if one.serving is not None]
+            raise UsageError(f"Triton runs no {backend} artifact", fix=f"one of {', '.join(able)}")
+    plans = [one for one in artifacts if serving_of(one).gpu_only]
     refuse_strangers([*(one for one in artifacts if one not in plans), *plans[:1]])
     groups: dict[str, list[Artifact]] = {}
     for one in artifacts:
         manifest = one.manifest
-        if manifest.backend not in PLATFORMS:
-            raise UsageError(f"Triton runs no {manifest.backend} artifact", fix=f"one of {', '.join(PLATFORMS)}")
         if not manifest.built:
             raise UnavailableError(
                 f"{one.folder} is not built yet", fix=f"zoo build {quoted(one.folder)}, on its device"
@@ -82,6 +83,13 @@ def write_repository(folders: Sequence[str | Path], out: Path) -> list[str]:
     return list(names.values())
 
 
+def serving_of(artifact: Artifact) -> Serving:
+    """How Triton runs an artifact, of a backend that it runs."""
+    found = backend_info(artifact.manifest.backend).serving
+    assert found is not None
+    return found
+
+
 def config_of(pb2: Any, name: str, group: Sequence[Artifact]) -> tuple[Any, list[str]]:
     """A ModelConfig, and the name of each artifact's file.
 
@@ -89,8 +97,8 @@ def config_of(pb2: Any, name: str, group: Sequence[Artifact]) -> tuple[Any, list
         UsageError: two plans for one GPU, or one of an unknown one among several.
     """
     first = group[0].manifest
-    platform, file = PLATFORMS[first.backend]
-    taken, given = TENSORS.get(first.backend, NAMED)
+    serving, file = serving_of(group[0]), backend_info(first.backend).model
+    platform, (taken, given) = serving.triton, serving.tensors
     sizes = [one.manifest.batch or DEFAULT_BATCH for one in group]
     config = pb2.ModelConfig(name=name, platform=platform, max_batch_size=min(size.max for size in sizes))
     channels, height, width = first.spec.input
@@ -110,19 +118,20 @@ def config_of(pb2: Any, name: str, group: Sequence[Artifact]) -> tuple[Any, list
         config.dynamic_batching.max_queue_delay_microseconds = QUEUE_US
     kinds = pb2.ModelInstanceGroup
     # int8 is written for the CPU's integer kernels by the target onnx, and TorchScript's integers run nowhere else
-    cpu = first.precision == "int8" and first.backend != "trt"
-    kind = kinds.KIND_CPU if cpu else kinds.KIND_GPU if first.backend == "trt" else kinds.KIND_AUTO
+    cpu = first.precision == "int8" and not serving.gpu_only
+    kind = kinds.KIND_CPU if cpu else kinds.KIND_GPU if serving.gpu_only else kinds.KIND_AUTO
     config.instance_group.add(kind=kind, count=1)
     if len(group) == 1:
         return config, [file]
     files: list[str] = []
     for one in group:
         capability = one.manifest.platform.compute_capability if one.manifest.platform else ""
-        if first.backend != "trt" or not capability:
+        if not serving.gpu_only or not capability:
             raise UsageError(f"two artifacts are {first.form}", fix="give one of them")
         if capability in config.cc_model_filenames:
             raise UsageError(f"two plans are for compute capability {capability}", fix="give one of them")
-        files.append(f"model_cc{capability.replace('.', '')}.plan")
+        stem, _, suffix = file.partition(".")
+        files.append(f"{stem}_cc{capability.replace('.', '')}.{suffix}")
         config.cc_model_filenames[capability] = files[-1]
     config.default_model_filename = files[0]
     return config, files

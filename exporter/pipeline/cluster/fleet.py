@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ....errors import UnavailableError
+from ...backends.infos import builds
 from ..cache_keys import named, of_machine
 from ..config import Settings
-from ..expand import ALL, TRT, Node
+from ..expand import ALL, Node
 from ..kinds import Build, Package, Profile
-from ..requirements import INSTALL, Facts, lacking, needed
+from ..requirements import Facts, lacking, modules, needed
 from ..schedule import Limits, gpus_of, memory_of
 
 GIGABYTE = 10**9
@@ -183,7 +184,7 @@ def lacking_in(node: Node, places: Sequence[Place]) -> UnavailableError | None:
             return UnavailableError(f"no node of the cluster {has}", fix=start)
     for name in needed(node):
         if not any(name in one.modules for one in places):
-            fix = f'pip install "zoo-export[{INSTALL[name]}]" on one'
+            fix = f'pip install "zoo-export[{modules()[name]}]" on one'
             return UnavailableError(f"{name} is installed on no node of the cluster", fix=fix)
     if not any(_fits(node, one) for one in places):
         return UnavailableError(f"no single node of the cluster has all of {wants(node)}", fix="add one")
@@ -223,7 +224,7 @@ def _fits(node: Node, place: Place) -> bool:
 
 def _gpus(node: Node) -> int:
     """GPUs that it cannot do without."""
-    least = 1 if node.machine.device == "cuda" or isinstance(node.options, Build) or node.backend == TRT else 0
+    least = 1 if node.machine.device == "cuda" or isinstance(node.options, Build) or builds(node.backend) else 0
     least = 0 if node.kind == "export" else least
     return max(node.machine.gpus or 0, least)
 

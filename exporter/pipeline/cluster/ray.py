@@ -20,6 +20,7 @@ import ray
 import ray.exceptions as raised
 
 from ....errors import UnavailableError, UsageError, ZooError, one_line
+from ...backends.infos import builds
 from ...report.console import say
 from ..cache_keys import cores_here
 from ..command_line import Command
@@ -217,6 +218,6 @@ def built_on(node: Node, engine: Run) -> str:
         return ""
     checks = {one.id: one for one in engine.nodes if isinstance(one.options, Check)}
     record = engine.outcome(artifact_of(node, checks)).record
-    if record is None or node.backend != "trt":
+    if record is None or not builds(node.backend):
         return ""
     return next((one.machine for one in engine.fleet.places if one.host == record.host), "")

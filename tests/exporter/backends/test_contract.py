@@ -14,8 +14,9 @@ from zoo.errors import IntegrityError, UnavailableError, UsageError, ZooError
 from zoo.exporter.artifact.folder import Golden, load_artifact
 from zoo.exporter.artifact.golden import make_golden
 from zoo.exporter.backends.base import Backend
+from zoo.exporter.backends.infos import BACKENDS, backend_names
 from zoo.exporter.backends.options import Available, ExportOptions, Unavailable
-from zoo.exporter.backends.registry import BACKENDS, backend_names, get_backend
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.run import check_golden
 
 AVAILABLE = [name for name in backend_names() if isinstance(get_backend(name).available(), Available)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from zoo.exporter.backends.registry import backend_names
+from zoo.exporter.backends.infos import backend_names
 from zoo.exporter.pipeline.config import read_pipeline
 from zoo.exporter.pipeline.expand import expand
 from zoo.exporter.pipeline.reference import put_in

@@ -156,9 +156,9 @@ def test_a_printer_gets_everything(browser) -> None:
 
 def test_a_real_check(browser, exported, few_digits, tmp_path: Path) -> None:
     """The last one: the browser shows another page from here on."""
+    from zoo.exporter.checks.measure_latency import LatencyOptions
     from zoo.exporter.checks.run import check
     from zoo.exporter.report.result import as_result, pictures_of
-    from zoo.exporter.timing.engine import LatencyOptions
 
     folders = [exported["onnx"], tmp_path / "trt-fp16"]
     rows = check(folders, few_digits, latency=LatencyOptions(rounds=1, threads=1))
