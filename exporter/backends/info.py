@@ -97,6 +97,7 @@ class BackendInfo:
         lint: the target of `zoo lint` for its graphs; "" for none.
         int8: how its integers are made; None where it has none.
         layer_timer: the opener of a single layer (timing/layer_models.py); "" where layers are not timed one by one.
+        shares_threads: files in one process share the runtime's threads, so that they do not disturb each other.
         layer_times: `module:function` from a profile's operators and the written graph to the layers' times; "" where
             the runtime does not tell.
         serving: how servers load it; None where none does.
@@ -125,6 +126,7 @@ class BackendInfo:
     int8: Int8Rules | None = None
     layer_timer: str = ""
     layer_times: str = ""
+    shares_threads: bool = False
     serving: Serving | None = None
     predictor: str = ""
 

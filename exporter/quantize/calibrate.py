@@ -34,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 Batches = Callable[[], Iterator[npt.NDArray[np.float32]]]
 BATCH = 16  # images at once: what bounds the memory of a pass
 SAMPLE = 8
-COLLECTED = "2"  # what is collected: ranges that were collected otherwise are collected again
+COLLECTED = "3"  # what is collected: ranges that were collected otherwise are collected again
 KEPT = 50  # calibrations in the cache
 
 

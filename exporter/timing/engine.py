@@ -73,25 +73,19 @@ def measure(
     draw = random.Random(setup.seed)  # noqa: S311 - an order, no secret
     left = list(by_name)
     with ExitStack() as kept:
-        workers: dict[str, Worker] = {}
+        runs: dict[str, Running] = {}
         for index in range(setup.rounds):
             order = list(left)
             draw.shuffle(order)
-            with ExitStack() as stack:
-                if setup.fresh or not workers:
-                    started = _started([by_name[name] for name in order], setup, stack if setup.fresh else kept)
-                    workers = {} if setup.fresh else started
-                else:
-                    started = workers
-                for name, one in _round(index, order, started, setup):
-                    found[name] = replace(found[name], rounds=(*found[name].rounds, one))
-                    look(Look(name, index, setup.rounds, tuple(left), found))
+            if index % setup.lives == 0:
+                kept.close()
+                runs = _started([by_name[name] for name in order], setup, kept)
+            for name, one in _round(index, order, runs, setup):
+                found[name] = replace(found[name], rounds=(*found[name].rounds, one))
+                look(Look(name, index, setup.rounds, tuple(left), found))
             if setup.leave_after and index + 1 >= setup.leave_after:
                 racing = {name: found[name] for name in left if name != stay}
-                for name in surely_slower(racing, ALIKE):
-                    left.remove(name)
-                    if name in workers:
-                        workers[name].close()
+                left = [name for name in left if name not in surely_slower(racing, ALIKE)]
             look(Look("", index + 1, setup.rounds, tuple(left), found))
     return found
 
@@ -106,37 +100,95 @@ def measure_each(
     """
     with Worker(setup) as worker:
         for done, subject in enumerate(subjects, 1):
-            worker.begin(subject)
-            worker.imported()
-            facts = worker.open()
-            yield Measurement(subject, setup, setup.threads_here, (Round(0, (tuple(worker.block()),), facts),))
+            running = Running(worker, subject)
+            running.begin()
+            running.imported()
+            facts = running.open()
+            yield Measurement(subject, setup, setup.threads_here, (Round(0, (tuple(running.block()),), facts),))
+            running.close()
             look(done, len(subjects))
 
 
-def _started(subjects: Sequence[Subject], setup: TimingSetup, stack: ExitStack) -> dict[str, Worker]:
+def _started(subjects: Sequence[Subject], setup: TimingSetup, stack: ExitStack) -> dict[str, Running]:
     """Workers that have their runtime: all import at once, but each loads and runs alone."""
-    workers = {subject.name: stack.enter_context(Worker(setup)) for subject in subjects}
+    workers: dict[str, Worker] = {}
+    found: dict[str, Running] = {}
     for subject in subjects:
-        workers[subject.name].begin(subject)
-    for worker in workers.values():
-        worker.imported()
-    return workers
+        key = f"shared by {subject.shares}" if subject.shares and setup.lives > 1 else f"of {subject.name}"
+        if key not in workers:
+            workers[key] = stack.enter_context(Worker(setup))
+        found[subject.name] = Running(workers[key], subject)
+        found[subject.name].begin()
+    for running in found.values():
+        running.imported()
+    return found
 
 
 def _round(
-    index: int, order: Sequence[str], workers: Mapping[str, Worker], setup: TimingSetup
+    index: int, order: Sequence[str], runs: Mapping[str, Running], setup: TimingSetup
 ) -> Iterator[tuple[str, Round]]:
     """The blocks of one round, each subject's in its place."""
     # loaded in the order drawn too: of three processes of one file the first was 0.9 % slower than the second
-    facts = {name: workers[name].open() for name in order}
+    facts = {name: runs[name].open() for name in order}
     places = [*order, *reversed(order)] if setup.mirrored else list(order)
     blocks: dict[str, list[tuple[float, ...]]] = {name: [] for name in order}
     said = " ".join(name[0] for name in places)
     for place, name in enumerate(places):
-        blocks[name].append(tuple(workers[name].block()))
+        blocks[name].append(tuple(runs[name].block()))
         if name not in places[place + 1 :]:
-            operators = {"operators": workers[name].operators()} if setup.operators else {}
+            operators = {"operators": runs[name].operators()} if setup.operators else {}
             yield name, Round(index, tuple(blocks[name]), {**facts[name], "order": said, **operators})
+
+
+class Running:
+    """A subject in a worker.
+
+    Args:
+        worker: started.
+        subject: what it is to run.
+    """
+
+    def __init__(self, worker: Worker, subject: Subject) -> None:
+        self._worker, self._subject = worker, subject
+        self._facts: dict[str, Any] | None = None
+
+    def begin(self) -> None:
+        """Have the worker import what the subject needs."""
+        one = self._subject
+        about = {"opener": one.opener, "given": dict(one.given), "batch": one.batch}
+        self._ask("import", setup=asdict(self._worker.setup), **about)
+
+    def imported(self) -> None:
+        """Wait until it has the runtime."""
+        self._answer(READY_S)
+
+    def open(self) -> dict[str, Any]:
+        """Have it load and warm up, once; and what that took."""
+        if self._facts is None:
+            self._ask("open")
+            self._facts = self._answer(READY_S)
+        return self._facts
+
+    def block(self, **other: Any) -> list[float]:
+        """Have it run a block; milliseconds."""
+        self._ask("block", other=other)
+        return self._answer(BLOCK_S)["times"]
+
+    def operators(self) -> list[tuple[str, str, float]]:
+        """Have it profile: name, kind and microseconds of each operator; empty where the runtime does not tell."""
+        self._ask("operators", runs=self._worker.setup.operators)
+        return [(name, kind, us) for name, kind, us in self._answer(BLOCK_S)["operators"]]
+
+    def close(self) -> None:
+        """Have it forget the subject."""
+        self._ask("close")
+        self._answer(READY_S)
+
+    def _ask(self, what: str, **more: Any) -> None:
+        self._worker.ask(self._subject.name, {"do": what, "subject": self._subject.name, **more})
+
+    def _answer(self, seconds: float) -> dict[str, Any]:
+        return self._worker.answer(self._subject.name, seconds)
 
 
 class Worker:
@@ -148,9 +200,7 @@ class Worker:
     """
 
     def __init__(self, setup: TimingSetup, command: Sequence[str] = WORKER) -> None:
-        self._setup, self._command = setup, list(command)
-        self._name = ""
-        self._facts: dict[str, Any] | None = None
+        self.setup, self._command = setup, list(command)
 
     def __enter__(self) -> Self:
         self._errors: IO[bytes] = tempfile.TemporaryFile()
@@ -177,72 +227,52 @@ class Worker:
         self._process.stdout.close()
         self._errors.close()
 
-    def begin(self, subject: Subject) -> None:
-        """Have it import what a subject needs."""
-        self._name, self._facts = subject.name, None
-        told = {"opener": subject.opener, "given": dict(subject.given), "batch": subject.batch}
-        self._ask({"import": told, "setup": asdict(self._setup)})
-
-    def imported(self) -> None:
-        """Wait until it has its runtime."""
-        self._line(READY_S)
-
-    def open(self) -> dict[str, Any]:
-        """Have it load and warm up, once; and what that took."""
-        if self._facts is None:
-            self._ask({"open": True})
-            self._facts = self._line(READY_S)
-        return self._facts
-
-    def block(self, **other: Any) -> list[float]:
-        """Have it run a block; milliseconds."""
-        self._ask({"block": other})
-        return self._line(BLOCK_S)["times"]
-
-    def operators(self) -> list[tuple[str, str, float]]:
-        """Have it profile: name, kind and microseconds of each operator; empty where the runtime does not tell."""
-        self._ask({"operators": self._setup.operators})
-        return [(name, kind, us) for name, kind, us in self._line(BLOCK_S)["operators"]]
-
-    def _ask(self, what: Mapping[str, Any]) -> None:
+    def ask(self, name: str, what: Mapping[str, Any]) -> None:
+        """Send it a line about a subject."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(what).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            raise self._ended() from None
+            raise self._ended(name) from None
 
-    def _line(self, seconds: float) -> dict[str, Any]:
+    def answer(self, name: str, seconds: float) -> dict[str, Any]:
+        """Wait for its line about a subject.
+
+        Raises:
+            UnavailableError: it ended, or did not answer in time; or it could not do what it was asked to.
+        """
         import selectors
 
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             if not selector.select(seconds):
-                raise UnavailableError(f"timing: {self._name} did not answer in {seconds:.0f} s", fix="see zoo doctor")
+                raise UnavailableError(f"timing: {name} did not answer in {seconds:.0f} s", fix="see zoo doctor")
         line = self._process.stdout.readline()
         if not line:
-            raise self._ended()
+            raise self._ended(name)
         answer = json.loads(line)
         if "error" in answer:
-            raise UnavailableError(f"timing: {self._name}: {answer['error']}", fix="see zoo doctor")
+            raise UnavailableError(f"timing: {name}: {answer['error']}", fix="see zoo doctor")
         return answer
 
-    def _ended(self) -> UnavailableError:
+    def _ended(self, name: str) -> UnavailableError:
         code = self._process.wait()
         self._errors.seek(0)
         last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        return UnavailableError(f"timing: the process of {self._name} ended with {code}: {last[0]}", fix="zoo doctor")
+        return UnavailableError(f"timing: the process of {name} ended with {code}: {last[0]}", fix="zoo doctor")
 
 
 @contextmanager
-def opened(subject: Subject, setup: TimingSetup) -> Iterator[Worker]:
+def opened(subject: Subject, setup: TimingSetup) -> Iterator[Running]:
     """A worker whose subject is loaded and warm, for what is not a comparison, such as images a second."""
     with Worker(setup) as worker:
-        worker.begin(subject)
-        worker.imported()
-        worker.open()
-        yield worker
+        running = Running(worker, subject)
+        running.begin()
+        running.imported()
+        running.open()
+        yield running
 
 
 def run_alone(command: Sequence[str], folder: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -63,9 +63,11 @@ def reference_subject(folder: str | Path, batch: int = 1, name: str = "the eager
 def candidate_subject(name: str, backend: str, folder: str | Path, spec: ModelSpec, batch: int = 1) -> Subject:
     """What `Backend.write_candidate` wrote to a folder."""
     from ...config import to_mapping
+    from ..backends.infos import backend_info
 
+    shares = backend if backend_info(backend).shares_threads else ""
     given = {"backend": backend, "folder": str(folder), "spec": to_mapping(spec)}
-    return Subject(name=name, opener=f"{HERE}:open_candidate", given=given, batch=batch)
+    return Subject(name=name, opener=f"{HERE}:open_candidate", given=given, batch=batch, shares=shares)
 
 
 def open_artifact(

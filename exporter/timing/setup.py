@@ -26,12 +26,15 @@ class Subject:
             returns a function that opens the subject (a context manager; see `worker.Opened`).
         given: arguments of the opener, as JSON holds them.
         batch: images at once.
+        shares: subjects with the same one may run in one process, by turns: the threads of their runtime are the
+            process's own, so that none waits for another's. "" for a process of its own.
     """
 
     name: str
     opener: str
     given: Mapping[str, Any] = field(default_factory=dict)
     batch: int = 1
+    shares: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,8 @@ class TimingSetup:
         device: cpu, cuda, or another of the backend.
         threads: of the runtime on a CPU; None for `default_threads()`.
         rounds: how often each subject is measured, in an order drawn anew.
-        fresh: a new process a round, so that rounds are independent; else one process serves all rounds.
+        lives: rounds that a process serves. 1 makes rounds independent, as a gate needs them; where a process lies in
+            memory, and on which cores its threads are, moves its times by some per cent.
         mirrored: two blocks a round, the second in the reverse order: what drifts during a round cancels.
         block_ms: how long the runs of a block take together, at least.
         least: runs of a block, at least.
@@ -61,7 +65,7 @@ class TimingSetup:
     device: str = "cpu"
     threads: int | None = None
     rounds: int = 1
-    fresh: bool = True
+    lives: int = 1
     mirrored: bool = True
     block_ms: float = 80.0
     least: int = 5
@@ -87,14 +91,14 @@ class TimingSetup:
 
     def same_conditions(self) -> tuple[Any, ...]:
         """Return what two measurements have to share to be compared."""
-        return (self.device, self.threads, self.block_ms, self.least, self.lead_in_ms, self.inputs, self.fresh)
+        return (self.device, self.threads, self.block_ms, self.least, self.lead_in_ms, self.inputs, self.lives)
 
 
 # The gate of `zoo check --latency`: each round is a process of its own, which is what the statistics resample.
 GATE = TimingSetup(rounds=12, control="reference")
-# Choosing among candidates: their processes stay, since starting one takes longer than a round; what is surely slower
-# than the fastest leaves after two rounds. The blocks are the gate's.
-SELECT = TimingSetup(rounds=6, fresh=False, inputs="random", leave_after=2)
+# Choosing among candidates: starting a process takes longer than a round, so that each serves two; what is surely
+# slower than the fastest leaves after the first two. The blocks are the gate's.
+SELECT = TimingSetup(rounds=4, lives=2, inputs="random", leave_after=2)
 # What a user sees on a device: from the host's memory to logits there, in a process that does nothing else.
 PROFILE = TimingSetup(
     mirrored=False, block_ms=3_000.0, least=100, most=20, longest_s=60.0, lead_in_ms=0.0, warm_s=(0.5, 0.5),

@@ -3,10 +3,11 @@
 Two runtimes in one process disturb each other: the spinning threads of one slow the other two- to threefold. The
 process reads a line of JSON at a time and answers each with one, on a pipe that no library prints to:
 
-    {"import": {"opener", "given", "batch"}, "setup": {...}}    have the runtime; a subject before it is closed
-    {"open": true}                                              load, warm up, and say how that went
-    {"operators": 40}                                           microseconds of each operator, of so many profiled runs
-    {"block": {...}}                                            milliseconds of a block; what is given changes the setup
+    {"do": "import", "subject", "opener", "given", "batch", "setup"}    have the runtime
+    {"do": "open", "subject"}                   load, warm up, and say how that went
+    {"do": "block", "subject", "other"}         milliseconds of a block; `other` changes the setup
+    {"do": "operators", "subject", "runs"}      microseconds of each operator, of so many profiled runs
+    {"do": "close", "subject"}                  forget it
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import IO, Any, Protocol
 
 from ..backends.infos import find
 from .loop import Steps, block, warm_up
+from .machine import peak_mb
 from .setup import TimingSetup
 
 
@@ -38,9 +41,6 @@ class Opened(Steps, Protocol):
         ...
 
 
-Opener = Any  # a function (given, setup, batch) -> function () -> context manager of Opened
-
-
 def main() -> int:
     """Serve the engine until stdin ends."""
     out = own_stdout()
@@ -55,46 +55,36 @@ def main() -> int:
 
 
 def serve(lines: IO[str], out: IO[str], stack: ExitStack) -> None:
-    """Answer each line."""
-    setup, make, opened = TimingSetup(), None, None
+    """Answer each line; what was opened stays until it is closed, and at the end until the stack is."""
+    setups: dict[str, TimingSetup] = {}
+    makes: dict[str, Callable[[], AbstractContextManager[Opened]]] = {}
+    opened: dict[str, tuple[Opened, ExitStack]] = {}
     for line in lines:
         asked = json.loads(line)
-        if "import" in asked:
-            stack.close()
-            setup = parse_setup(asked["setup"])
-            subject = asked["import"]
-            make = find(subject["opener"])(subject["given"], setup, subject["batch"])
+        name = asked["subject"]
+        if asked["do"] == "import":
+            setups[name] = parse_setup(asked["setup"])
+            makes[name] = find(asked["opener"])(asked["given"], setups[name], asked["batch"])
             say(out, {"imported": True})
-        elif "open" in asked:
-            assert make is not None
-            opened = enter(stack, make())
-            stable = warm_up(opened, setup) if setup.warm_s[1] else None
-            say(out, {"stable": stable, "peak_memory_mb": peak_memory_mb(), **opened.facts})
-        elif "operators" in asked:
-            assert opened is not None
-            say(out, {"operators": opened.operators(asked["operators"])})
+        elif asked["do"] == "open":
+            own = stack.enter_context(ExitStack())
+            found = own.enter_context(makes[name]())
+            opened[name] = found, own
+            stable = warm_up(found, setups[name]) if setups[name].warm_s[1] else None
+            say(out, {"stable": stable, "peak_memory_mb": peak_mb(), **found.facts})
+        elif asked["do"] == "close":
+            opened.pop(name)[1].close()
+            say(out, {"closed": True})
+        elif asked["do"] == "operators":
+            say(out, {"operators": opened[name][0].operators(asked["runs"])})
         else:
-            assert opened is not None
-            own = replace(setup, **asked["block"])
-            times = opened.block(own) if hasattr(opened, "block") else block(opened, own)
-            say(out, {"times": times})
-
-
-def enter(stack: ExitStack, opened: AbstractContextManager[Any]) -> Any:
-    """Open a subject until the next one is imported."""
-    return stack.enter_context(opened)
+            found, setup = opened[name][0], replace(setups[name], **asked["other"])
+            say(out, {"times": found.block(setup) if hasattr(found, "block") else block(found, setup)})
 
 
 def parse_setup(given: dict[str, Any]) -> TimingSetup:
     """A setup from JSON."""
     return TimingSetup(**{**given, "warm_s": tuple(given["warm_s"])})
-
-
-def peak_memory_mb() -> float | None:
-    """The largest resident size of this process so far."""
-    from .machine import peak_mb
-
-    return peak_mb()
 
 
 def own_stdout() -> IO[str]:

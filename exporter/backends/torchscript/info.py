@@ -35,6 +35,7 @@ INFO = BackendInfo(
         pairs_saturate=True,
         engine="onednn",
     ),
+    shares_threads=True,
     layer_timer=".timing.layer_models:open_torch_layer",
     serving=Serving(triton="pytorch_libtorch", tensors=("INPUT__0", "OUTPUT__0")),  # by place: it names none
     predictor=".runtime.predictor:open_torchscript",
