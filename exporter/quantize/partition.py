@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ...models.sources import Model
 
+CLEARLY = 1.3  # times as fast as float, its whole interval: nothing else is tried
 ALIKE = 0.97  # of the fastest: of divisions that are as fast as that, the one with the most in int8 is taken
 HALF = 0.5  # of the MACs must stay integer
 WEIGHTS = (4_000, 8_000, 20_000, 40_000)  # of a dense convolution, from which on it is worth its Q/DQ
@@ -192,15 +193,18 @@ def fastest(divisions: Sequence[Division]) -> Division:
 def next_divisions(names: Sequence[str], timed: Sequence[Division]) -> list[str]:
     """Return which divisions to time next; none where those beside the fastest are known.
 
-    The first, the middle one and the last, then the neighbours of the fastest so far: speed rises towards the division
-    that suits the CPU and falls behind it.
+    All in int8 alone, which is taken where it is clearly faster than float. Else the middle one and the last, and then
+    the neighbours of the fastest so far: speed rises towards the division that suits the CPU and falls behind it.
 
     Args:
         names: of all divisions, the one with the most in int8 first.
         timed: so far.
     """
     if not timed:
-        return [names[index] for index in sorted({0, len(names) // 2, len(names) - 1})]
+        return [names[0]]
+    if len(timed) == 1:
+        clearly = timed[0].speed.low >= CLEARLY
+        return [] if clearly else [names[index] for index in sorted({len(names) // 2, len(names) - 1} - {0})]
     place = names.index(fastest(timed).name)
     known = {one.name for one in timed}
     return [name for name in names[max(0, place - 1) : place + 2] if name not in known]

@@ -22,7 +22,6 @@ from zoo.exporter.quantize.fallback import hold_drop
 from zoo.exporter.quantize.layer_costs import Costs, measure_costs
 from zoo.exporter.quantize.options import Int8Options
 from zoo.exporter.quantize.sensitivity import save, sensitivity
-from zoo.exporter.timing_worker import node_times
 from zoo.models.data.dataset import Dataset
 
 LABELS = np.arange(4000) % 10
@@ -99,13 +98,6 @@ def test_nothing_to_give_back_is_said() -> None:
 def test_contradictions_are_refused(wrong: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Int8Options(**wrong)
-
-
-def test_node_times_leave_out_warm_up_and_outliers() -> None:
-    runs = [1000, 1000, 1000, 10, 11, 12, 13, 9000, 1, 12, 11]
-    events = [{"cat": "Node", "name": "conv_kernel_time", "dur": one} for one in runs]
-    events += [{"cat": "Node", "name": "conv_fence_before", "dur": 5}, {"cat": "Session", "name": "x", "dur": 5}]
-    assert node_times(events, 3) == {"conv": pytest.approx(11.5)}
 
 
 def test_a_layers_time_is_its_kernel_and_its_own_qdq() -> None:

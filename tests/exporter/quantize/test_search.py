@@ -19,17 +19,20 @@ from zoo.exporter.artifact.manifest import Batch, Layer, Receipt
 from zoo.exporter.backends.graph.graph import export_graph
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.options import ExportOptions
+from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.precision import integer_share
 from zoo.exporter.checks.run import check
 from zoo.exporter.export import export
 from zoo.exporter.quantize import candidates as climbing
-from zoo.exporter.quantize import partition as faster
+from zoo.exporter.quantize import partition
 from zoo.exporter.quantize.calibrate import calibrate
 from zoo.exporter.quantize.candidates import Judge, climb, make_judge, rungs_for
 from zoo.exporter.quantize.initial import suitable_bits
 from zoo.exporter.quantize.options import Int8Options
-from zoo.exporter.quantize.partition import Timed, candidates, fastest, measure
+from zoo.exporter.quantize.partition import FLOAT, Race, candidates, never_slower
 from zoo.exporter.quantize.search import confirm, decide, judged_by
+from zoo.exporter.timing.setup import SELECT
+from zoo.exporter.timing.statistics import Ratio
 from zoo.models.data.dataset import Dataset
 from zoo.models.sources import Model, resolve
 
@@ -76,7 +79,7 @@ def test_a_plan_makes_the_same_export_again(
     import onnx
 
     monkeypatch.setattr(climbing, "climb", None)
-    monkeypatch.setattr(faster, "measure", None)
+    monkeypatch.setattr(partition, "measure", None)
     again = Int8Options(images=100, plan=made["onnx"])
     (row,) = export(resolve(str(trained_folder)), "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=again)
     assert row.error is None, row.error
@@ -275,10 +278,7 @@ def test_what_is_not_integer_is_said_with_its_reason(made: dict[str, Path]) -> N
 
 class TestNeverSlower:
     def test_torchscript_is_timed_too(self, few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-        from zoo.exporter.backends.registry import get_backend
-
-        monkeypatch.setattr(faster, "ROUNDS", 1)
-        monkeypatch.setattr(faster, "RUNS", 3)
+        monkeypatch.setattr(partition, "SELECT", replace(SELECT, rounds=1, block_ms=1.0, lead_in_ms=0.0))
         model = tiny_model()
         calibrated = calibrate(model, few_digits, images=100)
         decided = decide(get_backend("torchscript"), model, few_digits, calibrated, Int8Options(images=100))
@@ -295,16 +295,15 @@ class TestNeverSlower:
         self, ratio: float, batch: Batch | None, taken: bool, few_digits: Dataset, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        from zoo.exporter import timed
-        from zoo.exporter.backends.onnx import blocks
-        from zoo.exporter.backends.registry import get_backend
+        from zoo.calibration import blocks
         from zoo.exporter.quantize import initial as starting
 
+        def run(_race: Race, names: list[str], against: str = FLOAT) -> dict[str, Ratio]:
+            speed = 0.9 if against == FLOAT else ratio
+            return dict.fromkeys(names, Ratio(speed, speed, speed))
+
         monkeypatch.setattr(blocks, "WIDE", 1)
-        for module, times in ((faster, 0.9), (timed, ratio)):
-            monkeypatch.setattr(
-                module, "measure", lambda _ref, graphs, *_more, times=times: {key: [times] for key in graphs}
-            )
+        monkeypatch.setattr(Race, "run", run)
         monkeypatch.setattr(starting, "suitable_bits", lambda *_: 8)
         model = replace(tiny_model("alexnet"), meaningful=False, weights="random, seed 0")
         calibrated = calibrate(model, few_digits, images=100)
@@ -351,76 +350,16 @@ class TestNeverSlower:
             kept = sum(layer.macs for layer in layers if layer.name in keep)
             assert kept <= 0.5 * total or keep == gates
 
-    def test_what_is_hopelessly_slow_is_timed_in_two_rounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        timed: list[str] = []
-
-        def times(path: Path, _shape: object) -> list[float]:
-            timed.append(path.read_text())
-            return [{"float": 1.0, "fast": 0.5, "slow": 1.2, "near": 0.9}[timed[-1]]]
-
-        monkeypatch.setattr(faster, "time_graph", times)
-        ratios = measure(b"float", {name: name.encode() for name in ("fast", "slow", "near")}, (1, 3, 8, 8))
-        assert {name: len(found) for name, found in ratios.items()} == {"fast": 5, "slow": 2, "near": 5}
-        assert [timed.count(name) for name in ("float", "slow")] == [5, 2]
-
-    def test_the_fastest_as_measured_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        model = tiny_model("efficientnet_b0")
-        graph = export_graph(model.module, model.spec, "fp32", Batch(1, 4, 8))
-        layers = list_layers(graph)
-        speeds = {"all layers int8": 0.7, "dense layers int8": 1.1}
-        monkeypatch.setattr(
-            faster,
-            "measure",
-            lambda _ref, graphs, *_more: {name: [speeds.get(name, 0.9), *rest] for name in graphs},
-        )
-        rest: list[float] = []
-        best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
-        assert best.name == "dense layers int8"
-        assert tried[0].ratio == 0.7
-        names: list[list[str]] = []
-
-        def slower_the_second_time(
-            _reference: bytes, graphs: dict[str, bytes], *_more: object
-        ) -> dict[str, list[float]]:
-            names.append([*graphs])
-            others = 0.9 if len(names) == 3 else 1.08
-            return {name: [others if "and more" in name else speeds.get(name, 0.7)] for name in graphs}
-
-        monkeypatch.setattr(faster, "measure", slower_the_second_time)
-        assert fastest(graph, layers, lambda keep: b"", (3, 32, 32))[0].name == "dense layers int8"
-        assert len(names) == 3, "all in int8, all divisions, and those near the fastest once more"
-        assert "all layers int8" not in names[2]
-        assert len(names[2]) < len(names[1])
-        monkeypatch.setattr(
-            faster, "measure",
-            lambda _ref, graphs, *_more: {name: [speeds.get(name, 0.9), *rest] for name in graphs},
-        )  # fmt: skip
-        speeds["all layers int8"] = 2.0
-        best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
-        assert len(tried) == 1, "clearly faster: nothing else is timed"
-        rest += [1.2, 2.0]
-        best, tried = fastest(graph, layers, lambda keep: b"", (3, 32, 32))
-        assert len(tried) > 1, "one round says otherwise: a neighbour may have slowed float in the others"
-
-    def test_graphs_are_timed_in_processes_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_candidates_are_timed_in_processes_of_their_own(self, few_digits: Dataset) -> None:
         model = tiny_model("resnet18")
-        graph = export_graph(model.module, model.spec, "fp32", Batch(1, 4, 8)).SerializeToString()
-        monkeypatch.setattr(faster, "ROUNDS", 2)
-        monkeypatch.setattr(faster, "RUNS", 5)
-        ratios = measure(graph, {"the same": graph}, (1, 3, 32, 32))
-        assert len(ratios["the same"]) == 2
-        assert all(0.1 < ratio < 10 for ratio in ratios["the same"])
-        from zoo.errors import UnavailableError
-
-        with pytest.raises(UnavailableError, match="ended with 1"):
-            measure(graph, {"broken": b"no graph"}, (1, 3, 32, 32))
-
-    def test_it_is_said_in_words(self) -> None:
-        one = Timed("dense layers int8", frozenset(), 1.1, 1.0, 1.2, 0.63)
-        assert (
-            str(one)
-            == "dense layers int8: 1.10 times as fast as float (1.00 to 1.20; batch 1, 2 threads), 63% of MACs int8"
-        )
+        backend = get_backend("onnx")
+        calibrated = calibrate(model, few_digits, images=50)
+        told: list[str] = []
+        found = never_slower(backend, model, calibrated, Choice(), False, told.append, lambda *_: None)
+        (line,) = found.lines
+        assert line.startswith("all layers int8: ")
+        assert line.endswith("100% of MACs int8")
+        assert told[0] == f"int8, {line}"
 
 
 def test_layers_know_why_they_stay_float(few_digits: Dataset, tmp_path: Path) -> None:

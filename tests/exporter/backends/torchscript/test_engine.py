@@ -23,7 +23,6 @@ from zoo.exporter.export import Exported, export
 from zoo.exporter.package.layouts.triton import write_repository
 from zoo.exporter.package.pack import pack
 from zoo.exporter.quantize.options import Int8Options
-from zoo.exporter.timing_worker import script_times
 from zoo.models.data.dataset import Dataset
 from zoo.models.preprocess import prepare
 from zoo.models.sources import Model, resolve
@@ -75,7 +74,6 @@ def test_zoo_runs_it_with_that_engine_and_puts_the_other_back(made: Path) -> Non
         torch.backends.quantized.engine = "onednn"
         try:
             plain = torch.jit.load(artifact.model_path)(torch.from_numpy(batch)).numpy()
-            assert len(script_times(str(artifact.model_path), 2, 1, [1, *artifact.manifest.spec.input])) >= 2
         finally:
             torch.backends.quantized.engine = before
     assert np.array_equal(got, plain)
