@@ -9,46 +9,46 @@ from .data.layout import SPLITS, SUFFIXES
 from .factory import module_of
 from .runs import CHECKPOINT
 
-WEIGHT_FILES = {".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar"}
-ENGINES = {".plan", ".engine", ".trt"}
 ARTIFACT = "artifact.json"
+
+
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")  # suffixes of files that hold them
+_WEIGHTS = (
+    "a file of weights, which does not say what model they are of",
+    "name the model too: zoo export resnet18 --weights {typed}, or your own package.module:factory",
+)
+_ENGINE = "an engine of TensorRT, not a model source", "give the artifact folder that it lies in"
+_IMAGE = "an image, not a model source", "the model comes first: zoo predict SOURCE {typed}"
+# What people give in place of a model source, by the suffix of the file: what it is, and what to do with it.
+KINDS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(SUFFIXES, _IMAGE),
+    **dict.fromkeys(WEIGHTS, _WEIGHTS),
+    **dict.fromkeys((".plan", ".engine", ".trt"), _ENGINE),
+    ".zoo": ("a package, which runs by itself", "python {typed} predict IMAGE"),
+    ".onnx": (
+        "an ONNX graph, not a model source",
+        "zoo lint {typed} looks at it; zoo export SOURCE --graph {typed} exports it with its model",
+    ),
+    ".py": (
+        "a Python file, not a model source",
+        "name the function in it that returns the model: {module}:FUNCTION",
+    ),
+    ".toml": (
+        "a settings file, not a model source",
+        "zoo run {typed} for a pipeline; --spec {typed} for a spec; zoo train --recipe {typed} for a recipe",
+    ),
+}
 
 
 def no_source(path: Path) -> UsageError:
     """Return the error for a path that exists and is no run: what it is, and which command takes it."""
-    suffix, typed = path.suffix.lower(), quoted(path)
     if path.is_dir():
         return _no_run(path)
-    if suffix == ".zoo":
-        return UsageError(f"{path} is a package, which runs by itself", fix=f"python {typed} predict IMAGE")
-    if suffix == ".onnx":
-        return UsageError(
-            f"{path} is an ONNX graph, not a model source",
-            fix=f"zoo lint {typed} looks at it; zoo export SOURCE --graph {typed} exports it with its model",
-        )
-    if suffix in WEIGHT_FILES:
-        return UsageError(
-            f"{path} is a file of weights, which does not say what model they are of",
-            fix=f"name the model too: zoo export resnet18 --weights {typed}, or your own package.module:factory",
-        )
-    if suffix in SUFFIXES:
-        return UsageError(
-            f"{path} is an image, not a model source", fix=f"the model comes first: zoo predict SOURCE {typed}"
-        )
-    if suffix == ".py":
-        return UsageError(
-            f"{path} is a Python file, not a model source",
-            fix=f"name the function in it that returns the model: {module_of(str(path))}:FUNCTION",
-        )
-    if suffix in ENGINES:
-        return UsageError(
-            f"{path} is an engine of TensorRT, not a model source", fix="give the artifact folder that it lies in"
-        )
-    if suffix == ".toml":
-        return UsageError(
-            f"{path} is a settings file, not a model source",
-            fix=f"zoo run {typed} for a pipeline; --spec {typed} for a spec; zoo train --recipe {typed} for a recipe",
-        )
+    hint = KINDS.get(path.suffix.lower())
+    if hint is not None:
+        what, fix = hint
+        named = {"path": path, "typed": quoted(path), "module": module_of(str(path))}
+        return UsageError(f"{path} is {what}", fix=fix.format(**named))
     return UsageError(f"{path} is no run folder", fix="give a run, or a name of `zoo list models`")
 
 

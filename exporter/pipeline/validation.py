@@ -17,7 +17,7 @@ from .kinds import Check, Export, Kind, Profile, Prune, Source, Train, several
 if TYPE_CHECKING:
     from ..artifact.manifest import Precision
 
-FILES = (".toml", ".pem", ".safetensors", ".pth", ".pt", ".txt")
+FILES = (".toml", ".pem", ".txt", *WEIGHTS)
 
 
 def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
@@ -61,7 +61,8 @@ def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
 
 def refuse_source(here: str, source: str, folder: Path) -> None:
     """Raise UsageError for what is neither a model of zoo's, nor a folder, nor names another library's or a module."""
-    from ...models.registry import MODELS
+    from ...models.hints import WEIGHTS
+from ...models.registry import MODELS
 
     if ":" in source or source in MODELS or (folder / source).is_dir():
         return
