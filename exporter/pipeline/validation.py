@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from ...config import near
 from ...errors import UsageError
+from ...models.hints import WEIGHTS
 from .kinds import Check, Export, Kind, Profile, Prune, Source, Train, several
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ def refuse_unknown(here: str, options: Kind, folder: Path) -> None:
 
 def refuse_source(here: str, source: str, folder: Path) -> None:
     """Raise UsageError for what is neither a model of zoo's, nor a folder, nor names another library's or a module."""
-    from ...models.hints import WEIGHTS
-from ...models.registry import MODELS
+    from ...models.registry import MODELS
 
     if ":" in source or source in MODELS or (folder / source).is_dir():
         return
