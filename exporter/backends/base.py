@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ... import atomic
 from ...calibration.choice import Choice
-from ...config import from_mapping
+from ...config import from_mapping, read_json
 from ...errors import GateError, IntegrityError, UnavailableError, UsageError, quoted
 from ...models.spec import ModelSpec
 from ..artifact.folder import (
@@ -234,9 +234,10 @@ class Backend(abc.ABC):
         seal(folder, self._manifest(model, options, written))
 
     def open_candidate(self, folder: Path, spec: ModelSpec, device: str) -> Runner:
-        """A runner for what `write_candidate` wrote."""
+        """A runner for what `write_candidate` or `write_float` wrote."""
         del spec
-        return self._load(load_artifact(folder), device)
+        manifest = from_mapping(Manifest, read_json(folder / ARTIFACT), str(folder))
+        return self._load(Artifact(folder, manifest), device)
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
         """An int8 export that is not kept: what `choice` would give, on this machine's CPU.

@@ -27,6 +27,7 @@ def get_backend(name: str) -> Backend:
         raise unknown_backend(name)
     if name in BACKENDS:
         return find(backend_info(name).backend)()
+    backend_info(name)  # one without a record is refused
     what = entry_of(name)
     try:
         made = (find(what.backend) if isinstance(what, BackendInfo) else what)()
