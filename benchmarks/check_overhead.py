@@ -17,7 +17,7 @@ from pathlib import Path
 INSIDE = """
 import sys, time
 begun = time.perf_counter()
-import zoo.exporter.backends.registry.base as base
+import zoo.exporter.backends.base as base
 spent, real = [0.0], base.Runner.run
 def run(self, batch):
     start = time.perf_counter()

@@ -14,16 +14,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from timed_files import candidates, ratios
 from zoo.calibration.choice import Choice
 from zoo.calibration.pruning.budget import Budget, Spread
 from zoo.calibration.pruning.structured import prune_channels
-from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.prune.estimate import will_it_pay
 from zoo.exporter.prune.latency_target import left, share_of_time
 from zoo.exporter.prune.options import usual_block
 from zoo.exporter.quantize.calibrate import calibrate
 from zoo.exporter.quantize.initial import suitable_bits
-from zoo.exporter.quantize.partition import measure
 from zoo.exporter.timing.machine import cpu_flags
 from zoo.models.data.catalog import open_data
 from zoo.models.sources import Model, SourceOptions, resolve
@@ -43,8 +42,8 @@ def measured(base: str, *pruned: str) -> None:
     for name in pruned:
         fp32, int8 = files(name)
         both = {"fp32": fp32, "int8": int8}
-        for precision, ratios in measure(reference, both, (1, *SHAPE)).items():
-            print(f"{name} {precision}: {told(ratios)} of the latency of {base} in fp32")
+        for precision, found in ratios(reference, both, SHAPE).items():
+            print(f"{name} {precision}: {told(found)} of the latency of {base} in fp32")
 
 
 def predicted(*names: str) -> None:
@@ -57,11 +56,11 @@ def predicted(*names: str) -> None:
         for share in (0.75, 0.5):
             module = copy.deepcopy(model.module)
             prune_channels(module, SHAPE, Budget(share, "uniform", step))
-            ratios = share_of_time(model, module, "onnx", SHAPE)
-            print(f"{name} {share:g} of the MACs: predicted {rows[f'{share:g} of the MACs']:.2f}, {told(ratios)}")
+            shares = share_of_time(model, module, "onnx", SHAPE)
+            print(f"{name} {share:g} of the MACs: predicted {rows[f'{share:g} of the MACs']:.2f}, {told(shares)}")
         reference, integer = timing_of(model)
-        ratios = measure(reference, {"int8": integer}, (1, *SHAPE))["int8"]
-        print(f"{name} int8: predicted {rows['int8']:.2f}, {told(ratios)}", flush=True)
+        found = ratios(reference, {"int8": integer}, SHAPE)["int8"]
+        print(f"{name} int8: predicted {rows['int8']:.2f}, {told(found)}", flush=True)
 
 
 def rounded(name: str, share: str) -> None:
@@ -84,9 +83,9 @@ def files(run: str) -> tuple[bytes, bytes]:
 def timing_of(model: Model) -> tuple[bytes, bytes]:
     """ONNX files in fp32 and with all layers int8; what calibrates does not matter for speed."""
     calibrated = calibrate(model, open_data("digits"), images=16)
-    timing = get_backend("onnx").timing(model, calibrated)
-    assert timing is not None
-    return timing.reference, timing.render(Choice(weight_bits=suitable_bits("onnx", cpu_flags())))
+    choices = {"float": None, "int8": Choice(weight_bits=suitable_bits("onnx", cpu_flags()))}
+    files = candidates("onnx", model, calibrated, choices)
+    return files["float"], files["int8"]
 
 
 def told(ratios: Sequence[float]) -> str:

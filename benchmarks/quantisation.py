@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from quantize_static import static
+from timed_files import candidates, ratios
 from zoo.calibration.blocks import wide_layers
 from zoo.calibration.choice import Calibrated, Choice
 from zoo.calibration.ranges import collect
@@ -23,8 +24,7 @@ from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.graph.graph import trace_graph
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.onnx import int8 as for_onnx
-from zoo.exporter.backends.torchscript.backend import TorchScript
-from zoo.exporter.quantize import partition as faster
+from zoo.exporter.quantize import partition
 from zoo.models.sources import Model, SourceOptions, resolve
 
 MODELS = [
@@ -56,9 +56,9 @@ def told(ratios: list[float]) -> str:
 
 def time_scripts(model: Model, made: Calibrated) -> dict[str, list[float]]:
     """TorchScript float over int8: a file that torch runs by itself, and one for its engine onednn."""
-    timing = TorchScript().timing(model, made)
-    files = {"any": timing.render(Choice()), "onednn": timing.render(Choice(fused=True))}
-    return faster.measure(timing.reference, files, (1, *SHAPE), suffix=timing.suffix)
+    choices = {"float": None, "any": Choice(), "onednn": Choice(fused=True)}
+    files = candidates("torchscript", model, made, choices)
+    return ratios(files.pop("float"), files, SHAPE, "torchscript")
 
 
 def main(names: list[str]) -> None:
@@ -74,15 +74,18 @@ def main(names: list[str]) -> None:
             choice = Choice(keep=dict.fromkeys(keep, ""), blocks=blocks)
             return for_onnx.render(base, table, [layer.name for layer in layers], choice).SerializeToString()
 
-        best, _ = faster.fastest(base, layers, render, SHAPE)
+        kept = partition.candidates(base, layers)
+        raced = ratios(base.SerializeToString(), {key: render(keep) for key, keep in kept.items()}, SHAPE)
+        best = max(kept, key=lambda key: statistics.median(raced[key]))
         with tempfile.TemporaryDirectory() as place:
-            graphs = {"ours": render(best.keep), "static": static(made.graph, images, Path(place), "MinMax")}
+            graphs = {"ours": render(kept[best]), "static": static(made.graph, images, Path(place), "MinMax")}
         if wide_layers(View(base)):
-            graphs["blocks"] = render(best.keep, blocks=True)
-        ratios = faster.measure(base.SerializeToString(), graphs, (1, *SHAPE))
-        blocks = told(ratios["blocks"]) if "blocks" in ratios else "the same"
+            graphs["blocks"] = render(kept[best], blocks=True)
+        found = ratios(base.SerializeToString(), graphs, SHAPE)
+        blocks = told(found["blocks"]) if "blocks" in found else "the same"
         scripts = [told(several) for several in time_scripts(model, made).values()]
-        row = [name, told(ratios["ours"]), blocks, f"{best.share:.0%}", told(ratios["static"]), *scripts]
+        share = partition.integer_share(layers, kept[best])
+        row = [name, told(found["ours"]), blocks, f"{share:.0%}", told(found["static"]), *scripts]
         print(f"| {' | '.join(row)} |", flush=True)
 
 

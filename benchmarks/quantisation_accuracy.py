@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from quantize_static import static
+from timed_files import ratios
 from zoo.calibration.images import choose_images
 from zoo.exporter.artifact.folder import read_manifest
 from zoo.exporter.artifact.manifest import Batch
@@ -31,7 +32,6 @@ from zoo.exporter.backends.graph.graph import export_graph
 from zoo.exporter.backends.onnx import int8 as for_onnx
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.accuracy import interval_of_drop, measure_accuracy
-from zoo.exporter.quantize import partition as faster
 from zoo.models.data.catalog import open_data
 from zoo.models.data.dataset import batches
 from zoo.models.preprocess import normalise
@@ -86,7 +86,7 @@ def main(runs: list[Path]) -> None:
             if importlib.util.find_spec("nncf") is not None:
                 for preset in ("performance", "mixed"):
                     graphs[f"NNCF, {preset}"] = by_nncf(graph, images, preset)
-            ratios = faster.measure(graph.SerializeToString(), graphs, (1, *spec.input))
+            found = ratios(graph.SerializeToString(), graphs, spec.input)
             answers = {one: np.concatenate([*map(session(content), test)]) for one, content in graphs.items()}
         script = Path("exports") / spec.name / "torchscript-int8"
         with get_backend("torchscript").load(script) as runner:
@@ -95,8 +95,8 @@ def main(runs: list[Path]) -> None:
             paired = measure_accuracy(reference, got, data.val.labels)
             agreement = (reference.argmax(1) == got.argmax(1)).mean()
             speed = ""
-            if one in ratios:
-                speed = f"{statistics.median(ratios[one]):.2f} ({min(ratios[one]):.2f} to {max(ratios[one]):.2f})"
+            if one in found:
+                speed = f"{statistics.median(found[one]):.2f} ({min(found[one]):.2f} to {max(found[one]):.2f})"
             drop = f"{100 * paired.drop:.2f} ({100 * interval_of_drop(paired).high:.2f})"
             print(f"| | {one} | {paired.artifact:.2%} | {drop} | {agreement:.2%} | {speed} |", flush=True)
 

@@ -21,14 +21,14 @@ import onnx
 from onnx import numpy_helper
 from quantisation import SHAPE, calibrated, time_scripts, told
 from quantize_static import static
+from timed_files import candidates, measured, ratios
 from zoo.calibration.blocks import wide_layers
 from zoo.calibration.choice import Choice
 from zoo.calibration.engine import quantised_engine
 from zoo.calibration.view import View
 from zoo.exporter.backends.graph.layers import list_layers
 from zoo.exporter.backends.onnx import int8 as for_onnx
-from zoo.exporter.backends.torchscript.backend import TorchScript
-from zoo.exporter.quantize import partition as faster
+from zoo.exporter.timing.setup import default_threads
 
 
 def with_uint8_weights(content: bytes) -> bytes:
@@ -44,6 +44,9 @@ def with_uint8_weights(content: bytes) -> bytes:
     return graph.SerializeToString()
 
 
+RUNS = 40
+
+
 def alexnet() -> None:
     """Print the profile and the ratios."""
     _, made, images = calibrated("alexnet")
@@ -57,26 +60,25 @@ def alexnet() -> None:
             "uint8 weights": with_uint8_weights(ours),
             "quantize_static": static(made.graph, images, folder, "MinMax"),
         }
-        for name, content in (("float", base.SerializeToString()), ("int8", ours)):
-            path = folder / f"{name}.onnx"
-            path.write_bytes(content)
+        profiled = measured({"float": base.SerializeToString(), "int8": ours}, SHAPE, operators=40)
+        for name, one in profiled.items():
             kinds: dict[str, float] = defaultdict(float)
-            for node, microseconds in faster.time_graph(path, (1, *SHAPE), "nodes").items():
+            for node, _, microseconds in one.rounds[0].facts["operators"]:
                 kinds["Gemm" if "Gemm" in node else "Conv" if "Conv" in node or "relu" in node else "rest"] += (
                     microseconds
                 )
             print(f"alexnet {name}, microseconds: " + ", ".join(f"{kind} {kinds[kind]:.0f}" for kind in sorted(kinds)))
-        ratios = faster.measure(base.SerializeToString(), graphs, (1, *SHAPE))
-    for name, several in ratios.items():
+        found = ratios(base.SerializeToString(), graphs, SHAPE)
+    for name, several in found.items():
         print(f"alexnet, {name}: {told(several)}", flush=True)
 
 
 def resnet50() -> None:
     """Print the operators' times and the ratio, as torch runs the file by itself and for the engine onednn."""
     model, made, _ = calibrated("resnet50")
-    timing = TorchScript().timing(model, made)
-    print(f"resnet50, TorchScript int8, microseconds: {operators(timing.render(Choice()), 'x86')}")
-    print(f"the same for the engine onednn: {operators(timing.render(Choice(fused=True)), 'onednn')}", flush=True)
+    files = candidates("torchscript", model, made, {"x86": Choice(), "onednn": Choice(fused=True)})
+    print(f"resnet50, TorchScript int8, microseconds: {operators(files['x86'], 'x86')}")
+    print(f"the same for the engine onednn: {operators(files['onednn'], 'onednn')}", flush=True)
     for name, several in time_scripts(model, made).items():
         print(f"resnet50, TorchScript, engine {name}: {told(several)}", flush=True)
 
@@ -85,16 +87,16 @@ def operators(content: bytes, engine: str) -> str:
     """The slowest operators of a TorchScript file, by its own time in torch's profile: microseconds an image."""
     import torch
 
-    torch.set_num_threads(faster.THREADS)
+    torch.set_num_threads(default_threads())
     with quantised_engine(engine), torch.inference_mode():
         module, images = torch.jit.load(io.BytesIO(content)), torch.randn(1, *SHAPE)
-        for _ in range(faster.RUNS // 2):
+        for _ in range(RUNS // 2):
             module(images)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
-            for _ in range(faster.RUNS):
+            for _ in range(RUNS):
                 module(images)
     slowest = sorted(found.key_averages(), key=lambda one: -one.self_cpu_time_total)[:4]
-    return ", ".join(f"{one.key} {one.self_cpu_time_total / faster.RUNS:.0f}" for one in slowest)
+    return ", ".join(f"{one.key} {one.self_cpu_time_total / RUNS:.0f}" for one in slowest)
 
 
 def parts() -> None:
@@ -112,9 +114,9 @@ def parts() -> None:
         for_onnx.read_by_fours = lambda _proto, _sizes: None
         plain = file()
         for_onnx.read_by_fours = by_fours
-        told_of = {"stem by fours": told(faster.measure(plain, {"ours": ours}, (1, *SHAPE))["ours"])}
+        told_of = {"stem by fours": told(ratios(plain, {"ours": ours}, SHAPE)["ours"])}
         if wide_layers(View(base)):
-            told_of["blocks"] = told(faster.measure(ours, {"ours": file(blocks=True)}, (1, *SHAPE))["ours"])
+            told_of["blocks"] = told(ratios(ours, {"ours": file(blocks=True)}, SHAPE)["ours"])
         print(f"{name}: " + ", ".join(f"{part} {ratio}" for part, ratio in told_of.items()), flush=True)
 
 

@@ -8,11 +8,11 @@ from ..errors import UsageError, quoted
 from .data.layout import SPLITS, SUFFIXES
 from .factory import module_of
 from .runs import CHECKPOINT
+from .suffixes import WEIGHTS
 
 ARTIFACT = "artifact.json"
 
 
-WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")  # suffixes of files that hold them
 _WEIGHTS = (
     "a file of weights, which does not say what model they are of",
     "name the model too: zoo export resnet18 --weights {typed}, or your own package.module:factory",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from ...config import near
 from ...errors import UsageError
-from ...models.hints import WEIGHTS
+from ...models.suffixes import WEIGHTS
 from .kinds import Check, Export, Kind, Profile, Prune, Source, Train, several
 
 if TYPE_CHECKING:

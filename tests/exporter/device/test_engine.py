@@ -36,7 +36,7 @@ STAND_IN = """
 import sys
 sys.path.append({stand_in!r})
 from fake import FakeCuda, World, make_fake
-from zoo.exporter.backends.tensorrt.backend import cuda, machine
+from zoo.exporter.backends.tensorrt import cuda, machine
 from zoo.exporter.backends.tensorrt.backend.cuda import Gpu
 class Seen(World):
     def __getattribute__(self, name):

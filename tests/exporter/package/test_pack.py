@@ -116,7 +116,7 @@ def lie(key: str, value: Any) -> Change:
     ("change", "words"),
     [
         (lie("precision", "int8"), "lies about onnx-fp32: its precision"),
-        (lie("backend", "torchscript"), "its backend"),
+        (lie("backend", "torchscript"), "no TorchScript archive"),
         (lie("verdicts", {"accuracy": "pass"}), "its verdicts"),
         (lie("verdicts", "pass"), "its verdicts"),
         (lie("checked", True), "its checked"),
@@ -407,16 +407,6 @@ def test_labels_that_look_like_markup_are_shown_as_they_are() -> None:
     assert _labels(["<b>x</b>", "a_b_c", "tabby, tabby cat"]) == (
         r"## Classes" + "\n\n" + r"\<b\>x\<\/b\>, a\_b\_c, tabby, tabby cat (labels.txt)"
     )
-
-
-def test_batches_that_take_long_are_run_fewer_times() -> None:
-    from zoo.exporter.runtime.profile import more
-
-    assert more(19, 1e4)
-    assert more(99, 59.0)
-    assert more(500, 2.9)
-    assert not more(20, 61.0)
-    assert not more(100, 3.1)
 
 
 def test_evidence_among_the_artifacts_is_no_artifact(exported_folders: dict[str, Path], tmp_path: Path) -> None:

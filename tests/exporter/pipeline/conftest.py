@@ -14,7 +14,7 @@ from zoo.exporter.pipeline.command_line import Command
 from zoo.exporter.pipeline.config import read_pipeline
 from zoo.exporter.pipeline.expand import Node
 from zoo.exporter.pipeline.local_process import Ended
-from zoo.exporter.pipeline.requirements import MODULES, Facts
+from zoo.exporter.pipeline.requirements import Facts, modules
 from zoo.exporter.pipeline.scheduler import Run, prepare
 
 WHOLE = """
@@ -48,8 +48,8 @@ do = "package"
 from = "proof"
 """
 PASSED = {"name": "numerics", "verdict": "pass", "reason": ""}
-HERE = Facts(frozenset(MODULES) - {"tensorrt"}, 0, 2, 8.0)
-THERE = Facts(frozenset(MODULES), 1, 2, 8.0)
+HERE = Facts(frozenset(modules()) - {"tensorrt"}, 0, 2, 8.0)
+THERE = Facts(frozenset(modules()), 1, 2, 8.0)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from zoo.exporter.pipeline.command_line import Made, command_of, together
 from zoo.exporter.pipeline.config import Needs, read_pipeline
 from zoo.exporter.pipeline.expand import Node, distinct, expand, name_of
 from zoo.exporter.pipeline.kinds import Check, Export, Prune, Train
-from zoo.exporter.pipeline.requirements import MODULES, Facts, lacking
+from zoo.exporter.pipeline.requirements import Facts, lacking, modules
 from zoo.exporter.pipeline.schedule import Limits, choose
 
 MODELS = """
@@ -64,7 +64,7 @@ def test_a_fleet_gets_a_plan_for_each_gpu(tmp_path: Path) -> None:
     assert nodes["checks/tiny/trt-fp16-T4"].needs == ("exports/tiny/trt-fp16-T4",)
     assert nodes["graphs/tiny/trt-fp16"].options.set == {"trt.optimization_level": 5}
     assert nodes["exports/tiny/onnx-fp16"].options.set == {}, "the others do not have it"
-    here = Facts(frozenset(MODULES), 1, 8, 64.0, ("NVIDIA A100-SXM4-80GB",))
+    here = Facts(frozenset(modules()), 1, 8, 64.0, ("NVIDIA A100-SXM4-80GB",))
     assert lacking(built, here) is None
     assert "a T4 is needed, and NVIDIA A100" in str(lacking(nodes["exports/tiny/trt-fp16-T4"], here))
 
@@ -79,7 +79,7 @@ def test_what_is_lacking_is_said_with_a_way_out() -> None:
     bare = Facts(frozenset(), 0, 2, 8.0)
     train = Node("runs/a", "base", Train(source="resnet18"), "a")
     assert str(lacking(train, bare)) == 'torch is not installed here; pip install "zoo-export[full]"'
-    some = Facts(frozenset(MODULES), 0, 2, 8.0)
+    some = Facts(frozenset(modules()), 0, 2, 8.0)
     assert lacking(train, some) is None
     cuda = dataclasses.replace(train, machine=Needs(device="cuda"))
     assert "no GPU is here" in str(lacking(cuda, some))

@@ -11,12 +11,12 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 from zoo.errors import UsageError
 from zoo.exporter.pipeline.expand import expand
-from zoo.exporter.pipeline.requirements import MODULES, Facts
+from zoo.exporter.pipeline.requirements import Facts, modules
 from zoo.exporter.pipeline.scheduler import run
 from zoo.exporter.pipeline.serialize import as_mapping, exit_code
 from zoo.exporter.pipeline.state import State
 
-THERE = Facts(frozenset(MODULES), 1, 2, 8.0)
+THERE = Facts(frozenset(modules()), 1, 2, 8.0)
 
 
 def states(engine) -> dict[str, str]:

@@ -13,10 +13,10 @@ from zoo.exporter.pipeline.cluster.fleet import Ask, Fleet, Place, ask, elsewher
 from zoo.exporter.pipeline.command_line import together
 from zoo.exporter.pipeline.config import Settings, read_pipeline
 from zoo.exporter.pipeline.expand import Node, expand
-from zoo.exporter.pipeline.requirements import MODULES, Facts
+from zoo.exporter.pipeline.requirements import Facts, modules
 
-HERE = Facts(frozenset(MODULES), 0, 2, 8.0)
-ALL = frozenset(MODULES)
+HERE = Facts(frozenset(modules()), 0, 2, 8.0)
+ALL = frozenset(modules())
 CPU = Place("c1", "c1", 16, 0, 32.0, modules=ALL - {"tensorrt"}, machine="xeon, 16 cores")
 CPU2 = replace(CPU, id="c2", host="c2")
 SMALL = replace(CPU, id="s", host="s", cores=4, machine="atom, 4 cores")
