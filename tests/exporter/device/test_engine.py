@@ -37,7 +37,7 @@ import sys
 sys.path.append({stand_in!r})
 from fake import FakeCuda, World, make_fake
 from zoo.exporter.backends.tensorrt import cuda, machine
-from zoo.exporter.backends.tensorrt.backend.cuda import Gpu
+from zoo.exporter.backends.tensorrt.cuda import Gpu
 class Seen(World):
     def __getattribute__(self, name):
         if name == "slow":
