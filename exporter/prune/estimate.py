@@ -1,6 +1,6 @@
 """`zoo prune --will-it-pay`: what pruning, int8 and fp16 would bring for a model on this machine, before any training.
 
-From the table of measured layers (shapes.py) and one timing of the whole network; nothing is trained or written.
+From the table of measured layers (timing/layer_table.py) and one timing of the whole network; nothing is trained or written.
 """
 
 from __future__ import annotations
@@ -111,10 +111,7 @@ def will_it_pay(
     graph = export_graph(model.module, sized.spec, "fp32", Batch(1, 8, 1024))
     operators = {node.op_type for node in graph.graph.node}
     progress("timing", 0, 1)
-    with tempfile.TemporaryDirectory() as folder:
-        get_backend(target).write_float(sized, Path(folder))
-        subject = candidate_subject("model", target, folder, sized.spec)
-        whole = measure([subject], replace(SELECT, rounds=2))["model"].median
+    whole = whole_ms(sized, target)
     progress("timing", 1, 1)
     layers = times.whole(structure) / 1e3
     rest = max(0.0, whole - layers)
@@ -139,6 +136,14 @@ def will_it_pay(
         f"{model.spec.name}, {where}: {whole:.2f} ms in fp32", whole, rest / whole, tuple(rows),
         (*busy_note(watch), *notes_of(structure, rest / whole, round_to)),
     )  # fmt: skip
+
+
+def whole_ms(model: Model, target: str) -> float:
+    """Milliseconds of the whole network as it is, fp32, batch 1."""
+    with tempfile.TemporaryDirectory() as folder:
+        get_backend(target).write_float(model, Path(folder))
+        subject = candidate_subject("model", target, folder, model.spec)
+        return measure([subject], replace(SELECT, rounds=2))["model"].median
 
 
 def busy_note(watch: Watch) -> tuple[str, ...]:

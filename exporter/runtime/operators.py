@@ -4,7 +4,7 @@ Of ONNX all of the standard (onnx 1.23) but those that repeat a graph (Loop, Sca
 own those that classifiers are optimised to. Of torch's own (aten, torch 2.14) all whose every overload takes tensors,
 numbers and devices and gives something back; text only where it chooses a formula (einsum, pad, gelu, ...). None takes
 the name of a file, and none makes a tensor of memory that it did not write.
-tests/exporter/package/test_programs.py asks torch's and onnx's schemas for that again.
+tests/exporter/runtime/test_programs.py asks torch's and onnx's schemas for that again.
 """
 
 # ruff: noqa: SIM905 - a text of words is read and compared more easily than a list of a thousand lines

@@ -17,6 +17,7 @@ from zoo.errors import UnavailableError, UsageError
 from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.graph.graph import trace_graph
 from zoo.exporter.backends.graph.layers import list_layers
+from zoo.exporter.backends.infos import rules_of
 from zoo.exporter.backends.onnx import int8 as for_onnx
 from zoo.exporter.backends.tensorrt import int8 as for_trt
 from zoo.exporter.quantize.qat import learned_ranges
@@ -27,7 +28,7 @@ TARGETS = {"onnx": for_onnx, "trt": for_trt}
 def trained_a_little(name: str, target: str, steps: int = 6) -> tuple[FakeQuantised, nn.Module]:
     """Ranges of a few batches; the weights move a little, so that what is written back is not what was there."""
     model = tiny_model(name)
-    made = FakeQuantised(model.module, model.spec.input, QatOptions(target))
+    made = FakeQuantised(model.module, model.spec.input, QatOptions(target), rules_of(target))
     made.train()
     optimiser = torch.optim.SGD(made.parameters(), lr=1e-4)
     for step in range(steps):
@@ -102,7 +103,7 @@ def test_the_export_computes_what_was_trained(name: str, target: str) -> None:
 def test_without_rounding_it_is_the_module(name: str) -> None:
     """Also where eps and momentum of the batch norms are not torch's defaults."""
     model = tiny_model(name)
-    made = FakeQuantised(model.module, model.spec.input, QatOptions())
+    made = FakeQuantised(model.module, model.spec.input, QatOptions(), rules_of("onnx"))
     batch = torch.from_numpy(images(4))
     with torch.inference_mode():
         assert torch.allclose(made.in_float(batch), model.module(batch), rtol=1e-4, atol=1e-4)
@@ -113,7 +114,7 @@ def test_batch_norms_keep_their_own_momentum_and_stop_when_frozen() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, eps=1e-3, momentum=0.25), nn.ReLU(), nn.Flatten(1),
                            nn.Linear(4 * 36, 5))  # fmt: skip
     module.eval()
-    made = FakeQuantised(module, (3, 8, 8), QatOptions(norms_until=0.5)).train()
+    made = FakeQuantised(module, (3, 8, 8), QatOptions(norms_until=0.5), rules_of("onnx")).train()
     batch = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     made(batch)
     seen = made.graph.state_dict()["1.running_mean"].clone()
@@ -126,7 +127,7 @@ def test_batch_norms_keep_their_own_momentum_and_stop_when_frozen() -> None:
 
 def test_ranges_stop_when_frozen_and_in_eval_mode() -> None:
     model = tiny_model("resnet18")
-    made = FakeQuantised(model.module, model.spec.input, QatOptions(ranges_until=0.5)).train()
+    made = FakeQuantised(model.module, model.spec.input, QatOptions(ranges_until=0.5), rules_of("onnx")).train()
     made(torch.from_numpy(images(4)))
     before = made.spans()
     for quiet in (made.eval, lambda: made.train().at(0.5)):
@@ -140,7 +141,7 @@ def test_ranges_stop_when_frozen_and_in_eval_mode() -> None:
 
 def test_dropout_is_on_in_training_only() -> None:
     module = nn.Sequential(nn.Flatten(1), nn.Dropout(0.5), nn.Linear(12, 3)).eval()
-    made = FakeQuantised(module, (3, 2, 2), QatOptions())
+    made = FakeQuantised(module, (3, 2, 2), QatOptions(), rules_of("onnx"))
     batch = torch.ones(64, 3, 2, 2)
     assert made.train()(batch).std(0).max() > 0.01
     assert made.eval()(batch).std(0).max() < 1e-6
@@ -149,18 +150,19 @@ def test_dropout_is_on_in_training_only() -> None:
 def test_torchscript_has_seven_bits_in_depthwise_convolutions_and_its_own_operators() -> None:
     module = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Hardswish(), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(1),
                            nn.Linear(8 * 36, 5)).eval()  # fmt: skip
-    made, other = (FakeQuantised(module, (3, 8, 8), QatOptions(target)) for target in ("torchscript", "onnx"))
+    made, other = (
+        FakeQuantised(module, (3, 8, 8), QatOptions(target), rules_of(target)) for target in ("torchscript", "onnx")
+    )
     limits = [[part.quant_max for part in one.modules() if getattr(part, "is_weight", False)] for one in (made, other)]
     assert limits == [[127, 63, 127], [127, 127, 127]]
     assert [len(one.spans()) for one in (made, other)] == [5, 4], "hard-swish and logits are written there"
-    fewer = FakeQuantised(module, (3, 8, 8), QatOptions("trt"))
+    fewer = FakeQuantised(module, (3, 8, 8), QatOptions("trt"), rules_of("trt"))
     assert len(fewer.spans()) == 3
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"target": "eager"}, "onnx, torchscript, trt"),
         ({"norms_until": -0.1}, "norms_until"),
         ({"ranges_until": 0.0}, "ranges_until"),
         ({"bits": 4}, "bits must be 7 or 8"),
@@ -177,7 +179,7 @@ def test_a_model_that_cannot_be_traced_is_named() -> None:
             return x.flatten(1)[:, :3] if x.sum() > 0 else x.flatten(1)[:, 3:6]
 
     with pytest.raises(UsageError, match=r"torch\.export cannot trace"):
-        FakeQuantised(Branches(), (3, 4, 4), QatOptions())
+        FakeQuantised(Branches(), (3, 4, 4), QatOptions(), rules_of("onnx"))
 
 
 def test_without_torchao_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +187,7 @@ def test_without_torchao_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setitem(sys.modules, "torchao.quantization.pt2e.quantize_pt2e", None)
     with pytest.raises(UnavailableError, match="zoo-export"):
-        FakeQuantised(nn.Sequential(nn.Flatten(1), nn.Linear(12, 3)), (3, 2, 2), QatOptions())
+        FakeQuantised(nn.Sequential(nn.Flatten(1), nn.Linear(12, 3)), (3, 2, 2), QatOptions(), rules_of("onnx"))
 
 
 def test_what_is_measured_for_rounding_never_waits_for_the_device() -> None:

@@ -17,6 +17,7 @@ from zoo.calibration.choice import Calibrated, Choice
 from zoo.calibration.simulate import Simulation, simulate
 from zoo.errors import UsageError
 from zoo.exporter.backends.graph.layers import list_layers
+from zoo.exporter.backends.infos import rules_of
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.faithful import JITTER, RULES, measure_distances
 from zoo.exporter.quantize.initial import suitable_bits
@@ -45,7 +46,7 @@ def test_it_is_what_the_file_computes(made: tuple[Model, Calibrated, np.ndarray]
         "corrected and rounded": Choice("mse", True, adaround=True, weight_bits=bits_of(backend)),
         "ends in float": Choice(weight_bits=bits_of(backend), keep={layers[0].name: "", layers[-1].name: ""}),
     }[how]
-    simulated = simulate(calibrated, choice, backend, batch)
+    simulated = simulate(calibrated, choice, rules_of(backend), batch)
     with get_backend(backend).candidate(model, calibrated, choice) as runner:
         got = runner.run(batch)
     truth = logits_in(model.module, batch, "fp64")
@@ -60,17 +61,17 @@ def test_it_is_what_the_file_computes(made: tuple[Model, Calibrated, np.ndarray]
 def test_layers_that_stay_float_are_not_rounded(made: tuple[Model, Calibrated, np.ndarray]) -> None:
     model, calibrated, batch = made
     names = [layer.name for layer in list_layers(calibrated.graph)]
-    kept = Simulation(calibrated, Choice(keep=dict.fromkeys(names, "")), "onnx")
+    kept = Simulation(calibrated, Choice(keep=dict.fromkeys(names, "")), rules_of("onnx"))
     assert not kept.layers
     exact = logits_in(model.module, batch, "fp64")
-    got = simulate(calibrated, Choice(keep=dict.fromkeys(names, "")), "onnx", batch).logits
+    got = simulate(calibrated, Choice(keep=dict.fromkeys(names, "")), rules_of("onnx"), batch).logits
     assert np.abs(got - exact).max() < 1e-4 * np.ptp(exact)
-    assert Simulation(calibrated, Choice(), "onnx").layers == set(names)
+    assert Simulation(calibrated, Choice(), rules_of("onnx")).layers == set(names)
 
 
 def test_tensors_have_the_names_of_the_graph(made: tuple[Model, Calibrated, np.ndarray]) -> None:
     _, calibrated, batch = made
-    kept = Simulation(calibrated, Choice(), "onnx").tensors(batch, "_DequantizeLinear")
+    kept = Simulation(calibrated, Choice(), rules_of("onnx")).tensors(batch, "_DequantizeLinear")
     written = {name for node in calibrated.graph.graph.node for name in node.output}
     known = {name.removesuffix("_DequantizeLinear") for name in kept}
     assert len(known & written) > 0.8 * len(known & (written | set(calibrated.table.edges)))
@@ -78,8 +79,8 @@ def test_tensors_have_the_names_of_the_graph(made: tuple[Model, Calibrated, np.n
 
 
 def test_a_target_without_rules_is_refused(made: tuple[Model, Calibrated, np.ndarray]) -> None:
-    with pytest.raises(UsageError, match="no rules say where abacus rounds"):
-        simulate(made[1], Choice(), "abacus", made[2])
+    with pytest.raises(UsageError, match='unknown backend "abacus"'):
+        simulate(made[1], Choice(), rules_of("abacus"), made[2])
 
 
 class Padded(nn.Module):
@@ -222,7 +223,7 @@ def test_a_few_layers_are_computed_as_planned(kind: type[nn.Module], backend: st
     """What a deep network with random weights would hide: one layer that is not corrected or rounded as planned."""
     found, batch = small(kind), images(6, seed=5)
     choice = Choice(weight_bits=bits_of(backend), **how)
-    simulated = simulate(found, choice, backend, batch)
+    simulated = simulate(found, choice, rules_of(backend), batch)
     assert simulated.layers == {layer.name for layer in list_layers(found.graph)}
     with get_backend(backend).candidate(replace(tiny_model(), module=found.module), found, choice) as runner:
         got = runner.run(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from zoo.errors import IntegrityError, UnavailableError, UsageError, ZooError
 from zoo.exporter.artifact.folder import Golden, load_artifact
 from zoo.exporter.artifact.golden import make_golden
 from zoo.exporter.backends.base import Backend
-from zoo.exporter.backends.infos import BACKENDS, backend_names
+from zoo.exporter.backends.eager.backend import Eager
+from zoo.exporter.backends.info import BackendInfo
+from zoo.exporter.backends.infos import BACKENDS, backend_info, backend_names, find
 from zoo.exporter.backends.options import Available, ExportOptions, Unavailable
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.checks.run import check_golden
@@ -159,21 +162,48 @@ def test_unknown_backends_name_near_ones() -> None:
 
 
 def test_third_parties_come_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    import zoo.exporter.backends.registry as registry
+    import zoo.exporter.backends.infos as infos
 
     class Entry:
         name, value = "mine", "package:Mine"
 
         def __init__(self, made: object) -> None:
-            self.load = lambda: lambda: made
+            self.load = lambda: made
 
-    eager = get_backend("eager")
-    monkeypatch.setattr(registry, "_foreign", lambda: [Entry(eager)])
+    class Mine(Eager):
+        """One whose record is its class's."""
+
+    monkeypatch.setattr(infos, "_foreign", lambda: [Entry(Mine)])
     assert "mine" in backend_names()
-    assert get_backend("mine") is eager
-    monkeypatch.setattr(registry, "_foreign", lambda: [Entry(3)])
-    with pytest.raises(UsageError, match="no zoo Backend but int"):
-        get_backend("mine")
+    assert isinstance(get_backend("mine"), Mine)
+    wrong = BackendInfo(name="mine", precisions=("fp32",), backend="builtins:int")
+    for made, words in ((wrong, "no zoo Backend but int"), (replace(wrong, backend="x:y"), "cannot be loaded"),
+                        (3, "has no BackendInfo")):  # fmt: skip
+        monkeypatch.setattr(infos, "_foreign", lambda made=made: [Entry(made)])
+        with pytest.raises(UsageError, match=words):
+            get_backend("mine")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_records_import_in_an_empty_environment(name: str) -> None:
+    code = (
+        "import sys; from zoo.exporter.backends.infos import backend_info\n"
+        f"found = backend_info({name!r})\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'tensorrt', 'msgspec', 'numpy'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_record_is_of_its_class(name: str) -> None:
+    backend, info = get_backend(name), backend_info(name)
+    assert backend.info is info
+    assert (backend.name, backend.precisions, backend.builds) == (name, info.precisions, info.builds)
+    assert set(info.emulates) | set(info.tolerances) <= set(info.precisions)
+    assert (info.int8 is not None) == ("int8" in info.precisions)
+    for place in (info.layer_timer, info.layer_times, info.predictor):
+        assert not place or callable(find(place))
 
 
 def test_torchscript_loads_without_zoo(made) -> None:

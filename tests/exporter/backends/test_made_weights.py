@@ -14,6 +14,7 @@ from zoo.calibration.choice import Choice
 from zoo.calibration.simulate import simulate
 from zoo.exporter.artifact.manifest import Batch
 from zoo.exporter.backends.graph.graph import export_graph
+from zoo.exporter.backends.infos import rules_of
 from zoo.exporter.backends.registry import get_backend
 from zoo.exporter.quantize.initial import suitable_bits
 from zoo.exporter.timing.machine import cpu_flags
@@ -59,7 +60,7 @@ def test_they_are_rounded_as_planned_in_every_backend() -> None:
     for backend in ("onnx", "torchscript"):
         choice = Choice(weight_bits=suitable_bits(backend, cpu_flags()), adaround=True, bias_correction=True)
         assert not get_backend(backend).float_layers(found, choice)
-        simulated = simulate(found, choice, backend, batch)
+        simulated = simulate(found, choice, rules_of(backend), batch)
         assert len(simulated.layers) == 3
         with get_backend(backend).candidate(replace(tiny_model(), module=module), found, choice) as runner:
             got = runner.run(batch)

@@ -20,7 +20,7 @@ from zoo.exporter.runtime.container import Package
 
 BIN = Path(sys.prefix) / "scanners" / "bin"
 # True and meant: `profile` starts tegrastats and vcgencmd, where a board has them, and nothing else.
-STARTS_PROGRAMS = ("zoo/exporter/package/tegrastats.py", "zoo/exporter/package/telemetry.py")
+STARTS_PROGRAMS = ("zoo/exporter/timing/tegrastats.py", "zoo/exporter/timing/telemetry.py")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -41,7 +41,7 @@ def whole_of(model, target: str = "onnx") -> float:
 def test_what_it_would_bring(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     model = tiny_model(width=1.0)
     layers = whole_of(model, target)
-    monkeypatch.setattr(pay, "time_graph", lambda _path, _shape: [layers / 0.9])
+    monkeypatch.setattr(pay, "whole_ms", lambda _model, _target: layers / 0.9)
     found = will_it_pay(model, target)
     left = {row.what: row.left for row in found.rows if row.left is not None}
     assert found.between == pytest.approx(0.1, abs=1e-6)
@@ -56,7 +56,7 @@ def test_what_it_would_bring(monkeypatch: pytest.MonkeyPatch, target: str) -> No
 
 def test_float_islands_and_odd_channels_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("mobilenet_v3_small")
-    monkeypatch.setattr(pay, "time_graph", lambda _path, _shape: [2 * whole_of(model)])
+    monkeypatch.setattr(pay, "whole_ms", lambda _model, _target: 2 * whole_of(model))
     found = will_it_pay(model, "onnx")
     (int8,) = [row for row in found.rows if row.what == "int8"]
     assert "stay float, each with Q/DQ around it" in int8.why

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from zoo.calibration.qat import FakeQuantised, QatOptions
 from zoo.errors import IntegrityError, UsageError
 from zoo.exporter.artifact.folder import load_artifact
+from zoo.exporter.backends.infos import rules_of
 from zoo.exporter.backends.options import ExportOptions
 from zoo.exporter.export import export
 from zoo.exporter.quantize.options import Int8Options
@@ -95,7 +96,7 @@ def test_what_torch_cannot_convert_is_an_error_of_its_row(
 def test_norms_without_statistics_and_with_a_cumulative_average_are_trained() -> None:
     plain = nn.BatchNorm2d(8, track_running_stats=False)
     module = nn.Sequential(nn.Conv2d(3, 8, 3), plain, nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8, momentum=None), *head())
-    made = FakeQuantised(module.eval(), (3, 12, 12), QatOptions()).train()
+    made = FakeQuantised(module.eval(), (3, 12, 12), QatOptions(), rules_of("onnx")).train()
     before = made.graph.state_dict()["3.running_mean"].clone()
     made(torch.randn(4, 3, 12, 12)).sum().backward()
     assert not torch.equal(made.graph.state_dict()["3.running_mean"], before), "it does not stand still"

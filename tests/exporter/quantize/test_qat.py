@@ -125,7 +125,7 @@ def test_weights_of_a_run_bring_its_stem_and_input(trained_folder: Path, few_dig
     ("change", "words"),
     [
         ({"source": "resnet18"}, "give --weights"),
-        ({"qat": "eager"}, "onnx, torchscript, trt"),
+        ({"qat": "eager"}, "eager has no int8; one of torchscript, onnx, trt"),
         ({"overrides": ("precision=bf16",)}, "trains in fp32"),
         ({"overrides": ("qat.norm_until=0.5",)}, 'did you mean "norms_until"'),
         ({"overrides": ("qat.norms_until=often",)}, "norms_until"),

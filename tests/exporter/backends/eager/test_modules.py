@@ -100,7 +100,7 @@ class Table(nn.Module):
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_module_that_cannot_run_in_half_precision_is_refused_with_the_place(precision) -> None:
-    with pytest.raises(UsageError, match=rf"m cannot run in {precision}: .*test_torch_common.py, line \d+") as raised:
+    with pytest.raises(UsageError, match=rf"m cannot run in {precision}: .*test_modules.py, line \d+") as raised:
         run_once(in_precision(Table().eval(), precision), SPEC, precision)
     assert "\n" not in str(raised.value)
     assert "buffers" in raised.value.fix

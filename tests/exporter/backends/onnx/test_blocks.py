@@ -13,11 +13,11 @@ from calibration_help import calibrated_model, images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from zoo.calibration import blocks as numbers
 from zoo.calibration.blocks import BLOCK, from_blocks, to_blocks, wide_layers
 from zoo.calibration.choice import Choice
 from zoo.calibration.view import View
 from zoo.exporter.backends.graph.layers import list_layers
-from zoo.exporter.backends.onnx import blocks
 from zoo.exporter.backends.onnx import int8 as for_onnx
 from zoo.exporter.backends.onnx.blocks import read_in_blocks
 
@@ -47,7 +47,7 @@ def one_layer(op: str, shape: tuple[int, int], **more: float) -> onnx.ModelProto
 
 
 def test_which_layers_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "WIDE", 5_000)
+    monkeypatch.setattr(numbers, "WIDE", 5_000)
     assert wide_layers(View(one_layer("MatMul", (100, 50)))) == {"layer"}
     assert wide_layers(View(one_layer("Gemm", (50, 100), transB=1))) == {"layer"}
     assert not wide_layers(View(one_layer("Gemm", (50, 100), transB=1, alpha=2.0)))
@@ -56,7 +56,7 @@ def test_which_layers_may(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_added_must_be_a_bias(monkeypatch: pytest.MonkeyPatch) -> None:
     """A residual is no bias; one number is, for every output."""
-    monkeypatch.setattr(blocks, "WIDE", 5_000)
+    monkeypatch.setattr(numbers, "WIDE", 5_000)
     for size, may in ((50, True), (1, True)):
         proto = one_layer("Gemm", (100, 50))
         proto.graph.node[0].input.append("c")
@@ -70,7 +70,7 @@ def test_what_is_added_must_be_a_bias(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_comes_after_has_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX does not know the operator: the layers behind it would have no MACs."""
-    monkeypatch.setattr(blocks, "WIDE", 2_000)
+    monkeypatch.setattr(numbers, "WIDE", 2_000)
     proto = one_layer("MatMul", (100, 50))
     proto.graph.node[0].output[0] = "inner"
     proto.graph.node.append(helper.make_node("MatMul", ["inner", "v"], ["logits"], "after"))
@@ -107,7 +107,7 @@ def test_onnx_runtime_computes_what_the_integers_stand_for(inputs: int) -> None:
 
 @pytest.mark.parametrize("corrected", [False, True])
 def test_a_network_with_them(corrected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(blocks, "WIDE", 1)
+    monkeypatch.setattr(numbers, "WIDE", 1)
     _, made = calibrated_model("alexnet")
     base = for_onnx.prepare(made.graph)
     layers = list_layers(base)
