@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy", "learned"]
 ALL_METHODS: tuple[Method, ...] = get_args(Method)
 FORMAT = 2
-COUNTED = 1 << 18  # values of a tensor and batch that its histogram counts, about
+COUNTED = 1 << 14  # values of a tensor and image that its histogram counts, about
 FILES = ("ranges.json", "ranges.safetensors")
 _ARRAYS = ("histogram", "channel_low", "channel_high", "channel_mean")
 
@@ -196,10 +196,10 @@ def _some(values: torch.Tensor) -> torch.Tensor:
     """The values that a histogram counts: all of them, or of many an even choice.
 
     Extremes, and what channels sum up to, are of all values. A histogram only says how they are distributed, and takes
-    as long as everything else together: a quarter of a million of a batch tell that as well. The step is odd, so that
-    it meets all columns of a picture whose width is even.
+    as long as everything else together: some thousands of an image, millions of all, tell that as well. The step is
+    odd, so that it meets all columns of a picture whose width is even.
     """
-    step = values.numel() // COUNTED
+    step = values.numel() // max(1, len(values)) // COUNTED
     return values if step < 2 else values.reshape(-1)[:: step | 1]
 
 

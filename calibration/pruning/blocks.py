@@ -12,7 +12,7 @@ from ...errors import UsageError
 from .raised import named
 
 if TYPE_CHECKING:
-    from .groups import Member
+    from .members import Member
 
 
 def blocks_of(members: Iterable[Member], channels: int, module: nn.Module) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UsageError
-from .groups import Group, Member
+from .groups import Group
+from .members import Member
 
 Criterion = Literal["magnitude", "bn-scale", "taylor", "fpgm", "random"]
 CRITERIA: tuple[str, ...] = get_args(Criterion)

@@ -18,32 +18,12 @@ from torch import Tensor, nn
 
 from ...errors import UnavailableError, UsageError
 from .blocks import blocks_of, in_groups
+from .members import Member
 from .norms import NormPruner, norms_by_shape
 from .raised import named, raised_in, running_layer
 from .visits import Visits
 
 INSTEAD = "prune single weights in place of channels: --pattern unstructured --sparsity 0.5"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A layer's part in a group, or that of a parameter which belongs to no such layer.
-
-    Attributes:
-        layer: its name.
-        output: whether its outputs are in the group, else its inputs.
-        places: which of its channels, in the order of the group's channels.
-        of: which of the group's channels each of them belongs to.
-        parameter: the name, in the layer, of a parameter of its own; "" where the whole layer is meant.
-        axis: of that parameter.
-    """
-
-    layer: str
-    output: bool
-    places: tuple[int, ...]
-    of: tuple[int, ...]
-    parameter: str = ""
-    axis: int = 0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ...errors import UsageError
 from ...models.copies import copy_of
-from .groups import Group, Member
+from .groups import Group
+from .members import Member
 from .raised import named
 
 SAME = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the answers' size: what rounding in another order makes

@@ -6,19 +6,48 @@ What is judged or packaged is read by hash, whatever size and times say: evidenc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ...errors import INTEGRITY
 from .expand import Node, ancestors, inputs_of
+from .known import Known
 from .results import FAILED, FINISHED, RUNNING, WAITING, Outcome
-
-if TYPE_CHECKING:
-    from .scheduler import Run
+from .state import Record, State
 
 PROVES = ("package", "check", "profile")  # kinds that say something of the very bytes that they are given
 
 
-def inputs_are_whole(run: Run, group: Sequence[Node]) -> bool:
+class Progress(Protocol):
+    """What is known of a pipeline as it runs; the scheduler's Run."""
+
+    nodes: tuple[Node, ...]
+    state: State
+    outcomes: dict[str, Outcome]
+    again: dict[str, str]
+    spoilt: set[str]
+    overtaken: set[str]
+    fresh: dict[str, Record]
+
+    @property
+    def by_id(self) -> dict[str, Node]:
+        """The nodes by their names."""
+        ...
+
+    @property
+    def known(self) -> Known:
+        """Their keys."""
+        ...
+
+    def outcome(self, node: str) -> Outcome:
+        """What came of a node so far."""
+        ...
+
+    def take(self, name: str, outcome: Outcome, record: Record) -> Outcome:
+        """Remember a record that was looked at again."""
+        ...
+
+
+def inputs_are_whole(run: Progress, group: Sequence[Node]) -> bool:
     """Whether all that a group reads is as it was made; what is not is to be made again, and with it the group."""
     for node in group:
         for name in inputs_of(node, run.by_id):
@@ -35,7 +64,7 @@ def inputs_are_whole(run: Run, group: Sequence[Node]) -> bool:
     return True
 
 
-def spoil(run: Run, name: str, changed: str) -> None:
+def spoil(run: Progress, name: str, changed: str) -> None:
     """Take back that a node is done, and all that was decided since it was."""
     outcome = run.outcomes.pop(name)
     if outcome.state == FINISHED:  # made again it would perhaps be changed again, without an end

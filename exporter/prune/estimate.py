@@ -1,6 +1,6 @@
 """`zoo prune --will-it-pay`: what pruning, int8 and fp16 would bring for a model on this machine, before any training.
 
-From the table of measured layers (timing/layer_table.py) and one timing of the whole network; nothing is trained or written.
+From the table of measured layers (timing/layer_table.py) and one timing of the network; nothing is trained or written.
 """
 
 from __future__ import annotations

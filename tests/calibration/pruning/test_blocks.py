@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 from zoo.calibration.pruning.blocks import blocks_of
-from zoo.calibration.pruning.groups import Group, Member
+from zoo.calibration.pruning.groups import Group
+from zoo.calibration.pruning.members import Member
 from zoo.errors import UsageError
 
 EVERY = tuple(range(32))

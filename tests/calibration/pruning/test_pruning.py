@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 from zoo.calibration.pruning.budget import Budget, choose_widths, rounded
 from zoo.calibration.pruning.criteria import CRITERIA, gather_gradients, score
-from zoo.calibration.pruning.groups import Group, Member
+from zoo.calibration.pruning.groups import Group
+from zoo.calibration.pruning.members import Member
 from zoo.calibration.pruning.recovery import reestimate_norms
 from zoo.calibration.pruning.removable import structure_of
 from zoo.calibration.pruning.structured import prune_channels

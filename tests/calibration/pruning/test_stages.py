@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo.calibration.pruning.budget import Budget, choose_widths
-from zoo.calibration.pruning.groups import Group, Member
+from zoo.calibration.pruning.groups import Group
+from zoo.calibration.pruning.members import Member
 from zoo.calibration.pruning.stages import Curve, by_stage, measure_curves, shares_by_root, stage_of
 from zoo.calibration.pruning.structured import part_of
 from zoo.errors import UsageError

@@ -6,7 +6,8 @@ import pytest
 import torch
 from pruning_help import KEPT, NARROWED, Net
 from torch import nn
-from zoo.calibration.pruning.groups import Group, Member, trace_groups
+from zoo.calibration.pruning.groups import Group, trace_groups
+from zoo.calibration.pruning.members import Member
 from zoo.calibration.pruning.symmetry import Probe, misfit, tensors_of
 from zoo.errors import UsageError
 
