@@ -190,7 +190,7 @@ def fastest(divisions: Sequence[Division]) -> Division:
     return max((one for one in divisions if one.speed.value >= ALIKE * best), key=lambda one: one.share)
 
 
-def next_divisions(names: Sequence[str], timed: Sequence[Division]) -> list[str]:
+def next_divisions(names: Sequence[str], timed: Sequence[Division], doubtful: bool = False) -> list[str]:
     """Return which divisions to time next; none where those beside the fastest are known.
 
     All in int8 alone, which is taken where it is clearly faster than float. Else the middle one and the last, and then
@@ -199,12 +199,14 @@ def next_divisions(names: Sequence[str], timed: Sequence[Division]) -> list[str]
     Args:
         names: of all divisions, the one with the most in int8 first.
         timed: so far.
+        doubtful: the runtime leaves islands of float in the network, so that all in int8 is hardly clearly faster: the
+            three are timed at once.
     """
+    spread = [names[index] for index in sorted({0, len(names) // 2, len(names) - 1})]
     if not timed:
-        return [names[0]]
-    if len(timed) == 1:
-        clearly = timed[0].speed.low >= CLEARLY
-        return [] if clearly else [names[index] for index in sorted({len(names) // 2, len(names) - 1} - {0})]
+        return spread if doubtful else [names[0]]
+    if len(timed) == 1 and len(names) > 1:
+        return [] if timed[0].speed.low >= CLEARLY else spread[1:]
     place = names.index(fastest(timed).name)
     known = {one.name for one in timed}
     return [name for name in names[max(0, place - 1) : place + 2] if name not in known]
@@ -232,11 +234,13 @@ def never_slower(
     """
     layers = list_layers(calibrated.graph)
     kept = candidates(calibrated.graph, layers)
+    rules = backend.info.int8
+    doubtful = rules is None or not rules.rules.more  # operators beside layers that it computes on integers
     with tempfile.TemporaryDirectory() as folder:
         race = Race(backend, model, calibrated, Path(folder), progress)
         race.write(FLOAT, None)
         timed: list[Division] = []
-        while untried := next_divisions(list(kept), timed):
+        while untried := next_divisions(list(kept), timed, doubtful):
             for name in untried:
                 race.write(name, replace(base, keep=dict.fromkeys(kept[name], "")))
             speeds = race.run(untried)

@@ -229,5 +229,7 @@ def test_a_few_layers_are_computed_as_planned(kind: type[nn.Module], backend: st
         got = runner.run(batch)
         assert backend != "onnx" or runner.receipt().layers == {"int8": len(simulated.layers)}
     truth = logits_in(found.module, batch, "fp64")
-    jitter = measure_distances(truth, simulated.logits, simulated.blurred).moved(1e-3)  # kernels round ties as they like
+    jitter = measure_distances(truth, simulated.logits, simulated.blurred).moved(
+        1e-3
+    )  # kernels round ties as they like
     assert measure_distances(truth, simulated.logits, got).moved(1e-3) < max(0.25, JITTER * jitter)

@@ -19,6 +19,7 @@ from ..graph.pixels import read_pixels
 from ..graph.qdq_sites import prepare
 from ..graph.sparse import sparse_layers, told_sparse, verified_sparse
 from ..options import Available, ExportOptions, Progress, Unavailable, Written
+from ..recent import Recent
 from ..runner import Runner
 from .info import INFO
 from .runner import PROVIDERS, OrtRunner
@@ -52,7 +53,7 @@ class Onnx(Backend):
         self, module: nn.Module, spec: ModelSpec, options: ExportOptions, folder: Path, progress: Progress
     ) -> Written:
         batch = options.batch or Batch(1, 8, 1024)
-        proto = make_graph(module, spec, options, batch, "fp32", _render)
+        proto = make_graph(module, spec, options, batch, "fp32", _fresh)
         sparse = sparse_layers(proto) if options.graph else verified_sparse(module, proto, spec.name)
         plan = with_reasons(list_layers(proto), options.precision)
         if options.calibrated is not None:  # an int8 graph may read its images in more channels than the model does
@@ -74,7 +75,7 @@ class Onnx(Backend):
     def write_candidate(self, model: Model, calibrated: Calibrated, choice: Choice | None, folder: Path) -> None:
         """The rendered graph, or the float one that it was rendered from."""
         del model
-        graph = prepare(calibrated.graph, calibrated.view) if choice is None else _render(calibrated, choice)
+        graph = prepare(calibrated.graph, calibrated.view) if choice is None else _recent(calibrated, choice)
         (folder / INFO.model).write_bytes(graph.SerializeToString())
 
     def write_float(self, model: Model, folder: Path, precision: Precision = "fp32") -> None:
@@ -88,7 +89,7 @@ class Onnx(Backend):
 
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
         """The rendered graph in a session."""
-        content = _render(calibrated, choice).SerializeToString()
+        content = _recent(calibrated, choice).SerializeToString()
         return OrtRunner(f"int8 {choice}", model.spec, Path(INFO.model), "cpu", content)
 
     def block_layers(self, calibrated: Calibrated) -> frozenset[str]:
@@ -123,6 +124,18 @@ def _render(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:
     return target.render(
         graph, calibrated.table, [layer.name for layer in list_layers(graph)], choice, calibrated.rounder
     )
+
+
+_recent = Recent(_render)
+
+
+def _fresh(calibrated: Calibrated, choice: Choice) -> onnx.ModelProto:
+    """A rendering of its own, which an export writes into."""
+    import onnx
+
+    made = onnx.ModelProto()
+    made.CopyFrom(_recent(calibrated, choice))
+    return made
 
 
 def _layers_as_claimed(artifact: Artifact) -> None:

@@ -18,6 +18,7 @@ from ..base import Backend
 from ..eager.backend import torch_available
 from ..graph.layers import list_layers, told_reasons
 from ..options import Available, ExportOptions, Progress, Unavailable, Written
+from ..recent import Recent
 from ..runner import Runner
 from .info import INFO
 from .tracing import example, trace
@@ -83,9 +84,7 @@ class TorchScript(Backend):
         from ..eager.runner import layers_run
 
         if options.calibrated is not None:
-            from .int8 import render
-
-            typed = render(options.calibrated, options.choice)
+            typed = _recent(options.calibrated, options.choice)
         else:
             typed = in_precision(module, options.precision)
         # what a trace loses does not depend on the precision, and a CPU computes half precision many times slower
@@ -114,13 +113,11 @@ class TorchScript(Backend):
 
     def write_candidate(self, model: Model, calibrated: Calibrated, choice: Choice | None, folder: Path) -> None:
         """The traced int8 module, or the traced float one."""
-        from .int8 import render
-
         if choice is None:
             content = script(calibrated.module, model.spec)[1]
         else:
             with _engine(choice.fused):
-                content = script(render(calibrated, choice), model.spec, tried=False)[1]
+                content = script(_recent(calibrated, choice), model.spec, tried=False)[1]
         (folder / INFO.model).write_bytes(content)
 
     def write_float(self, model: Model, folder: Path, precision: Precision = "fp32") -> None:
@@ -147,10 +144,9 @@ class TorchScript(Backend):
     def candidate(self, model: Model, calibrated: Calibrated, choice: Choice) -> Runner:
         """The converted module, run eagerly: the kernels are those that the trace will call."""
         from ..eager.runner import TorchRunner
-        from .int8 import render
 
         around = partial(_engine, choice.fused)
-        return TorchRunner(f"int8 {choice}", model.spec, render(calibrated, choice), "cpu", around)
+        return TorchRunner(f"int8 {choice}", model.spec, _recent(calibrated, choice), "cpu", around)
 
     def _load(self, artifact: Artifact, device: str) -> Runner:
         import torch
@@ -179,6 +175,15 @@ class TorchScript(Backend):
             what = f"{artifact.model_path} has {count_fused(module)} operators for torch's engine onednn"
             raise IntegrityError(f"{what}, and artifact.json says options.engine {engine!r}", fix="export again")
         return ScriptRunner(str(artifact.folder), artifact.manifest.spec, module, device, around)
+
+
+def _render(calibrated: Calibrated, choice: Choice) -> nn.Module:
+    from .int8 import render
+
+    return render(calibrated, choice)
+
+
+_recent = Recent(_render)
 
 
 def _engine(fused: bool) -> contextlib.AbstractContextManager[None]:

@@ -38,6 +38,7 @@ def test_then_the_middle_and_the_last_and_the_neighbours_of_the_fastest() -> Non
     assert [one.name for one in searched([0.8, 0.8, 1.0, 1.2, 1.15, 1.1, 1.0])] == ["all", "4k", "40k", "dense", "8k"]
     assert [one.name for one in searched([1.2, 1.1, 1.0, 0.9, 0.9, 0.9, 0.9])] == ["all", "4k", "40k", "gates"]
     assert [one.name for one in searched([1.1])] == ["all"]
+    assert next_divisions(NAMES, [], doubtful=True) == ["all", "4k", "40k"], "at once where islands of float are left"
 
 
 @given(st.integers(0, 6), st.lists(st.floats(0.05, 0.2), min_size=7, max_size=7))
