@@ -199,7 +199,8 @@ def _some(values: torch.Tensor) -> torch.Tensor:
     as long as everything else together: some thousands of an image, millions of all, tell that as well. The step is
     odd, so that it meets all columns of a picture whose width is even.
     """
-    step = values.numel() // max(1, len(values)) // COUNTED
+    images = len(values) if values.ndim else 1
+    step = values.numel() // max(1, images) // COUNTED
     return values if step < 2 else values.reshape(-1)[:: step | 1]
 
 

@@ -13,7 +13,6 @@ import select
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 from ...errors import DONE, UNAVAILABLE, UnavailableError
@@ -48,6 +47,8 @@ class Run:
         start: what starts a command.
         fleet: the cluster that commands run on; None for this machine.
         told: is called after every change.
+        by_id: the nodes by their names.
+        known: their keys.
     """
 
     pipeline: Pipeline
@@ -64,15 +65,9 @@ class Run:
     overtaken: set[str] = field(default_factory=set)  # that run, and whose needs were changed meanwhile
     fresh: dict[str, Record] = field(default_factory=dict)  # the same files with other times, to be remembered
 
-    @cached_property
-    def by_id(self) -> dict[str, Node]:
-        """The nodes by their names."""
-        return {node.id: node for node in self.nodes}
-
-    @cached_property
-    def known(self) -> Known:
-        """Their keys."""
-        return Known(self.pipeline.settings, self.state.folder, self.by_id)
+    def __post_init__(self) -> None:
+        self.by_id = {node.id: node for node in self.nodes}
+        self.known = Known(self.pipeline.settings, self.state.folder, self.by_id)
 
     @property
     def limits(self) -> Limits:

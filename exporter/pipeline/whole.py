@@ -27,16 +27,8 @@ class Progress(Protocol):
     spoilt: set[str]
     overtaken: set[str]
     fresh: dict[str, Record]
-
-    @property
-    def by_id(self) -> dict[str, Node]:
-        """The nodes by their names."""
-        ...
-
-    @property
-    def known(self) -> Known:
-        """Their keys."""
-        ...
+    by_id: dict[str, Node]
+    known: Known
 
     def outcome(self, node: str) -> Outcome:
         """What came of a node so far."""

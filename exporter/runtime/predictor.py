@@ -102,7 +102,7 @@ class Predictor:
         content = package.read(self.artifact["model"])
         refuse_dangerous(self.artifact["model"], content, self.artifact["backend"])
         opener = find(backend_info(self.artifact["backend"]).predictor)
-        self.run: Run = opener(content, self.artifact, threads or default_threads())
+        self.run: Run = opener(content, self.artifact, threads)
 
     def logits(self, batch: Images) -> Logits:
         """Images N x C x H x W, normalised float32 or uint8 pixels -> N x K.
@@ -142,13 +142,14 @@ class Predictor:
         ]
 
 
-def open_onnx(content: bytes, artifact: Mapping[str, Any], threads: int) -> Run:
+def open_onnx(content: bytes, artifact: Mapping[str, Any], threads: int | None) -> Run:
     """Open an ONNX graph with ONNX Runtime, on the CPU.
 
     Args:
         content: of the model's file.
         artifact: its entry in the package's manifest.
-        threads: of the runtime.
+        threads: of the runtime; None for `default_threads()`, or where threads are the process's own, as torch's, for
+            what the process has.
 
     Raises:
         IntegrityError: the runtime refuses it.
@@ -157,7 +158,7 @@ def open_onnx(content: bytes, artifact: Mapping[str, Any], threads: int) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or default_threads()
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has one exception class per status, all outside RuntimeError
@@ -166,7 +167,7 @@ def open_onnx(content: bytes, artifact: Mapping[str, Any], threads: int) -> Run:
     return lambda batch: session.run([OUTPUT], {INPUT: batch})[0]
 
 
-def open_torchscript(content: bytes, artifact: Mapping[str, Any], threads: int) -> Run:
+def open_torchscript(content: bytes, artifact: Mapping[str, Any], threads: int | None) -> Run:
     """Open a TorchScript file with torch, on the CPU; see `open_onnx`."""
     import torch
 
@@ -176,7 +177,8 @@ def open_torchscript(content: bytes, artifact: Mapping[str, Any], threads: int) 
     around = partial(quantised_engine, engine) if engine is not None else nullcontext
     if engine not in (None, ONEDNN):
         raise IntegrityError(f"{artifact['name']} asks for torch's engine {engine!r}", fix=AGAIN)
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         with warnings.catch_warnings(), around():
             warnings.simplefilter("ignore")  # that it is deprecated

@@ -415,7 +415,7 @@ def test_a_file_that_does_not_compute_its_plan_is_refused_before_timing_and_kept
     (before,) = export(model, "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=QUICK)
     assert before.error is None
     written = read_manifest(before.folder).created
-    monkeypatch.setattr(backend, "_render", wrong)
+    monkeypatch.setattr(backend, "_recent", wrong)
     told: list[str] = []
     timed = Int8Options(images=100)
     (row,) = export(model, "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=timed, tell=told.append)

@@ -33,7 +33,7 @@ def evaluator(content: bytes) -> Callable[[npt.NDArray[Any]], Logits]:
     return lambda batch: np.asarray(session.run(None, {"images": batch})[0], np.float32)
 
 
-def open_toy(content: bytes, artifact: Mapping[str, Any], threads: int) -> Callable[[npt.NDArray[Any]], Logits]:
+def open_toy(content: bytes, artifact: Mapping[str, Any], threads: int | None) -> Callable[[npt.NDArray[Any]], Logits]:
     """How a package opens it; see `zoo.exporter.runtime.predictor.open_onnx`."""
     del artifact, threads
     return evaluator(content)
