@@ -429,7 +429,7 @@ def test_a_file_that_does_not_compute_its_plan_is_refused_before_timing_and_kept
     assert evidence["gates"][-1]["verdict"] == "fail"
     (checked,) = check([failed])
     assert [gate.verdict for gate in checked.gates if gate.name == "numerics"] == ["fail"]
-    monkeypatch.setattr(backend, "_render", right)
+    monkeypatch.setattr(backend, "_recent", right)
     (after,) = export(model, "onnx", OPTIONS_ONNX, out=tmp_path, data=few_digits, int8=QUICK)
     assert after.error is None
     assert not failed.exists() and not evidence_path(failed).exists(), "a success removes what failed before"
