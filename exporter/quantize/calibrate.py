@@ -77,6 +77,8 @@ def calibrate(
             yield normalise(pixels, model.spec.preprocess)
 
     told = None if progress is None else lambda done: progress("calibrating", done, len(chosen))
+    if progress is not None:
+        progress("tracing", 0, 0)
     made = _calibrated(model.module, model.spec, prepared, device, told, (*notes, *more))
     if model.learned is None:
         return made

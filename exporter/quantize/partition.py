@@ -139,12 +139,17 @@ def told(now: Look, against: str) -> str:
     """Return what a progress bar says: which candidate, how many are left, and the best ratio so far."""
     seen: Mapping[str, Measurement] = {name: one for name, one in now.found.items() if one.rounds and name != against}
     left = sum(name != against for name in now.left)
-    parts = [f"timing {now.subject}" if now.subject else "timing int8", f"{left} left"]
+    parts = [*([short(now.subject)] if now.subject else []), f"{left} left"]
     base = now.found.get(against)
     if seen and base is not None and base.rounds:
         best = min(seen.values(), key=lambda one: one.median)
-        parts.append(f"best {base.median / best.median:.2f} times as fast: {best.name}")
-    return ", ".join(parts)
+        parts.append(f"best {base.median / best.median:.2f}x, {short(best.name)}")
+    return f"timing int8\t{', '.join(parts)}"
+
+
+def short(name: str) -> str:
+    """A division's name as a bar has room for it: `dense 4,000+`."""
+    return name.removesuffix(" int8").replace("layers of ", "").replace(" weights and more", "+")
 
 
 def candidates(graph: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, frozenset[str]]:

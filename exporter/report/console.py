@@ -134,6 +134,8 @@ def duration(seconds: float) -> str:
 def progress(unit: str, first: str = "getting ready", *, silent: bool = False) -> Iterator[Update]:
     """A bar for each thing that is done, moved by (what, done, all); an `all` of 0 says that the length is not known.
 
+    What stands behind a tab in `what` changes as the same thing goes on, and makes no other bar.
+
     Nothing is shown when asked for silence, and where stderr is no terminal.
 
     `zoo run` shows the bars of the commands that it runs: it names a file in ZOO_PROGRESS that each tells its progress.
@@ -183,6 +185,7 @@ class _Bars:
         self._endless = ""  # the one bar without a length, which the next one replaces
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        what, _, detail = what.partition("\t")
         if self._endless not in ("", what):
             self._display.remove_task(self._tasks.pop(self._endless))
             self._endless = ""
@@ -191,11 +194,15 @@ class _Bars:
         if what in self._finished and done < total:  # the same again, for the next artifact
             self._display.reset(self._tasks[what])
             self._finished.remove(what)
-        self._display.update(self._tasks[what], completed=done, total=total or None)
+        shown = f"{what}: {detail}" if detail else what
+        self._display.update(self._tasks[what], completed=done, total=total or None, description=shown)
         if not total:
             self._endless = what
         elif done >= total:
             self._finished.add(what)
+
+
+TAB = "\t"
 
 
 def _lines_into(file: IO[str]) -> Update:
@@ -207,7 +214,7 @@ def _lines_into(file: IO[str]) -> Update:
         now = time.monotonic()
         if now - last >= 0.1 or done >= total:
             last = now
-            file.write(f"{json.dumps([what, done, total])}\n")
+            file.write(f"{json.dumps([what.replace(TAB, ': '), done, total])}\n")
 
     return update
 

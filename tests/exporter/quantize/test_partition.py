@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
-from zoo.exporter.quantize.partition import ALIKE, Division, fastest, next_divisions, slower_in_words, told
+from zoo.exporter.quantize.partition import ALIKE, Division, fastest, next_divisions, short, slower_in_words, told
 from zoo.exporter.timing.engine import Look
 from zoo.exporter.timing.setup import GATE, SELECT, Subject
 from zoo.exporter.timing.statistics import Measurement, Ratio, Round
@@ -73,8 +73,13 @@ def test_the_progress_bar_says_which_candidate_how_many_are_left_and_the_best_so
 
     found = {"float": measured("float", 4.0), "all": measured("all", 5.0), "dense": measured("dense", 2.0)}
     now = Look("dense", 1, 4, ("float", "dense"), found)
-    assert told(now, "float") == "timing dense, 1 left, best 2.00 times as fast: dense"
-    assert told(Look("", 0, 4, ("float", "all"), {"float": measured("float")}), "float") == "timing int8, 1 left"
+    assert told(now, "float") == "timing int8\tdense, 1 left, best 2.00x, dense"
+    assert told(Look("", 0, 4, ("float", "all"), {"float": measured("float")}), "float") == "timing int8\t1 left"
+
+
+def test_names_are_short_in_a_bar() -> None:
+    assert short("dense layers of 4,000 weights and more int8") == "dense 4,000+"
+    assert short("all layers int8") == "all layers"
 
 
 def test_candidates_race_on_as_many_threads_as_the_gate_judges_with() -> None:

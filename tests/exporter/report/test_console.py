@@ -158,3 +158,16 @@ def test_long_times_are_read_at_a_glance() -> None:
         "2 min 47 s",
         "1 h 5 min",
     ]
+
+
+def test_a_detail_behind_a_tab_moves_the_same_bar() -> None:
+    from rich.progress import Progress
+    from zoo.exporter.report.console import _Bars
+
+    with Progress(disable=True) as display:
+        bars = _Bars(display)
+        for done, detail in enumerate(("all, 3 left", "dense, 2 left"), 1):
+            bars(f"timing int8\t{detail}", done, 4)
+        (task,) = display.tasks
+    assert task.description == "timing int8: dense, 2 left"
+    assert task.completed == 2
